@@ -1,0 +1,53 @@
+#pragma once
+// A kernel: a grid of CTAs, the resources each needs, and the tile program of each warp role.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/tile/program.hpp"
+
+namespace tessera::tile {
+
+struct RoleSpec {
+  std::string name;          ///< "producer", "consumer0", ...
+  std::uint32_t warps = 4;
+};
+
+struct BarrierSpec {
+  std::string name;          ///< "full[2]": what a deadlock report calls it
+  std::uint32_t arrivals = 1;///< arrive operations (not threads) that complete a phase
+};
+
+struct LaunchShape {
+  std::string name;          ///< "gemm 128x256x64 cluster 2"
+  std::uint32_t grid = 0;    ///< CTAs
+  std::uint32_t cluster = 1; ///< CTAs per cluster; the grid is a multiple of it
+  std::int64_t registers_per_cta = 0;
+  std::int64_t shared_bytes = 0;
+  std::vector<RoleSpec> roles;
+  std::vector<BarrierSpec> barriers;
+  std::uint64_t prologue_cycles = 0;  ///< barrier set-up, descriptor prefetch, before any role starts
+
+  std::uint32_t threads() const {
+    std::uint32_t warps = 0;
+    for (const RoleSpec& r : roles) warps += r.warps;
+    return warps * 32;
+  }
+};
+
+struct Cta {
+  std::uint32_t index = 0;         ///< in the grid
+  std::uint32_t rank = 0;          ///< in the cluster
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual const LaunchShape& shape() const = 0;
+  /// The program of role `role` (an index into shape().roles) of one CTA.
+  virtual Program program(Cta cta, std::uint32_t role) const = 0;
+};
+
+}  // namespace tessera::tile

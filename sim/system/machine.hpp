@@ -1,0 +1,75 @@
+#pragma once
+// A whole machine: nodes with GPUs, joined by a fabric, running a task graph.
+//
+// Two passes. First every *distinct* kernel of the graph (same operator, same GPU, same operands warm in
+// L2) runs once on a cycle-level GPU, in worker processes. Then the machine itself runs, as SystemC
+// modules: each node executes its tasks in order, a kernel occupying its GPU for the simulated time, each
+// message crossing NIC and switches packet by packet. `exact` simulates every kernel instance instead.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/dataflow/task_graph.hpp"
+#include "sim/core/hardware.hpp"
+#include "sim/core/time.hpp"
+#include "sim/gpu/kernel_run.hpp"
+
+namespace tessera::sim {
+
+struct MachineSpec {
+  GpuSpec comp_gpu, attn_gpu;
+  FabricSpec fabric;
+};
+
+struct RunOptions {
+  bool exact = false;
+  int jobs = 0;                 ///< worker processes; 0: one per core
+  std::uint64_t seed = 1;
+  bool cuda_graph = true;
+  std::function<void(std::size_t done, std::size_t total, const std::string& what)> progress;
+};
+
+struct TaskTiming {
+  Time start, end;              ///< of the kernel on its GPU, or of the message from first to last byte
+  std::uint32_t kernel = UINT32_MAX;  ///< index into RunResult::kernels; UINT32_MAX for a transfer
+};
+
+struct NodeUse {                ///< shares of peak over the run's latency
+  double busy = 0;              ///< GPU has a kernel
+  double tensor = 0, hbm = 0, l2 = 0, mufu = 0;
+  double link_out = 0, link_in = 0;
+  std::int64_t bytes_out = 0, bytes_in = 0;
+  double energy_j = 0;
+  std::int64_t memory_bytes = 0;
+};
+
+struct LinkUse {
+  std::string name;             ///< "comp0 -> switch0"
+  std::int64_t bytes = 0;       ///< payload
+  double utilization = 0;
+};
+
+struct KernelUse {
+  std::string signature;
+  KernelResult result;
+  std::uint64_t instances = 0;
+};
+
+struct RunResult {
+  Time latency;
+  std::vector<TaskTiming> tasks;     ///< parallel to TaskGraph::tasks
+  std::vector<NodeUse> nodes;        ///< parallel to TaskGraph::nodes
+  std::vector<LinkUse> links;
+  std::vector<KernelUse> kernels;    ///< distinct kernels, in order of first use
+  double energy_j = 0;
+  double ci95_percent = 0;
+  std::uint64_t events = 0;          ///< both passes
+};
+
+/// One machine per process (SystemC). Throws what simulate_kernel throws, with the task's name.
+RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options);
+
+}  // namespace tessera::sim

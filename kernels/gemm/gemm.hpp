@@ -1,0 +1,35 @@
+#pragma once
+// Dense GEMM, C[m,n] = A[m,k] W[n,k]^T, as a tuned library runs it.
+//
+// Hopper: persistent, warp-specialised: one producer warp keeps a ring of A and W tiles filled by TMA, one
+// consumer warpgroup per 64 rows of the tile multiplies them with wgmma (CUTLASS calls this "cooperative").
+// CTAs of a cluster share W tiles by multicast. Ampere: cp.async ring and mma.sync.
+// Where the grid would leave SMs idle, K is split and a second kernel adds the fp32 partial sums.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/library/lower.hpp"
+
+namespace tessera::kernels {
+
+/// How one GEMM is cut into tiles.
+struct GemmTiling {
+  std::uint32_t tile_m = 128, tile_n = 256, tile_k = 64;
+  std::uint32_t cluster = 1;  ///< CTAs along m that share W tiles
+  std::uint32_t split_k = 1;
+  std::uint32_t stages = 4;
+};
+
+/// The tiling a library's heuristic would choose: the one with the least estimated cycles, where a k-step
+/// costs the most loaded of tensor cores, shared memory and L2 bandwidth, and waves are whole.
+GemmTiling choose_gemm_tiling(const models::Gemm& gemm, const GpuSpec& gpu);
+
+std::vector<std::unique_ptr<tile::Kernel>> make_gemm(const models::Gemm& gemm, const GpuSpec& gpu,
+                                                     const Addresses& addresses);
+/// The same with a given tiling. Throws std::invalid_argument if it does not fit the GPU.
+std::vector<std::unique_ptr<tile::Kernel>> make_gemm(const models::Gemm& gemm, const GpuSpec& gpu,
+                                                     const Addresses& addresses, const GemmTiling& tiling);
+
+}  // namespace tessera::kernels

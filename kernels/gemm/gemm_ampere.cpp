@@ -1,0 +1,80 @@
+#include "kernels/gemm/gemm_ampere.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tessera::kernels {
+
+using tile::Box;
+
+namespace {
+constexpr std::uint32_t kGroups = 2;
+std::uint32_t ceil_div(std::int64_t a, std::int64_t b) { return static_cast<std::uint32_t>((a + b - 1) / b); }
+}  // namespace
+
+GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu,
+                       const Addresses& addresses)
+    : gemm_{gemm},
+      tiling_{tiling},
+      a_{addresses.operands.at(0)},
+      w_{addresses.operands.at(1)},
+      out_{tiling.split_k > 1 ? addresses.workspace : addresses.operands.at(2)},
+      element_bytes_{static_cast<std::uint32_t>(models::bytes_of(gemm.dtype))},
+      out_bytes_{tiling.split_k > 1 ? 4U : element_bytes_},
+      k_steps_{ceil_div(gemm.k, tiling.tile_k)} {
+  order_.rows = ceil_div(gemm.m, tiling.tile_m);
+  order_.cols = ceil_div(gemm.n, tiling.tile_n);
+  tiling_.stages = std::min(tiling_.stages, 4U);
+  shape_.name = fmt::format("gemm {}x{}x{} mma stages {} split-k {}", tiling_.tile_m, tiling_.tile_n, tiling_.tile_k,
+                            tiling_.stages, tiling_.split_k);
+  shape_.grid = order_.count() * tiling_.split_k;
+  shape_.roles = {{"warps0-3", 4}, {"warps4-7", 4}};
+  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers, 256 * (32 + tiling_.tile_m * tiling_.tile_n / 256));
+  shape_.shared_bytes = std::int64_t{tiling_.stages} * (tiling_.tile_m + tiling_.tile_n) * tiling_.tile_k * element_bytes_;
+  shape_.prologue_cycles = 200;
+}
+
+tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
+  const std::uint64_t pitch = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
+  const std::uint32_t piece = cta.index % tiling_.split_k;
+  const TileOrder::Tile t = order_.at(cta.index / tiling_.split_k);
+  const std::uint32_t row = t.row * tiling_.tile_m, col = t.col * tiling_.tile_n;
+  const std::uint32_t rows = std::min(tiling_.tile_m, static_cast<std::uint32_t>(gemm_.m) - row);
+  const std::uint32_t cols = std::min(tiling_.tile_n, static_cast<std::uint32_t>(gemm_.n) - col);
+  const std::uint32_t share = (k_steps_ + tiling_.split_k - 1) / tiling_.split_k;
+  const std::uint32_t first_step = std::min(k_steps_, piece * share);
+  const std::uint32_t steps = std::min(share, k_steps_ - first_step);
+  // Each group copies half of the rows of both tiles.
+  const std::uint32_t a_first = role * rows / kGroups, a_rows = (role + 1) * rows / kGroups - a_first;
+  const std::uint32_t w_first = role * cols / kGroups, w_rows = (role + 1) * cols / kGroups - w_first;
+
+  const std::uint32_t ahead = tiling_.stages - 1;
+  for (std::uint32_t i = 0; i < steps + ahead; ++i) {
+    if (i < steps) {
+      const std::uint64_t step = first_step + i;
+      const std::uint64_t k_offset = step * tiling_.tile_k * element_bytes_;
+      const auto depth_bytes = static_cast<std::uint32_t>(
+          std::min<std::int64_t>(tiling_.tile_k, gemm_.k - static_cast<std::int64_t>(step) * tiling_.tile_k) * element_bytes_);
+      if (a_rows > 0) co_await tile::load(Box{a_ + (row + a_first) * pitch + k_offset, a_rows, depth_bytes, pitch});
+      if (w_rows > 0) co_await tile::load(Box{w_ + (col + w_first) * pitch + k_offset, w_rows, depth_bytes, pitch});
+    }
+    if (i < ahead) continue;
+    const std::uint32_t in_flight = std::min(ahead, steps + ahead - 1 - i);
+    co_await tile::load_wait(in_flight * ((a_rows > 0 ? 1U : 0U) + (w_rows > 0 ? 1U : 0U)));
+    co_await tile::named_sync(1, kGroups);
+    // ldmatrix: a 2x2 arrangement of the group's warps over its half of the tile reads A twice and W twice.
+    co_await tile::shared_load(std::uint64_t{2} * (tiling_.tile_m / kGroups + tiling_.tile_n) * tiling_.tile_k * element_bytes_);
+    co_await tile::mma(tiling_.tile_m / kGroups, tiling_.tile_n, tiling_.tile_k);
+  }
+  if (out_bytes_ < 4) {
+    co_await tile::compute({.convert = std::uint64_t{tiling_.tile_m} / kGroups * tiling_.tile_n / 2});
+  }
+  if (a_rows == 0) co_return;
+  const std::uint64_t out_pitch = static_cast<std::uint64_t>(gemm_.n) * out_bytes_;
+  co_await tile::store(Box{out_ + piece * static_cast<std::uint64_t>(gemm_.m) * out_pitch + (row + a_first) * out_pitch +
+                               std::uint64_t{col} * out_bytes_,
+                           a_rows, cols * out_bytes_, out_pitch});
+}
+
+}  // namespace tessera::kernels

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "kernels/gemm/gemm.hpp"
+#include "kernels/gemm/schedule.hpp"
+
+namespace tessera::kernels {
+
+class GemmHopper final : public tile::Kernel {
+ public:
+  GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu, const Addresses& addresses);
+  const tile::LaunchShape& shape() const override { return shape_; }
+  tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+
+ private:
+  /// One unit of a CTA's work: an output tile and a range of k-steps.
+  struct Work {
+    std::uint32_t row, col;            // first element of the tile
+    std::uint32_t rows, cols;          // inside the matrix (0 rows: the cluster hangs over the edge)
+    std::uint32_t first_step, steps;
+    std::uint32_t piece;               // of the split
+  };
+  std::uint32_t units() const { return order_.count() * tiling_.split_k; }
+  Work work(std::uint32_t unit, std::uint32_t rank) const;
+  std::uint64_t step_bytes(const Work& w, std::uint32_t step) const;
+
+  tile::Program producer(tile::Cta cta) const;
+  tile::Program consumer(tile::Cta cta, std::uint32_t index) const;
+  std::uint8_t full(std::uint32_t stage) const { return static_cast<std::uint8_t>(stage); }
+  std::uint8_t empty(std::uint32_t stage) const { return static_cast<std::uint8_t>(tiling_.stages + stage); }
+
+  models::Gemm gemm_;
+  GemmTiling tiling_;
+  std::uint64_t a_, w_, out_;
+  std::uint32_t element_bytes_, out_bytes_;
+  std::uint32_t k_steps_;
+  TileOrder order_;  // of clusters
+  tile::LaunchShape shape_;
+};
+
+}  // namespace tessera::kernels

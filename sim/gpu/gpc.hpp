@@ -1,0 +1,68 @@
+#pragma once
+// A graphics processing cluster: its SMs, and the clusters of CTAs that live on them. One SystemC module.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/core/hardware.hpp"
+#include "sim/core/module.hpp"
+#include "sim/gpu/messages.hpp"
+#include "sim/gpu/sm/sm.hpp"
+
+namespace tessera::sim {
+
+class Gpc : public EventModule<GpcEvent> {
+ public:
+  Gpc(sc_core::sc_module_name name, const GpuSpec& gpu, std::uint8_t index, int sms);
+
+  Outlet<L2Event> to_l2;
+  Outlet<FrontEndEvent> to_front_end;
+
+  /// Before a kernel's first launch event is handled. `slots`: resident CTAs per SM.
+  void prepare(const tile::Kernel& kernel, unsigned slots);
+
+  // For its SMs.
+  const Clock& clock() const { return clock_; }
+  const GpuSpec& gpu() const { return gpu_; }
+  std::uint8_t index() const { return index_; }
+  void resume_at(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t role);
+  void arrive_remote(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t barrier, std::uint8_t rank);
+  /// A role of (sm, slot) meets the others of its cluster at `at`.
+  void sync_cluster(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t role);
+  void cta_done(Time at, std::uint8_t sm, std::uint8_t slot);
+
+  const std::vector<Sm>& sms() const { return sms_; }
+  void describe_stuck(std::vector<std::string>& out) const override;
+  void report(Statistics& statistics) const override;
+
+ private:
+  struct Place {
+    std::uint8_t sm, slot;
+  };
+  struct Member {
+    std::uint8_t sm, slot, role;
+  };
+  struct Cluster {
+    std::uint32_t number = 0;
+    std::vector<Place> ctas;     // by rank
+    std::uint32_t alive = 0;
+    std::vector<Member> syncing; // roles that wait in cluster_sync
+    Time latest;
+  };
+
+  void handle(Time now, const GpcEvent& event) override;
+  Cluster& cluster_of(std::uint8_t sm, std::uint8_t slot);
+  void send_energy(Time now);
+
+  const GpuSpec& gpu_;
+  std::uint8_t index_;
+  Clock clock_;
+  std::vector<Sm> sms_;
+  const tile::Kernel* kernel_ = nullptr;
+  std::vector<Cluster> clusters_;  // alive ones, few
+  double energy_sent_pj_ = 0;
+  double tensor_sent_us_ = 0;
+};
+
+}  // namespace tessera::sim

@@ -1,0 +1,47 @@
+#pragma once
+// The state of one CTA while it lives on an SM.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/tile/kernel.hpp"
+#include "sim/core/time.hpp"
+#include "sim/gpu/sm/mbarrier.hpp"
+
+namespace tessera::sim {
+
+struct NamedBarrier {
+  std::uint32_t arrived = 0;
+  std::uint16_t waiting = 0;
+  Time latest;
+};
+
+/// What a role is blocked on, for deadlock reports.
+enum class Blocked : std::uint8_t { no, mbarrier, named_barrier, loads, tile_counter, cluster };
+
+struct RoleState {
+  tile::Program program;
+  std::uint32_t warps = 4;
+  Blocked blocked = Blocked::no;
+  bool done = false;
+  std::uint8_t blocked_on = 0;       ///< barrier index
+  std::uint32_t loads_pending = 0;
+  std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
+  Time ready;                        ///< the role does not go on before this
+  Time loads_ready;                  ///< arrival of the latest load so far
+  Time stores_read;                  ///< TMA stores have read shared memory
+  std::uint32_t wgmma_groups = 0;    ///< issued so far
+  std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8
+};
+
+struct ResidentCta {
+  tile::Cta cta;
+  std::uint32_t cluster = 0;         ///< number of the cluster in the grid
+  std::uint32_t roles_left = 0;
+  std::vector<RoleState> roles;
+  std::vector<Mbarrier> barriers;
+  std::array<NamedBarrier, 16> named{};
+};
+
+}  // namespace tessera::sim

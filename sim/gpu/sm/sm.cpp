@@ -1,0 +1,416 @@
+#include "sim/gpu/sm/sm.hpp"
+
+#include <fmt/format.h>
+
+#include <bit>
+
+#include "sim/gpu/gpc.hpp"
+
+namespace tessera::sim {
+
+namespace {
+
+using tile::Op;
+using tile::OpKind;
+
+// A warp instruction that only posts something (arrive, expect, a TMA or wgmma descriptor) holds its warp
+// for about the issue latency of one uniform-datapath instruction.
+constexpr double kPostCycles = 4;
+// A dependent chain at the end of an elementwise block: the last results must be written back.
+constexpr double kVectorLatency = 12;
+constexpr std::uint64_t kLineBytes = 128;
+constexpr double kThreadsPerWarp = 32;
+
+std::uint64_t lines_of(const tile::Box& box) {
+  const std::uint64_t first = box.address / kLineBytes;
+  const std::uint64_t last = (box.address + box.row_bytes - 1) / kLineBytes;
+  return std::uint64_t{box.rows} * (last - first + 1);
+}
+
+}  // namespace
+
+Sm::Sm(const SmSpec& spec, Gpc& gpc, std::uint8_t index) : spec_{spec}, gpc_{gpc}, index_{index} {}
+
+Time Sm::cycles(double n) const { return gpc_.clock().cycles_f(n); }
+
+void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
+  kernel_ = &kernel;
+  slots_.clear();
+  slots_.resize(slots);
+}
+
+void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluster) {
+  const tile::LaunchShape& shape = kernel_->shape();
+  ResidentCta& resident = slots_[slot];
+  resident.cta = cta;
+  resident.cluster = cluster;
+  resident.roles_left = static_cast<std::uint32_t>(shape.roles.size());
+  resident.barriers.clear();
+  for (const tile::BarrierSpec& b : shape.barriers) resident.barriers.emplace_back(b.arrivals);
+  resident.named = {};
+  resident.roles.clear();
+  resident.roles.resize(shape.roles.size());
+  ++counters_.ctas;
+  const Time start = now + cycles(static_cast<double>(shape.prologue_cycles));
+  for (std::uint8_t r = 0; r < shape.roles.size(); ++r) {
+    RoleState& role = resident.roles[r];
+    role.program = kernel_->program(cta, r);
+    role.warps = shape.roles[r].warps;
+    gpc_.resume_at(start, index_, slot, r);
+  }
+}
+
+void Sm::resume_at(Time at, std::uint8_t slot, std::uint8_t index, RoleState& role) {
+  role.blocked = Blocked::no;
+  gpc_.resume_at(max(at, role.ready), index_, slot, index);
+}
+
+void Sm::wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at) {
+  while (mask != 0) {
+    const auto index = static_cast<std::uint8_t>(std::countr_zero(mask));
+    mask = static_cast<std::uint16_t>(mask & (mask - 1U));
+    resume_at(at, slot, index, slots_[slot].roles[index]);
+  }
+}
+
+void Sm::run(Time now, std::uint8_t slot, std::uint8_t index) {
+  RoleState& role = slots_[slot].roles[index];
+  Time at = now;
+  const Time stop = now + cycles(4 * kPostCycles);
+  for (;;) {
+    if (!role.program.advance()) {
+      role.done = true;
+      role.ready = at;
+      if (--slots_[slot].roles_left == 0) retire(at, slot);
+      return;
+    }
+    ++counters_.operations_issued;
+    role.ready = at;
+    if (!execute(role, slot, index, role.program.op(), at)) return;
+    ++counters_.operations_retired;
+    if (at > stop) {
+      gpc_.resume_at(at, index_, slot, index);
+      return;
+    }
+  }
+}
+
+bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const Op& op, Time& at) {
+  ResidentCta& cta = slots_[slot];
+  const Requester self{.gpc = gpc_.index(), .sm = index_, .slot = slot, .role = index, .barrier = op.barrier};
+  // Fewer than four warps reach only their own sub-cores' share of the pipes.
+  const double share = role.warps >= 4 ? 1.0 : role.warps / 4.0;
+  switch (op.kind) {
+    case OpKind::expect:
+      at += cycles(kPostCycles);
+      arrive(at, slot, op.barrier, 1, static_cast<std::int64_t>(op.count), 0);
+      return true;
+
+    case OpKind::arrive:
+      at += cycles(kPostCycles);
+      if (op.rank == 0xff || op.rank == cta.cta.rank) {
+        arrive(at, slot, op.barrier, 1, 0, 0);
+      } else {
+        gpc_.arrive_remote(at + cycles(spec_.dsmem_latency), index_, slot, op.barrier, op.rank);
+      }
+      return true;
+
+    case OpKind::wait: {
+      Mbarrier& barrier = cta.barriers[op.barrier];
+      if (barrier.passed(op.phase)) {
+        at = max(at, barrier.completed_at()) + cycles(spec_.mbarrier_latency);
+        return true;
+      }
+      barrier.waiting = static_cast<std::uint16_t>(barrier.waiting | (1U << index));
+      role.blocked = Blocked::mbarrier;
+      role.blocked_on = op.barrier;
+      return false;
+    }
+
+    case OpKind::named_sync:
+    case OpKind::named_arrive: {
+      NamedBarrier& barrier = cta.named[op.barrier];
+      at += cycles(kPostCycles);
+      barrier.latest = max(barrier.latest, at);
+      ++barrier.arrived;
+      const bool waits = op.kind == OpKind::named_sync;
+      if (barrier.arrived == op.count) {
+        const Time open = barrier.latest + cycles(spec_.named_barrier_latency);
+        const std::uint16_t waiting = barrier.waiting;
+        barrier = {};
+        wake_waiting(slot, waiting, open);
+        if (waits) at = open;
+        return true;
+      }
+      if (!waits) return true;
+      barrier.waiting = static_cast<std::uint16_t>(barrier.waiting | (1U << index));
+      role.blocked = Blocked::named_barrier;
+      role.blocked_on = op.barrier;
+      return false;
+    }
+
+    case OpKind::tma_load: {
+      at += cycles(kPostCycles);
+      const auto lines = static_cast<double>(lines_of(op.box));
+      const Time issued = occupy(tma_, at, lines / spec_.tma_lines_per_cycle);
+      const Time first = issued - cycles(lines / spec_.tma_lines_per_cycle);
+      L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
+      request.from.tma = true;
+      request.from.cluster_mask = op.cluster_mask;
+      counters_.load_bytes_requested += op.box.bytes();
+      const Time leaves = max(at, first) + cycles(spec_.tma_issue_latency);
+      gpc_.to_l2.send_at(at, leaves + gpc_.to_l2.latency(), request);
+      return true;
+    }
+
+    case OpKind::tma_store: {
+      at += cycles(kPostCycles);
+      const auto bytes = static_cast<double>(op.box.bytes());
+      const Time issued = occupy(tma_, at, static_cast<double>(lines_of(op.box)) / spec_.tma_lines_per_cycle);
+      const Time read = occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
+      const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
+      role.stores_read = max(role.stores_read, read + cycles(spec_.shared_latency));
+      counters_.shared_bytes += op.box.bytes();
+      counters_.store_bytes += op.box.bytes();
+      gpc_.to_l2.send_at(at, left + gpc_.to_l2.latency(),
+                         L2Event{.kind = L2Event::Kind::write, .from = self, .box = op.box});
+      return true;
+    }
+
+    case OpKind::store_wait:
+      at = max(at, role.stores_read);
+      return true;
+
+    case OpKind::wgmma: {
+      const double flops = 2.0 * op.m * op.n * op.k;
+      // Operands from shared memory: B is broadcast to the four sub-cores, A goes to each its own rows.
+      const double bytes = 2.0 * op.k * (op.n + (op.a_in_registers ? 0.0 : static_cast<double>(op.m)));
+      at += cycles(kPostCycles);
+      const Time operands = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle);
+      const Time done = max(occupy(tensor_, at, flops / spec_.tensor_flops_per_cycle), operands) +
+                        cycles(spec_.tensor_latency);
+      role.wgmma_done[role.wgmma_groups++ % role.wgmma_done.size()] = done;
+      counters_.tensor_flops += flops;
+      counters_.shared_bytes += static_cast<std::uint64_t>(bytes);
+      return true;
+    }
+
+    case OpKind::wgmma_wait:
+      if (role.wgmma_groups > op.count) {
+        at = max(at, role.wgmma_done[(role.wgmma_groups - 1 - op.count) % role.wgmma_done.size()]);
+      }
+      at += cycles(kPostCycles);
+      return true;
+
+    case OpKind::mma: {
+      // mma.sync: operands are in registers already; a warp waits for its own results.
+      const double flops = 2.0 * op.m * op.n * op.k;
+      at = occupy(tensor_, at, flops / (spec_.tensor_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
+      counters_.tensor_flops += flops;
+      return true;
+    }
+
+    case OpKind::compute: {
+      const tile::Vector& v = op.vector;
+      const auto fma = static_cast<double>(v.fma);
+      const auto integer = static_cast<double>(v.integer);
+      const auto mufu = static_cast<double>(v.mufu);
+      const auto convert = static_cast<double>(v.convert);
+      const auto shuffle = static_cast<double>(v.shuffle);
+      const Time start = at;
+      // Each sub-core issues one warp instruction per cycle, whatever pipe it goes to.
+      Time end = occupy(issue_, start, (fma + integer + mufu + convert + shuffle) / (kThreadsPerWarp * spec_.subcores * share));
+      if (v.fma != 0) end = max(end, occupy(fp32_, start, fma / (spec_.fp32_lanes * share)));
+      if (v.integer != 0) end = max(end, occupy(integer_, start, integer / (spec_.int_lanes * share)));
+      if (v.mufu != 0) end = max(end, occupy(mufu_, start, mufu / (spec_.mufu_per_cycle * share)));
+      if (v.convert != 0) end = max(end, occupy(convert_, start, convert / (spec_.conversions_per_cycle * share)));
+      if (v.shuffle != 0) {
+        // A shuffle moves four bytes per lane through the shared-memory crossbar.
+        end = max(end, occupy(shared_, start, 4.0 * shuffle / spec_.shared_bytes_per_cycle));
+        counters_.shared_bytes += 4 * v.shuffle;
+      }
+      counters_.fp32_ops += fma;
+      counters_.integer_ops += integer;
+      counters_.mufu_ops += mufu;
+      at = end + cycles(kVectorLatency);
+      return true;
+    }
+
+    case OpKind::shared_load:
+    case OpKind::shared_store: {
+      const auto bytes = static_cast<double>(op.count);
+      occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+      at = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle) +
+           (op.kind == OpKind::shared_load ? cycles(spec_.shared_latency) : cycles(kPostCycles));
+      counters_.shared_bytes += op.count;
+      return true;
+    }
+
+    case OpKind::load: {
+      // 16 B per thread: one warp instruction asks for 512 B; the load-store unit takes a line a cycle.
+      const auto lines = static_cast<double>(lines_of(op.box));
+      occupy(issue_, at, static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+      const Time issued = occupy(lsu_, at, lines);
+      const Time first = issued - cycles(lines);
+      L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
+      ++role.loads_pending;
+      counters_.load_bytes_requested += op.box.bytes();
+      gpc_.to_l2.send_at(at, max(at, first) + cycles(spec_.l1_latency) + gpc_.to_l2.latency(), request);
+      at = max(at + cycles(kPostCycles), first);
+      return true;
+    }
+
+    case OpKind::load_wait:
+      if (role.loads_pending <= op.count) {
+        at = max(at, role.loads_ready);
+        return true;
+      }
+      role.blocked = Blocked::loads;
+      role.loads_allowed = static_cast<std::uint32_t>(op.count);
+      return false;
+
+    case OpKind::store: {
+      const auto bytes = static_cast<double>(op.box.bytes());
+      occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+      const Time issued = occupy(lsu_, at, static_cast<double>(lines_of(op.box)));
+      const Time left = max(issued, occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
+      counters_.store_bytes += op.box.bytes();
+      gpc_.to_l2.send_at(at, left + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
+                         L2Event{.kind = L2Event::Kind::write, .from = self, .box = op.box});
+      at = max(at + cycles(kPostCycles), issued - cycles(static_cast<double>(lines_of(op.box))));
+      return true;
+    }
+
+    case OpKind::next_tile:
+      role.blocked = Blocked::tile_counter;
+      gpc_.to_l2.send_at(at, at + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
+                         L2Event{.kind = L2Event::Kind::atomic, .from = self});
+      return false;
+
+    case OpKind::cluster_sync:
+      role.blocked = Blocked::cluster;
+      gpc_.sync_cluster(at + cycles(kPostCycles), index_, slot, index);
+      return false;
+  }
+  return true;
+}
+
+void Sm::arrive(Time at, std::uint8_t slot, std::uint8_t index, std::uint32_t arrivals, std::int64_t expected,
+                std::int64_t received) {
+  Mbarrier& barrier = slots_[slot].barriers[index];
+  if (!barrier.book(at, arrivals, expected, received)) return;
+  const std::uint16_t waiting = std::exchange(barrier.waiting, std::uint16_t{0});
+  if (waiting == 0) return;
+  counters_.operations_retired += static_cast<std::uint64_t>(std::popcount(waiting));
+  wake_waiting(slot, waiting, barrier.completed_at() + cycles(spec_.mbarrier_latency));
+}
+
+Time Sm::take_in(Time now, std::uint32_t bytes) {
+  // The reply stands for a stream that ends now: it may have occupied the port up to its length earlier.
+  const Time length = cycles(bytes / spec_.ingress_bytes_per_cycle);
+  return max(now, ingress_.reserve(max(Time{}, now - length), length));
+}
+
+void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request) {
+  if (own_request) counters_.load_bytes_received += bytes;
+  else counters_.multicast_bytes_received += bytes;
+  counters_.shared_bytes += bytes;
+  const Time written = occupy(shared_, take_in(now, bytes), bytes / spec_.shared_bytes_per_cycle);
+  arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
+}
+
+void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint32_t bytes) {
+  RoleState& role = slots_[slot].roles[index];
+  counters_.load_bytes_received += bytes;
+  --role.loads_pending;
+  role.loads_ready = take_in(now, bytes);
+  if (role.blocked == Blocked::loads && role.loads_pending <= role.loads_allowed) {
+    ++counters_.operations_retired;
+    resume_at(role.loads_ready, slot, index, role);
+  }
+}
+
+void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint64_t tile) {
+  RoleState& role = slots_[slot].roles[index];
+  role.program.set_result(tile);
+  ++counters_.operations_retired;
+  resume_at(now, slot, index, role);
+}
+
+void Sm::leave_cluster_sync(Time at, std::uint8_t slot, std::uint8_t index) {
+  ++counters_.operations_retired;
+  resume_at(at, slot, index, slots_[slot].roles[index]);
+}
+
+void Sm::retire(Time at, std::uint8_t slot) {
+  ResidentCta& cta = slots_[slot];
+  for (RoleState& r : cta.roles) at = max(at, r.ready);
+  cta.roles.clear();
+  gpc_.cta_done(at, index_, slot);
+}
+
+void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) const {
+  for (const ResidentCta& cta : slots_) {
+    for (std::size_t r = 0; r < cta.roles.size(); ++r) {
+      const RoleState& role = cta.roles[r];
+      if (role.done) continue;
+      const std::string who = fmt::format("{}: CTA {} {}", name, cta.cta.index, kernel_->shape().roles[r].name);
+      switch (role.blocked) {
+        case Blocked::mbarrier: {
+          const Mbarrier& b = cta.barriers[role.blocked_on];
+          out.push_back(fmt::format("{} waits for barrier {} (phase {}: {} arrivals and {} bytes missing)", who,
+                                    kernel_->shape().barriers[role.blocked_on].name, b.phase(),
+                                    b.pending_arrivals(), b.missing_bytes()));
+          break;
+        }
+        case Blocked::named_barrier:
+          out.push_back(fmt::format("{} waits at named barrier {} ({} arrived)", who, role.blocked_on,
+                                    cta.named[role.blocked_on].arrived));
+          break;
+        case Blocked::loads:
+          out.push_back(fmt::format("{} waits for loads ({} pending)", who, role.loads_pending));
+          break;
+        case Blocked::tile_counter:
+          out.push_back(fmt::format("{} waits for the tile counter", who));
+          break;
+        case Blocked::cluster:
+          out.push_back(fmt::format("{} waits for its cluster {}", who, cta.cluster));
+          break;
+        case Blocked::no:
+          out.push_back(fmt::format("{} was never resumed", who));
+          break;
+      }
+    }
+  }
+}
+
+void Sm::report(const std::string& prefix, Statistics& statistics) const {
+  statistics.add(prefix + "ctas", static_cast<double>(counters_.ctas));
+  statistics.add(prefix + "operations_issued", static_cast<double>(counters_.operations_issued));
+  statistics.add(prefix + "operations_retired", static_cast<double>(counters_.operations_retired));
+  statistics.add(prefix + "tensor_flops", counters_.tensor_flops);
+  statistics.add(prefix + "fp32_ops", counters_.fp32_ops);
+  statistics.add(prefix + "integer_ops", counters_.integer_ops);
+  statistics.add(prefix + "mufu_ops", counters_.mufu_ops);
+  statistics.add(prefix + "shared_bytes", static_cast<double>(counters_.shared_bytes));
+  statistics.add(prefix + "load_bytes_requested", static_cast<double>(counters_.load_bytes_requested));
+  statistics.add(prefix + "load_bytes_received", static_cast<double>(counters_.load_bytes_received));
+  statistics.add(prefix + "multicast_bytes_received", static_cast<double>(counters_.multicast_bytes_received));
+  statistics.add(prefix + "store_bytes", static_cast<double>(counters_.store_bytes));
+  const auto busy = [&](const char* name, const Pipe& pipe) {
+    statistics.add(prefix + "busy_us." + name, pipe.busy().us());
+  };
+  busy("tensor", tensor_);
+  busy("fp32", fp32_);
+  busy("integer", integer_);
+  busy("mufu", mufu_);
+  busy("convert", convert_);
+  busy("issue", issue_);
+  busy("shared", shared_);
+  busy("lsu", lsu_);
+  busy("tma", tma_);
+  busy("ingress", ingress_);
+  busy("egress", egress_);
+}
+
+}  // namespace tessera::sim

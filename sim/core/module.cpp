@@ -33,11 +33,9 @@ Time lookahead_limit() { return g_lookahead_limit; }
 
 Module::Module(sc_core::sc_module_name name) : sc_core::sc_module{name} {
   use_femtoseconds();
-  sc_core::sc_spawn_options options;
-  options.spawn_method();
-  options.dont_initialize();
-  options.set_sensitivity(&wake_);
-  sc_core::sc_spawn([this] { activate(); }, sc_core::sc_gen_unique_name("activate"), &options);
+  SC_METHOD(activate);
+  sensitive << wake_;
+  dont_initialize();
 }
 
 Module::~Module() = default;

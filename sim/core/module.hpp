@@ -27,6 +27,7 @@ Time lookahead_limit();
 
 class Module : public sc_core::sc_module {
  public:
+  SC_HAS_PROCESS(Module);
   ~Module() override;
 
   /// Names whatever still waits (a barrier, a queue, a credit) when no event is left to wake it.

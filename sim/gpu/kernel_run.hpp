@@ -18,8 +18,6 @@ struct KernelOptions {
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
-  /// Collect a timeline of SM groups and memory (kernels are short: off by default).
-  bool timeline = false;
 };
 
 /// A stretch of a resource's activity, for timelines: share in 0..1 of the resource over [start, end).
@@ -45,7 +43,7 @@ struct KernelResult {
   std::uint64_t operations = 0;      ///< tile operations retired
   std::vector<std::string> kernels;  ///< names of the kernels that ran
   std::map<std::string, double> statistics;  ///< every counter of the simulation
-  std::map<std::string, std::vector<Activity>> activity;  ///< per track, if asked for
+  std::map<std::string, std::vector<Activity>> activity;  ///< per track ("GPC 0", ..., "HBM"), by power window
 };
 
 /// Simulates `op` on one GPU in cycle detail. One call per process (SystemC); throws std::invalid_argument

@@ -1,0 +1,153 @@
+#include "sim/gpu/kernel_run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "kernels/library/lower.hpp"
+#include "sim/core/error.hpp"
+#include "sim/core/statistics.hpp"
+#include "sim/gpu/front_end.hpp"
+#include "sim/gpu/gpc.hpp"
+#include "sim/gpu/hbm/hbm.hpp"
+#include "sim/gpu/l2/l2.hpp"
+
+namespace tessera::sim {
+
+namespace {
+
+constexpr std::uint64_t kAlignment = 2 << 20;  // device allocations come in 2 MiB pages
+
+/// Device addresses of the operands; in-place outputs share their input's.
+kernels::Addresses place(const models::Operator& op) {
+  kernels::Addresses addresses;
+  std::uint64_t next = kAlignment;
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (std::holds_alternative<models::Rope>(op) && operands[i].written) {
+      addresses.operands.push_back(addresses.operands[i - 2]);
+      continue;
+    }
+    addresses.operands.push_back(next);
+    next += (static_cast<std::uint64_t>(operands[i].bytes) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  addresses.workspace = next;
+  return addresses;
+}
+
+void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& gpcs) {
+  SmCounters sum;
+  for (const auto& gpc : gpcs) {
+    for (const Sm& sm : gpc->sms()) {
+      const SmCounters& c = sm.counters();
+      sum.operations_issued += c.operations_issued;
+      sum.operations_retired += c.operations_retired;
+      sum.load_bytes_requested += c.load_bytes_requested;
+      sum.load_bytes_received += c.load_bytes_received;
+      sum.store_bytes += c.store_bytes;
+    }
+  }
+  const auto equal = [](const char* law, std::uint64_t a, std::uint64_t b) {
+    if (a != b) throw ConservationError{fmt::format("{}: {} != {}", law, a, b)};
+  };
+  equal("tile operations issued and retired", sum.operations_issued, sum.operations_retired);
+  equal("load bytes requested by SMs and received by the L2", sum.load_bytes_requested, l2.counters().read_bytes);
+  equal("load bytes returned by the L2 and received by SMs", l2.counters().returned_bytes, sum.load_bytes_received);
+  equal("load bytes requested and received", sum.load_bytes_requested, sum.load_bytes_received);
+  equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
+}
+
+/// The most used resource, if it is used enough to be the limit.
+std::string name_bottleneck(const KernelResult& r) {
+  static const std::map<std::string, std::string> names{
+      {"tensor", "tensor cores"}, {"fp32", "FP32 units"}, {"mufu", "MUFU"},           {"shared", "shared memory"},
+      {"issue", "issue slots"},   {"l2", "L2 bandwidth"}, {"hbm", "HBM bandwidth"}};
+  if (r.execution < r.latency - r.execution) return "launch";
+  const auto most = std::max_element(r.utilization.begin(), r.utilization.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  // Below half of every peak, no pipe is the limit: dependences and their latencies are.
+  return most->second < 0.5 ? "latency" : names.at(most->first);
+}
+
+}  // namespace
+
+KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
+  models::check(op);
+  const kernels::Addresses addresses = place(op);
+  std::vector<std::unique_ptr<tile::Kernel>> launches = kernels::lower(op, gpu, addresses);
+  KernelResult result;
+  for (const auto& k : launches) result.kernels.push_back(k->shape().name);
+
+  GpuSpec spec = gpu;
+  if (!options.random_data) spec.power.tensor_pj_per_flop *= gpu.power.tensor_zero_share;
+
+  const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
+  const Time transit = sm_clock.cycles_f(gpu.l2.hit_latency / 3);
+  const Time dispatch = sm_clock.cycles_f(gpu.launch.cta_launch_cycles / 2);
+
+  std::vector<std::unique_ptr<Gpc>> gpcs;
+  std::vector<Gpc*> gpc_pointers;
+  for (std::size_t g = 0; g < gpu.gpc_sms.size(); ++g) {
+    gpcs.push_back(std::make_unique<Gpc>(fmt::format("gpc{}", g).c_str(), spec, static_cast<std::uint8_t>(g), gpu.gpc_sms[g]));
+    gpc_pointers.push_back(gpcs.back().get());
+  }
+  L2 l2{"l2", spec};
+  Hbm hbm{"hbm", spec.hbm};
+  FrontEnd front_end{"front_end", spec, options, gpc_pointers};
+  for (std::size_t g = 0; g < gpcs.size(); ++g) {
+    gpcs[g]->to_l2.connect(l2, transit);
+    gpcs[g]->to_front_end.connect(front_end, dispatch);
+    l2.to_gpcs[g].connect(*gpcs[g], transit);
+    front_end.to_gpcs[g].connect(*gpcs[g], dispatch);
+  }
+  l2.to_hbm.connect(hbm, Time::from_ns(gpu.hbm.l2_to_hbm_ns));
+  l2.to_front_end.connect(front_end, dispatch);
+  front_end.to_l2.connect(l2, dispatch);
+  hbm.to_l2.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
+
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  for (const std::uint32_t i : options.warm_operands) {
+    if (i >= operands.size()) throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    if (operands[i].bytes > 0) l2.install(addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes));
+  }
+  front_end.submit(std::move(launches));
+
+  std::vector<Module*> modules{&front_end, &l2, &hbm};
+  for (const auto& g : gpcs) modules.push_back(g.get());
+  result.events = run_to_completion(modules);
+  check_conservation(l2, gpcs);
+
+  Statistics statistics;
+  for (const Module* m : modules) m->report(statistics);
+  result.latency = front_end.completed_at();
+  result.execution = front_end.execution();
+  result.clock_mhz = front_end.mean_clock_mhz();
+  result.cycles = result.latency.us() * result.clock_mhz;
+  result.flops = models::flops_of(op);
+  result.operations = static_cast<std::uint64_t>(statistics.value("sm.operations_retired"));
+
+  const double us = result.execution.us();
+  const double sm_us = us * gpu.sms();
+  const auto share = [&](const char* pipe) { return statistics.value(std::string{"sm.busy_us."} + pipe) / sm_us; };
+  for (const char* pipe : {"tensor", "fp32", "mufu", "shared", "issue"}) result.utilization[pipe] = share(pipe);
+  const L2Counters& c = l2.counters();
+  result.l2_bytes = static_cast<std::int64_t>(c.read_bytes + c.write_bytes);
+  result.hbm_read_bytes = static_cast<std::int64_t>(c.fill_sectors * kSectorBytes);
+  result.hbm_write_bytes = static_cast<std::int64_t>(c.writeback_sectors * kSectorBytes);
+  result.l2_hit_rate = c.read_sectors == 0 ? 1.0 : static_cast<double>(c.hit_sectors) / static_cast<double>(c.read_sectors);
+  // Bytes per microsecond; the crossbar's GPC ports are what bounds L2 bandwidth.
+  const double l2_peak = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle * gpu.l2.clock_mhz;
+  const double hbm_peak = static_cast<double>(gpu.hbm.stacks) * gpu.hbm.channels_per_stack * gpu.hbm.pseudo_channels *
+                          gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 * 1e3;
+  result.utilization["l2"] = static_cast<double>(std::max(c.read_bytes, c.write_bytes)) / (l2_peak * us);
+  result.utilization["hbm"] = static_cast<double>(result.hbm_read_bytes + result.hbm_write_bytes) / (hbm_peak * us);
+  result.energy_j = front_end.dynamic_energy_pj() * 1e-12 + gpu.power.idle_w * result.latency.seconds();
+  result.bottleneck = name_bottleneck(result);
+  result.statistics = statistics.all();
+  result.activity = front_end.activity();
+  return result;
+}
+
+}  // namespace tessera::sim

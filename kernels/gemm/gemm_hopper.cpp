@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace tessera::kernels {
 
@@ -30,10 +31,11 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
       k_steps_{ceil_div(gemm.k, tiling.tile_k)} {
   order_.rows = ceil_div(gemm.m, std::int64_t{tiling.tile_m} * tiling.cluster);
   order_.cols = ceil_div(gemm.n, tiling.tile_n);
-  // A band as high as it is wide, in elements, for the tiles that run at once.
-  order_.band = std::max(1U, 16U / tiling.cluster * 64 / tiling.tile_m);
   std::uint32_t clusters = 0;
   for (const int sms : gpu.gpc_sms) clusters += static_cast<std::uint32_t>(sms) / tiling.cluster;
+  // A band such that the tiles running at once cover about as many rows as columns: the least traffic.
+  const double tile_rows = static_cast<double>(tiling.tile_m) * tiling.cluster;
+  order_.band = std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tiling.tile_n / tile_rows))));
   const std::uint32_t consumers = tiling.tile_m / kWarpgroupRows;
 
   shape_.name = fmt::format("gemm {}x{}x{} cluster {} stages {} split-k {}", tiling.tile_m, tiling.tile_n,

@@ -36,13 +36,14 @@ enum class OpKind : std::uint8_t {
   cluster_sync,     ///< all roles of all CTAs of the cluster meet
 };
 
-/// Elementwise work of a whole role, in thread-level operations.
+/// Elementwise work of a whole role, in thread-level operations. Always brace-initialised: it shares a
+/// union with Box, so it has no default initialisers of its own.
 struct Vector {
-  std::uint64_t fma = 0;      ///< FP32 pipe: FMA, add, multiply, max
-  std::uint64_t integer = 0;  ///< integer, select, compare, predicates
-  std::uint64_t mufu = 0;     ///< exp2, reciprocal, reciprocal square root, sine
-  std::uint64_t convert = 0;  ///< fp32 -> bf16 and back, in results
-  std::uint64_t shuffle = 0;  ///< warp shuffles, in lanes
+  std::uint64_t fma;      ///< FP32 pipe: FMA, add, multiply, max
+  std::uint64_t integer;  ///< integer, select, compare, predicates
+  std::uint64_t mufu;     ///< exp2, reciprocal, reciprocal square root, sine
+  std::uint64_t convert;  ///< fp32 -> bf16 and back, in results
+  std::uint64_t shuffle;  ///< warp shuffles, in lanes
 };
 
 struct Op {

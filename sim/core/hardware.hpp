@@ -51,7 +51,7 @@ struct L2Spec {
   double hit_latency = 200;          ///< SM cycles from SM egress to SM ingress, near partition, unloaded
   double far_latency = 80;           ///< additional, to the other partition and back
   double partition_link_bytes_per_cycle = 1536;  ///< between the partitions, each direction
-  double gpc_bytes_per_cycle = 512;  ///< crossbar port of one GPC, each direction
+  double gpc_bytes_per_cycle = 640;  ///< crossbar port of one GPC, each direction
   double clock_mhz = 1620;
 };
 
@@ -84,10 +84,10 @@ struct HbmSpec {
 struct PowerSpec {
   double cap_w = 700;
   double idle_w = 110;               ///< leakage and idle clocks at temperature
-  double tensor_pj_per_flop = 0.4;   ///< operands switching at random, at nominal voltage
+  double tensor_pj_per_flop = 0.7;   ///< operands switching at random, at nominal voltage
   double tensor_zero_share = 0.3;    ///< the part of it left when every operand is zero
-  double fp32_pj_per_flop = 1.0;
-  double mufu_pj_per_op = 4.0;
+  double fp32_pj_per_flop = 5.0;
+  double mufu_pj_per_op = 20.0;
   double shared_pj_per_byte = 2.0;
   double l2_pj_per_byte = 8.0;
   double hbm_pj_per_byte = 32.0;

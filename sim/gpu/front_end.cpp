@@ -173,6 +173,11 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
   busy_time_ += window_us;
   sampled_at_ = end;
   if (finished_) return;
+  if (sm_pj_ + memory_pj_ == 0) {
+    // Nothing moved for a whole window: let the simulation run dry, so that the deadlock report can speak.
+    sampling_ = false;
+    return;
+  }
   // pJ per us are microwatts.
   const double mhz = sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
                                          {.clock_mhz = clock_mhz_,

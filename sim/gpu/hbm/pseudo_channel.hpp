@@ -80,17 +80,20 @@ class PseudoChannel {
     std::uint64_t order = 0;
     std::uint32_t next = kNone;
   };
+  /// Both banks of a pair open and close together, so one set of limits serves them: the later one's.
   struct Pair {
+    Time activate_ok, activated, precharge_ok;
     std::uint32_t row = kClosed;
     std::array<std::uint32_t, 2> head{kNone, kNone}, tail{kNone, kNone};  // [write]
     std::array<std::uint16_t, 2> hits{0, 0};                              // queued for the open row
     unsigned streak = 0;
-    std::array<Time, 2> activate_ok, activated, column_ok_rd, column_ok_wr, precharge_ok;  // per half
   };
+  using PairMask = std::uint64_t;
 
-  void open_next(Time now, std::uint32_t pair);
+  /// When the pair's first bank can be activated.
+  Time activate_time(std::uint32_t pair) const;
   void activate(Time now, std::uint32_t pair, std::uint32_t row);
-  Time precharge(Time now, std::uint32_t pair);
+  Time precharge(Time now, std::uint32_t pair);  ///< returns when both banks are closed
   void refresh_due(Time now);
   std::uint32_t oldest_hit(const Pair& pair, bool write) const;
   void unlink(Pair& pair, bool write, std::uint32_t entry);
@@ -108,6 +111,9 @@ class PseudoChannel {
   const HbmTimings& t_;
   std::uint32_t pairs_per_stack_id_;
   std::vector<Pair> pairs_;
+  PairMask open_ = 0;                      // pairs with an open row
+  std::array<PairMask, 2> waiting_{0, 0};  // pairs with queued requests, [write]
+  std::array<PairMask, 2> hit_{0, 0};      // of these, with one for the open row
   std::vector<Queued> entries_;
   std::uint32_t free_entry_ = kNone;
   std::array<int, 2> counts_{0, 0};

@@ -21,7 +21,10 @@ std::uint8_t sector_mask(std::uint64_t first_byte, std::uint64_t last_byte) {
   return static_cast<std::uint8_t>((0xfU << first) & (0xfU >> (3 - last)) & 0xfU);
 }
 
-unsigned count(std::uint8_t sectors) { return static_cast<unsigned>(std::popcount(sectors)); }
+unsigned count(std::uint8_t sectors) {
+  // Population count of four bits by a packed table: without -mpopcnt the intrinsic is a library call.
+  return static_cast<unsigned>(0x4332322132212110ULL >> (sectors * 4U) & 0xfU);
+}
 
 }  // namespace
 
@@ -120,6 +123,29 @@ void L2::handle(Time now, const L2Event& event) {
   }
 }
 
+unsigned L2::take_lines(BoxState& box, Line* lines) const {
+  const tile::Box& b = box.event.box;
+  unsigned n = 0;
+  for (; n < kChunkLines && box.row < b.rows; ++n) {
+    const std::uint64_t row_start = b.address + box.row * b.pitch;
+    const std::uint64_t row_end = row_start + b.row_bytes;  // exclusive
+    const std::uint64_t start = (row_start & ~(kLineBytes - 1)) + box.line_in_row * kLineBytes;
+    Line& line = lines[n];
+    line.number = static_cast<std::uint32_t>(start / kLineBytes);
+    line.sectors = sector_mask(std::max(row_start, start) - start, std::min(row_end, start + kLineBytes) - 1 - start);
+    line.slice = slice_of(line.number);
+    line.set = set_of(line.number, line.slice);
+    tags_.prefetch(line.set);
+    if (start + kLineBytes >= row_end) {
+      ++box.row;
+      box.line_in_row = 0;
+    } else {
+      ++box.line_in_row;
+    }
+  }
+  return n;
+}
+
 void L2::serve(Time now, std::uint32_t index) {
   BoxState& box = boxes_[index];
   const tile::Box b = box.event.box;
@@ -128,60 +154,48 @@ void L2::serve(Time now, std::uint32_t index) {
   const unsigned partition = gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
   const std::uint32_t slices_per_partition = slices_ / static_cast<std::uint32_t>(gpu_.l2.partitions);
 
-  Time at = now;
-  unsigned hits = 0, far = 0, served = 0;
-  Time first_ready = Time::never(), last_ready;
-  while (served < kChunkLines && box.row < b.rows) {
-    const std::uint64_t row_start = b.address + box.row * b.pitch;
-    const std::uint64_t row_end = row_start + b.row_bytes;  // exclusive
-    const std::uint64_t line_address = (row_start & ~(kLineBytes - 1)) + box.line_in_row * kLineBytes;
-    const auto line = static_cast<std::uint32_t>(line_address / kLineBytes);
-    const std::uint64_t from = std::max(row_start, line_address) - line_address;
-    const std::uint64_t to = std::min(row_end, line_address + kLineBytes) - 1 - line_address;
-    const std::uint8_t sectors = sector_mask(from, to);
+  // The lines first, so that the host fetches their tag sets while the loop below works through them.
+  Line lines[kChunkLines];
+  const unsigned served = take_lines(box, lines);
 
-    const std::uint32_t slice = slice_of(line);
-    Time& free = slice_free_[slice];
-    free = max(free, at) + sector_service_ * count(sectors);
+  Time at = now;
+  unsigned hits = 0, far = 0;
+  Time first_ready = Time::never(), last_ready;
+  for (unsigned i = 0; i < served; ++i) {
+    const Line& line = lines[i];
+    Time& free = slice_free_[line.slice];
+    free = max(free, at) + sector_service_ * count(line.sectors);
     Time ready = free + access_;
-    if (slice / slices_per_partition != partition) {
+    if (line.slice / slices_per_partition != partition) {
       ready += far_;
       ++far;
     }
-    const std::uint32_t set = set_of(line, slice);
-    const std::uint32_t slot = tags_.find(set, line);
-    if (read) {
-      counters_.read_sectors += count(sectors);
-      if (slot != TagStore::kNoWay && (tags_.valid(slot) & sectors) == sectors) {
-        tags_.touch(slot);
-        counters_.hit_sectors += count(sectors);
-        ++hits;
-        first_ready = min(first_ready, ready);
-        last_ready = max(last_ready, ready);
-      } else {
-        read_line(free, index, line, sectors, ready);
-      }
+    const std::uint32_t slot = tags_.find(line.set, line.number);
+    if (!read) {
+      write_line(free, line, slot);
+    } else if (slot != TagStore::kNoWay && (tags_.valid(slot) & line.sectors) == line.sectors) {
+      tags_.touch(slot);
+      counters_.hit_sectors += count(line.sectors);
+      ++hits;
+      first_ready = min(first_ready, ready);
+      last_ready = max(last_ready, ready);
     } else {
-      write_line(free, line, sectors);
+      read_line(free, index, line, slot, ready);
     }
+    if (read) counters_.read_sectors += count(line.sectors);
     at += line_interval_;
-    ++served;
-    if (line_address + kLineBytes >= row_end) {
-      ++box.row;
-      box.line_in_row = 0;
-    } else {
-      ++box.line_in_row;
-    }
   }
 
   counters_.far_lines += far;
   if (far != 0) {
     const Time through = link_[partition & 1U].reserve(now, link_line_ * far);
-    if (read && hits != 0) last_ready = max(last_ready, through);
+    if (read && hits != 0) last_ready = max(last_ready, through + access_ + far_);
   }
   if (read) {
     if (hits != 0) {
-      const Time out = gpc_return_[gpc].reserve(first_ready, gpc_line_ * hits);
+      // Booked now, not at first_ready: bookings of hits and of fills must come in time order, or the gaps
+      // between them would be lost to the port.
+      const Time out = gpc_return_[gpc].reserve(now, gpc_line_ * hits) + (first_ready - now);
       box.ready = max(box.ready, max(out, last_ready));
     }
   } else {
@@ -196,15 +210,14 @@ void L2::serve(Time now, std::uint32_t index) {
   else free_boxes_.push_back(index);
 }
 
-void L2::read_line(Time at, std::uint32_t box, std::uint32_t line, std::uint8_t sectors, Time ready) {
-  const std::uint32_t set = set_of(line, slice_of(line));
-  std::uint32_t slot = tags_.find(set, line);
+void L2::read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t slot, Time ready) {
+  const std::uint8_t sectors = line.sectors;
   std::uint32_t index = kNone;
   if (slot != TagStore::kNoWay && tags_.pending(slot)) {
     index = miss_of_slot_[slot];
     counters_.merged_sectors += count(static_cast<std::uint8_t>(misses_[index].sectors & sectors));
   } else {
-    if (slot == TagStore::kNoWay) slot = allocate(at, set, line);
+    if (slot == TagStore::kNoWay) slot = allocate(at, line.set, line.number);
     if (free_miss_ != kNone) {
       index = free_miss_;
       free_miss_ = misses_[index].next_free;
@@ -212,7 +225,7 @@ void L2::read_line(Time at, std::uint32_t box, std::uint32_t line, std::uint8_t 
       index = static_cast<std::uint32_t>(misses_.size());
       misses_.emplace_back();
     }
-    misses_[index] = Miss{.line = line, .slot = slot};
+    misses_[index] = Miss{.slot = slot};
     if (slot != kNone) {
       tags_.set_pending(slot, true);
       tags_.touch(slot);
@@ -227,7 +240,7 @@ void L2::read_line(Time at, std::uint32_t box, std::uint32_t line, std::uint8_t 
     ++miss.fills;
     counters_.fill_sectors += count(fetch);
     to_hbm.send_at(at, at + to_hbm.latency(),
-                   HbmEvent{.kind = HbmEvent::Kind::read, .sectors = fetch, .tag = index, .line = line});
+                   HbmEvent{.kind = HbmEvent::Kind::read, .sectors = fetch, .tag = index, .line = line.number});
   }
   std::uint32_t w = free_waiter_;
   if (w != kNone) {
@@ -242,15 +255,14 @@ void L2::read_line(Time at, std::uint32_t box, std::uint32_t line, std::uint8_t 
   boxes_[box].ready = max(boxes_[box].ready, ready);
 }
 
-void L2::write_line(Time at, std::uint32_t line, std::uint8_t sectors) {
+void L2::write_line(Time at, const Line& line, std::uint32_t slot) {
+  const std::uint8_t sectors = line.sectors;
   counters_.write_sectors += count(sectors);
-  const std::uint32_t set = set_of(line, slice_of(line));
-  std::uint32_t slot = tags_.find(set, line);
-  if (slot == TagStore::kNoWay) slot = allocate(at, set, line);
+  if (slot == TagStore::kNoWay) slot = allocate(at, line.set, line.number);
   if (slot == kNone) {  // every way is in flight: write through
     counters_.writeback_sectors += count(sectors);
     to_hbm.send_at(at, at + to_hbm.latency(),
-                   HbmEvent{.kind = HbmEvent::Kind::write, .sectors = sectors, .line = line});
+                   HbmEvent{.kind = HbmEvent::Kind::write, .sectors = sectors, .line = line.number});
     return;
   }
   tags_.valid(slot) = static_cast<std::uint8_t>(tags_.valid(slot) | sectors);

@@ -53,12 +53,15 @@ class L2 : public EventModule<L2Event> {
     bool issued = false;            // every line has been served or has missed
     Time ready;                     // of the latest line so far
   };
+  struct Line {
+    std::uint32_t number, slice, set;
+    std::uint8_t sectors;
+  };
   struct Waiter {
     std::uint32_t box;
     std::uint32_t next;
   };
   struct Miss {
-    std::uint32_t line = 0;
     std::uint32_t slot = kNone;     // tag slot, kNone: not allocated
     std::uint32_t waiters = kNone;
     std::uint32_t next_free = kNone;
@@ -68,10 +71,12 @@ class L2 : public EventModule<L2Event> {
 
   void handle(Time now, const L2Event& event) override;
   void serve(Time now, std::uint32_t box);
+  /// The next lines of the box, at most a chunk; moves the box on.
+  unsigned take_lines(BoxState& box, Line* lines) const;
   void fill(Time now, std::uint32_t miss);
   void finish_if_complete(Time now, std::uint32_t box);
-  void read_line(Time at, std::uint32_t box, std::uint32_t line, std::uint8_t sectors, Time ready);
-  void write_line(Time at, std::uint32_t line, std::uint8_t sectors);
+  void read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t slot, Time ready);
+  void write_line(Time at, const Line& line, std::uint32_t slot);
   std::uint32_t allocate(Time at, std::uint32_t set, std::uint32_t line);
   std::uint32_t slice_of(std::uint32_t line) const;
   std::uint32_t set_of(std::uint32_t line, std::uint32_t slice) const;

@@ -62,6 +62,7 @@ void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluste
 
 void Sm::resume_at(Time at, std::uint8_t slot, std::uint8_t index, RoleState& role) {
   role.blocked = Blocked::no;
+  ++counters_.operations_retired;  // the operation it was blocked on
   gpc_.resume_at(max(at, role.ready), index_, slot, index);
 }
 
@@ -301,7 +302,6 @@ void Sm::arrive(Time at, std::uint8_t slot, std::uint8_t index, std::uint32_t ar
   if (!barrier.book(at, arrivals, expected, received)) return;
   const std::uint16_t waiting = std::exchange(barrier.waiting, std::uint16_t{0});
   if (waiting == 0) return;
-  counters_.operations_retired += static_cast<std::uint64_t>(std::popcount(waiting));
   wake_waiting(slot, waiting, barrier.completed_at() + cycles(spec_.mbarrier_latency));
 }
 
@@ -325,7 +325,6 @@ void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint
   --role.loads_pending;
   role.loads_ready = take_in(now, bytes);
   if (role.blocked == Blocked::loads && role.loads_pending <= role.loads_allowed) {
-    ++counters_.operations_retired;
     resume_at(role.loads_ready, slot, index, role);
   }
 }
@@ -333,12 +332,10 @@ void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint
 void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint64_t tile) {
   RoleState& role = slots_[slot].roles[index];
   role.program.set_result(tile);
-  ++counters_.operations_retired;
   resume_at(now, slot, index, role);
 }
 
 void Sm::leave_cluster_sync(Time at, std::uint8_t slot, std::uint8_t index) {
-  ++counters_.operations_retired;
   resume_at(at, slot, index, slots_[slot].roles[index]);
 }
 

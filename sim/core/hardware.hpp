@@ -84,8 +84,8 @@ struct HbmSpec {
 struct PowerSpec {
   double cap_w = 700;
   double idle_w = 110;               ///< leakage and idle clocks at temperature
-  double tensor_pj_per_flop = 0.7;   ///< operands switching at random, at nominal voltage
-  double tensor_zero_share = 0.3;    ///< the part of it left when every operand is zero
+  double tensor_pj_per_flop = 0.95;  ///< operands switching at random, at nominal voltage
+  double tensor_zero_share = 0.5;    ///< the part of it left when every operand is zero
   double fp32_pj_per_flop = 5.0;
   double mufu_pj_per_op = 20.0;
   double shared_pj_per_byte = 2.0;

@@ -74,7 +74,7 @@ void PseudoChannel::push(Time now, const Request& request) {
     ++pair.hits[w];
     hit_[w] |= bit;
   }
-  const Time earliest = any_column_ ? max(now, last_column_ + t_.ccd_s - t_.rcd_rd) : now;
+  const Time earliest = any_column_ ? max(now, last_column_ - t_.rcd_rd) : now;
   next_step_ = min(next_step_, earliest);
 }
 
@@ -205,9 +205,11 @@ bool PseudoChannel::step(Time now, Completion& done) {
   const bool write = writing_;
 
   for_each_bit(open_ & waiting_[write] & ~hit_[write], [&](std::uint32_t p) { precharge(now, p); });
-  // Rows are opened in the order in which they can be, at most one line's transfer ahead of now: booking one
-  // further ahead would hold up, through tRRD and tFAW, others that are ready sooner.
-  const Time horizon = now + 4 * t_.burst;
+  // Rows are opened in the order in which they can be, at most a precharge and one line's transfer ahead of
+  // now: booking one further ahead would hold up, through tRRD and tFAW, others that are ready sooner.
+  const Time ahead = t_.rp + 4 * t_.burst;
+  const Time horizon = now + ahead;
+  const Time window = ahead + t_.rrd_s + t_.rcd_rd;  // columns of any row booked so can be booked at once
   Time next_open = Time::never();
   for (PairMask closed = waiting_[write] & ~open_; closed != 0;) {
     std::uint32_t earliest = kNone;
@@ -239,9 +241,9 @@ bool PseudoChannel::step(Time now, Completion& done) {
       best_entry = e;
     }
   });
-  // Commands are booked up to one row opening ahead: less would only mean looking more often.
-  if (best_at > now + t_.rcd_rd) {
-    next_step_ = min(best_at == Time::never() ? best_at : best_at - t_.rcd_rd, next_open);
+  if (best_at > now + window) {
+    next_step_ = min(best_at == Time::never() ? best_at : best_at - window,
+                     next_open == Time::never() ? next_open : next_open - ahead);
     return false;
   }
 
@@ -273,7 +275,7 @@ bool PseudoChannel::step(Time now, Completion& done) {
   if (others_wait && (pair.hits[write] == 0 || pair.streak >= kHitCap)) precharge(now, best);
 
   done = Completion{last_column_ + (write ? t_.cwl : t_.cl) + t_.burst, request.tag, !write};
-  if (!idle()) next_step_ = max(now, last_column_ + t_.ccd_s - t_.rcd_rd);
+  if (!idle()) next_step_ = max(now, last_column_ - t_.rcd_rd);
   return true;
 }
 

@@ -1,0 +1,196 @@
+#include "cli/analysis.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+namespace tessera::cli {
+
+namespace {
+
+using models::Task;
+using models::TaskGraph;
+using models::TaskId;
+
+struct Interval {
+  Time begin, end;
+};
+
+bool is_kernel(const Task& task) { return std::holds_alternative<models::Compute>(task.work); }
+
+std::size_t index_of(models::Stage stage) { return static_cast<std::size_t>(stage); }
+
+/// Sorted, disjoint.
+std::vector<Interval> merged(std::vector<Interval> intervals) {
+  std::sort(intervals.begin(), intervals.end(), [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  std::vector<Interval> result;
+  for (const Interval& i : intervals) {
+    if (!result.empty() && i.begin <= result.back().end) {
+      result.back().end = max(result.back().end, i.end);
+    } else {
+      result.push_back(i);
+    }
+  }
+  return result;
+}
+
+Time total(const std::vector<Interval>& disjoint) {
+  Time sum;
+  for (const Interval& i : disjoint) sum += i.end - i.begin;
+  return sum;
+}
+
+/// The part of `a` that `b` does not cover; both sorted and disjoint.
+Time total_outside(const std::vector<Interval>& a, const std::vector<Interval>& b) {
+  Time sum = total(a);
+  std::size_t j = 0;
+  for (const Interval& i : a) {
+    while (j < b.size() && b[j].end <= i.begin) ++j;
+    for (std::size_t k = j; k < b.size() && b[k].begin < i.end; ++k) {
+      sum -= min(i.end, b[k].end) - max(i.begin, b[k].begin);
+    }
+  }
+  return sum;
+}
+
+/// For each kernel, the kernel before it on its node.
+std::vector<std::optional<TaskId>> previous_kernels(const TaskGraph& graph) {
+  std::vector<std::optional<TaskId>> previous(graph.tasks.size());
+  std::vector<std::optional<TaskId>> last(graph.nodes.size());
+  for (TaskId t = 0; t < graph.tasks.size(); ++t) {
+    const Task& task = graph.tasks[t];
+    if (!is_kernel(task)) continue;
+    previous[t] = last[task.node];
+    last[task.node] = t;
+  }
+  return previous;
+}
+
+std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& run,
+                                const std::vector<std::optional<TaskId>>& previous, TaskId last, Time from) {
+  std::vector<PathSpan> spans;
+  Time cursor = run.tasks[last].end;
+  std::optional<TaskId> at = last;
+  while (at && cursor > from) {
+    const TaskId id = *at;
+    const Task& task = graph.tasks[id];
+    const bool kernel = is_kernel(task);
+    std::optional<TaskId> before = previous[id];
+    for (const TaskId dependency : task.after) {
+      if (!before || run.tasks[dependency].end > run.tasks[*before].end) before = dependency;
+    }
+    const Time start = std::clamp(run.tasks[id].start, from, cursor);
+    if (start < cursor) {
+      spans.push_back({kernel ? PathSpan::Kind::kernel : PathSpan::Kind::transfer, id, start, cursor});
+    }
+    const Time ready = std::clamp(before ? run.tasks[*before].end : from, from, start);
+    if (ready < start) {
+      spans.push_back({kernel ? PathSpan::Kind::launch : PathSpan::Kind::port_wait, id, ready, start});
+    }
+    cursor = ready;
+    at = before;
+  }
+  std::reverse(spans.begin(), spans.end());
+  return spans;
+}
+
+/// Where a kernel's or a message's time on the critical path goes.
+std::string limit_of(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric) {
+  switch (span.kind) {
+    case PathSpan::Kind::launch: return "launch";
+    case PathSpan::Kind::port_wait: return "interconnect";
+    case PathSpan::Kind::kernel: return run.kernels[run.tasks[span.task].kernel].result.bottleneck;
+    case PathSpan::Kind::transfer: break;
+  }
+  const auto& transfer = std::get<models::Transfer>(graph.tasks[span.task].work);
+  const Time wire = transfer_time(transfer.bytes, fabric.node_gb_per_s);
+  const sim::TaskTiming& timing = run.tasks[span.task];
+  return wire * 2 >= timing.end - timing.start ? "interconnect bandwidth" : "interconnect latency";
+}
+
+}  // namespace
+
+std::vector<PathSpan> critical_path(const TaskGraph& graph, const sim::RunResult& run, TaskId last, Time from) {
+  return walk_back(graph, run, previous_kernels(graph), last, from);
+}
+
+Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric) {
+  Analysis analysis;
+  int steps = 0, layers = 0;
+  for (const Task& task : graph.tasks) {
+    steps = std::max(steps, task.step + 1);
+    layers = std::max(layers, task.layer + 1);
+  }
+  for (int layer = -1; layer < layers; ++layer) analysis.layers.push_back({.layer = layer});
+
+  // Where each step ends; a step begins where the one before it ended.
+  std::vector<std::optional<TaskId>> last(static_cast<std::size_t>(steps) + 1);
+  for (TaskId t = 0; t < graph.tasks.size(); ++t) {
+    auto& best = last[static_cast<std::size_t>(graph.tasks[t].step + 1)];
+    if (!best || run.tasks[t].end > run.tasks[*best].end) best = t;
+  }
+
+  const auto previous = previous_kernels(graph);
+  std::map<std::string, double> limits;
+  double critical_us = 0;
+  Time from;
+  for (std::size_t s = 0; s < last.size(); ++s) {
+    if (!last[s]) continue;
+    const bool prefill = s == 0;
+    Phase& phase = prefill ? analysis.prefill : analysis.decode;
+    const Time end = max(run.tasks[*last[s]].end, from);
+    phase.latency_us += (end - from).us();
+    ++phase.steps;
+    for (const PathSpan& span : walk_back(graph, run, previous, *last[s], from)) {
+      const Task& task = graph.tasks[span.task];
+      const std::size_t stage = index_of(task.stage);
+      const double us = (span.end - span.begin).us();
+      LayerTimes& layer = analysis.layers[static_cast<std::size_t>(task.layer + 1)];
+      (prefill ? layer.prefill_us : layer.decode_us) += us;
+      if (span.kind == PathSpan::Kind::launch) {
+        phase.launch_us += us;
+      } else {
+        phase.stages[stage].critical_us += us;
+        (prefill ? layer.prefill_stages : layer.decode_stages)[stage] += us;
+        if (!is_kernel(task)) phase.exposed_communication_us += us;
+      }
+      limits[limit_of(span, graph, run, fabric)] += us;
+      critical_us += us;
+    }
+    from = end;
+  }
+
+  for (const bool prefill : {true, false}) {
+    Phase& phase = prefill ? analysis.prefill : analysis.decode;
+    std::array<std::vector<Interval>, models::kStages> stages;
+    std::vector<Interval> kernels, messages;
+    for (TaskId t = 0; t < graph.tasks.size(); ++t) {
+      const Task& task = graph.tasks[t];
+      const Interval interval{run.tasks[t].start, run.tasks[t].end};
+      // A kernel of any phase hides a message of this one.
+      if (is_kernel(task)) kernels.push_back(interval);
+      if ((task.step < 0) != prefill) continue;
+      if (!is_kernel(task)) messages.push_back(interval);
+      stages[index_of(task.stage)].push_back(interval);
+    }
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+      phase.stages[s].tasks = stages[s].size();
+      phase.stages[s].elapsed_us = total(merged(std::move(stages[s]))).us();
+    }
+    phase.network_only_us = total_outside(merged(std::move(messages)), merged(std::move(kernels))).us();
+  }
+
+  if (analysis.decode.steps > 0) {
+    for (LayerTimes& layer : analysis.layers) {
+      layer.decode_us /= analysis.decode.steps;
+      for (double& us : layer.decode_stages) us /= analysis.decode.steps;
+    }
+  }
+  for (const auto& [name, us] : limits) analysis.limits.push_back({name, critical_us > 0 ? us / critical_us : 0});
+  std::stable_sort(analysis.limits.begin(), analysis.limits.end(),
+                   [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
+  analysis.bottleneck = analysis.limits.empty() ? "none" : analysis.limits.front().name;
+  return analysis;
+}
+
+}  // namespace tessera::cli

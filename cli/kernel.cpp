@@ -1,0 +1,132 @@
+// tessera kernel: one operator on one simulated GPU.
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "cli/kernel_arguments.hpp"
+#include "cli/output.hpp"
+#include "cli/table.hpp"
+#include "cli/timeline.hpp"
+#include "configs/reader/hardware.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+struct Options {
+  std::string kind, hardware, fidelity = "cycle", json, timeline;
+  std::vector<std::string> arguments;
+  bool exact = false;
+};
+
+std::string kinds_text() {
+  std::string text = "Kinds and their keys (KEY=VALUE is the default; every kind also takes the last four):\n";
+  for (const KernelKind& k : kernel_kinds()) text += fmt::format("  {} {}\n      {}\n", k.name, k.keys, k.summary);
+  return text + R"(
+data=random|zeros sets how much the operands switch (power); l2=warm|cold, whether they lie in the L2 when the
+kernel starts, as when it is replayed back to back; launch=graph|host, what launches it.
+
+Examples:
+  tessera kernel gemm m=8192 n=8192 k=8192 --hardware h200_sxm
+  tessera kernel attention_prefill seq=8192 heads=32 kv_heads=8 --hardware h200_sxm --json -
+  tessera kernel attention_decode batch=8 context=32768 heads=32 kv_heads=8 l2=cold --hardware h200_sxm)";
+}
+
+Json to_json(const KernelRequest& request, const Options& options, const GpuSpec& gpu, const sim::KernelResult& r, double wall_s) {
+  Json json;
+  json["kind"] = request.kind;
+  json["hardware"] = gpu.name;
+  json["fidelity"] = options.fidelity;
+  for (const auto& [key, value] : request.arguments) json["arguments"][key] = value;
+  json["latency_us"] = r.latency.us();
+  json["execution_us"] = r.execution.us();
+  json["cycles"] = r.cycles;
+  json["clock_mhz"] = r.clock_mhz;
+  json["bottleneck"] = r.bottleneck;
+  json["utilization"] = r.utilization;
+  json["bytes"] = {{"l2", r.l2_bytes},
+                   {"hbm", r.hbm_read_bytes + r.hbm_write_bytes},
+                   {"hbm_read", r.hbm_read_bytes},
+                   {"hbm_write", r.hbm_write_bytes}};
+  json["l2_hit_rate"] = r.l2_hit_rate;
+  json["flops"] = r.flops;
+  json["energy_j"] = r.energy_j;
+  json["ci95_percent"] = 0.0;  // every CTA was simulated: nothing was extrapolated
+  json["calibration"] = gpu.calibration;
+  json["kernels"] = r.kernels;
+  json["operations"] = r.operations;
+  json["statistics"] = r.statistics;
+  json["wall_s"] = wall_s;
+  json["events"] = r.events;
+  return json;
+}
+
+std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::KernelResult& r, double wall_s) {
+  std::vector<std::string> arguments;
+  for (const auto& [key, value] : request.arguments) arguments.push_back(key + "=" + value);
+  std::string text = fmt::format("{} {}\n", request.kind, fmt::join(arguments, " "));
+  text += fmt::format("on {} ({} SMs), {}\n\n", gpu.product.empty() ? gpu.name : gpu.product, gpu.sms(), gpu.calibration);
+  const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<12}{}\n", label, value); };
+  line("latency", fmt::format("{}   of which executing {}", duration_text(r.latency.us()), duration_text(r.execution.us())));
+  line("cycles", fmt::format("{} at {:.0f} MHz", count_text(r.cycles), r.clock_mhz));
+  line("bottleneck", r.bottleneck);
+  const double us = r.latency.us();
+  if (r.flops > 0) line("rate", fmt::format("{:.1f} TFLOP/s", r.flops / us * 1e-6));
+  const auto hbm = static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes);
+  line("HBM", fmt::format("{} read, {} written, {:.0f} GB/s", bytes_text(static_cast<double>(r.hbm_read_bytes)),
+                          bytes_text(static_cast<double>(r.hbm_write_bytes)), hbm / us * 1e-3));
+  line("L2", fmt::format("{} moved, {} of reads hit", bytes_text(static_cast<double>(r.l2_bytes)), percent_text(r.l2_hit_rate)));
+  line("energy", fmt::format("{}, mean {:.0f} W", energy_text(r.energy_j), r.energy_j / (us * 1e-6)));
+  for (const std::string& kernel : r.kernels) line("kernel", kernel);
+  Table table{{"resource", "of peak"}};
+  for (const auto& [resource, share] : r.utilization) table.add({resource, percent_text(share)});
+  text += "\n" + table.text();
+  text += fmt::format("\n  {} tile operations, {} events, {:.2f} s wall, {:.0f} MiB\n",
+                      count_text(static_cast<double>(r.operations)), count_text(static_cast<double>(r.events)), wall_s,
+                      peak_memory_mib());
+  return text;
+}
+
+void run_kernel(const Options& options) {
+  require_fidelity(options.fidelity);
+  const KernelRequest request = parse_kernel(options.kind, options.arguments);
+  const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
+  require_writable("--json", options.json);
+  require_writable("--timeline", options.timeline);
+
+  const auto start = std::chrono::steady_clock::now();
+  sim::KernelResult result;
+  try {
+    result = sim::simulate_kernel(gpu, request.op, request.options);
+  } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports
+    throw UsageError{fmt::format("kernel {}: {}", request.kind, e.what())};
+  }
+  const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  if (!options.timeline.empty()) write_whole(options.timeline, kernel_timeline(request.kind, result));
+  if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, result, wall_s));
+  if (options.json != "-") fmt::print("{}", to_text(request, gpu, result, wall_s));
+}
+
+}  // namespace
+
+void add_kernel(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("kernel", "Simulate one operator on one GPU");
+  command->add_option("KIND", options->kind, "Kind of kernel (below)")->required();
+  command->add_option("KEY=VALUE", options->arguments, "Its shape");
+  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
+  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  command->add_flag("--exact", options->exact, "Simulate every CTA (this build always does, for single kernels)");
+  command->add_option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command->add_option("--timeline", options->timeline, "Write a Perfetto timeline");
+  command->footer(kinds_text());
+  command->callback([options] { run_kernel(*options); });
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,33 @@
+#pragma once
+// "gemm m=8192 n=8192 k=8192" -> an operator and how to run it.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/operators/operator.hpp"
+#include "sim/gpu/kernel_run.hpp"
+
+namespace tessera::cli {
+
+struct KernelRequest {
+  std::string kind;
+  models::Operator op;
+  sim::KernelOptions options;
+  /// Every key of the kind with its value, defaults included, in the order of the kind's keys.
+  std::vector<std::pair<std::string, std::string>> arguments;
+};
+
+/// Throws UsageError: an unknown kind or key (with the nearest), a key given twice, missing or malformed, an
+/// impossible shape.
+KernelRequest parse_kernel(const std::string& kind, const std::vector<std::string>& arguments);
+
+struct KernelKind {
+  std::string name;
+  std::string keys;     ///< "m n k", with defaults: "batch=1 seq heads kv_heads=heads ..."
+  std::string summary;
+};
+/// The kinds that parse_kernel knows.
+const std::vector<KernelKind>& kernel_kinds();
+
+}  // namespace tessera::cli

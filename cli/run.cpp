@@ -1,0 +1,101 @@
+// tessera run: a sharded model on a simulated machine.
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "cli/experiment.hpp"
+#include "cli/output.hpp"
+#include "cli/progress.hpp"
+#include "cli/run_report.hpp"
+#include "cli/timeline.hpp"
+#include "sim/core/module.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+struct Options {
+  std::string experiment, fidelity = "cycle", json, timeline;
+  std::vector<std::string> overrides;
+  bool exact = false;
+  std::uint64_t seed = 1;
+  int jobs = 0;
+  double lookahead_ns = 0;
+};
+
+constexpr const char* kFooter = R"(An experiment names a model, the GPUs of its nodes, a fabric, a sharding and a workload; see
+configs/experiments. --set changes a key of it by its dotted path, and goes on into the files it names:
+  --set workload.prefill_tokens=4096     a key of the experiment
+  --set model.layers=2                   a key of its model's file
+  --set hardware.comp.sm.mufu_per_cycle=32
+  --set fabric.node_gb_per_s=900
+
+Examples:
+  tessera run cascade_llama3_8b
+  tessera run cascade_llama3_8b --set workload.decode_steps=0 --timeline out.json   (open in ui.perfetto.dev)
+  tessera run my.yaml --json result.json -j 8
+  tessera run my.yaml --json - | jq .breakdown)";
+
+void run_experiment(const Options& options) {
+  require_fidelity(options.fidelity);
+  const Experiment experiment =
+      read_experiment(resolve_config("experiments", options.experiment, "run"), options.overrides);
+  require_writable("--json", options.json);
+  require_writable("--timeline", options.timeline);
+  if (options.lookahead_ns > 0) sim::set_lookahead_limit(Time::from_ns(options.lookahead_ns));
+
+  const auto start = std::chrono::steady_clock::now();
+  const models::TaskGraph graph = build_graph(experiment);
+  const sim::RunResult run = [&] {
+    Progress progress;
+    sim::RunOptions run_options{.exact = options.exact, .jobs = options.jobs, .seed = options.seed};
+    run_options.progress = [&](std::size_t done, std::size_t total, const std::string& what) {
+      progress.update(done, total, what);
+    };
+    try {
+      return sim::run_machine(graph, experiment.machine, run_options);
+    } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports
+      throw UsageError{fmt::format("{}: {}", experiment.file.string(), e.what())};
+    }
+  }();
+
+  RunRecord record{.experiment = experiment, .graph = graph, .run = run,
+                   .analysis = analyse(graph, run, experiment.machine.fabric), .fidelity = options.fidelity,
+                   .seed = options.seed, .exact = options.exact};
+  record.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  if (!options.timeline.empty()) write_whole(options.timeline, run_timeline(graph, run));
+  if (!options.json.empty()) write_json(options.json, run_json(record));
+  if (options.json != "-") fmt::print("{}", run_text(record));
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("run", "Simulate a sharded model on a machine");
+  command->add_option("EXPERIMENT", options->experiment, "A file, or a name in configs/experiments")->required();
+  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  command->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
+      ->allow_extra_args(false);
+  command->add_flag("--exact", options->exact, "Simulate every kernel instance; extrapolate nothing");
+  command->add_option("--seed", options->seed, "Seed of whatever is random")->capture_default_str();
+  command->add_option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command->add_option("--timeline", options->timeline, "Write a timeline for ui.perfetto.dev");
+  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command
+      ->add_option("--lookahead-ns", options->lookahead_ns,
+                   "Advanced: run modules ahead by at most this; changes the speed, never the result")
+      ->check(CLI::Range(0.001, 1e9));
+  command->footer(kFooter);
+  command->callback([options] { run_experiment(*options); });
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,137 @@
+#include <fmt/format.h>
+
+#include "cli/run_report.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+const GpuSpec& gpu_of(const RunRecord& record, const models::Node& node) {
+  const sim::MachineSpec& machine = record.experiment.machine;
+  return node.kind == models::NodeKind::comp ? machine.comp_gpu : machine.attn_gpu;
+}
+
+Json stages_json(const std::array<double, models::kStages>& us) {
+  Json json = Json::object();
+  for (std::size_t s = 0; s < us.size(); ++s) {
+    if (us[s] > 0) json[std::string{models::name_of(static_cast<models::Stage>(s))}] = us[s];
+  }
+  return json;
+}
+
+Json phase_json(const Phase& phase) {
+  Json json;
+  json["latency_us"] = phase.latency_us;
+  json["steps"] = phase.steps;
+  Json stages = Json::object();
+  for (std::size_t s = 0; s < phase.stages.size(); ++s) {
+    const StageTimes& t = phase.stages[s];
+    if (t.tasks == 0) continue;
+    stages[std::string{models::name_of(static_cast<models::Stage>(s))}] = {
+        {"critical_us", t.critical_us},
+        {"share", phase.latency_us > 0 ? t.critical_us / phase.latency_us : 0.0},
+        {"elapsed_us", t.elapsed_us},
+        {"tasks", t.tasks}};
+  }
+  json["stages"] = std::move(stages);
+  json["launch_us"] = phase.launch_us;
+  json["exposed_communication_us"] = phase.exposed_communication_us;
+  json["network_only_us"] = phase.network_only_us;
+  return json;
+}
+
+}  // namespace
+
+Cost cost_of(const RunRecord& record) {
+  double usd_per_hour = 0;
+  for (const models::Node& node : record.graph.nodes) {
+    const GpuSpec& gpu = gpu_of(record, node);
+    if (gpu.price_usd_per_hour <= 0) return {0, fmt::format("price_usd_per_hour is not stated for {}", gpu.name)};
+    usd_per_hour += gpu.price_usd_per_hour;
+  }
+  const std::size_t n = record.graph.nodes.size();
+  return {usd_per_hour * record.run.latency.seconds() / 3600,
+          fmt::format("{} GPU{} at {} USD per hour in all, for the latency", n, n == 1 ? "" : "s", usd_per_hour)};
+}
+
+Json run_json(const RunRecord& record) {
+  const Experiment& e = record.experiment;
+  const sim::RunResult& run = record.run;
+  const Analysis& a = record.analysis;
+  Json json;
+  json["name"] = e.name;
+  json["model"] = e.model_name;
+  json["hardware"] = {{"comp", e.machine.comp_gpu.name}, {"attn", e.machine.attn_gpu.name}};
+  json["fabric"] = e.machine.fabric.name;
+  json["sharding"] = {{"mode", e.cascade ? "cascade" : "single"}, {"alpha", e.alpha}, {"beta", e.beta}};
+  json["workload"] = {{"prefill_tokens", e.workload.prefill_tokens},
+                      {"decode_steps", e.workload.decode_steps},
+                      {"batch", e.workload.batch}};
+  json["fidelity"] = record.fidelity;
+  json["exact"] = record.exact;
+  json["latency_us"] = run.latency.us();
+  json["ttft_us"] = a.prefill.latency_us;
+  json["decode_us_per_token"] = a.decode.present() ? a.decode.latency_us / a.decode.steps : 0.0;
+  json["tokens"] = e.workload.batch * (e.workload.prefill_tokens + e.workload.decode_steps);
+
+  json["nodes"] = Json::array();
+  for (std::size_t n = 0; n < record.graph.nodes.size(); ++n) {
+    const models::Node& node = record.graph.nodes[n];
+    const sim::NodeUse& use = run.nodes[n];
+    const GpuSpec& gpu = gpu_of(record, node);
+    json["nodes"].push_back({{"name", node.name},
+                             {"kind", node.kind == models::NodeKind::comp ? "comp" : "attn"},
+                             {"gpu", gpu.name},
+                             {"busy", use.busy},
+                             {"tensor", use.tensor},
+                             {"hbm", use.hbm},
+                             {"l2", use.l2},
+                             {"mufu", use.mufu},
+                             {"link_out", use.link_out},
+                             {"link_in", use.link_in},
+                             {"bytes_out", use.bytes_out},
+                             {"bytes_in", use.bytes_in},
+                             {"energy_j", use.energy_j},
+                             {"memory_bytes", use.memory_bytes},
+                             {"memory_fits", use.memory_bytes <= gpu.hbm.capacity_bytes}});
+  }
+  json["layers"] = Json::array();
+  for (const LayerTimes& layer : a.layers) {
+    if (layer.layer < 0) continue;
+    json["layers"].push_back({{"layer", layer.layer},
+                              {"prefill_us", layer.prefill_us},
+                              {"decode_us", layer.decode_us},
+                              {"prefill_stages_us", stages_json(layer.prefill_stages)},
+                              {"decode_stages_us", stages_json(layer.decode_stages)}});
+  }
+  json["breakdown"] = Json::object();
+  if (a.prefill.present()) json["breakdown"]["prefill"] = phase_json(a.prefill);
+  if (a.decode.present()) json["breakdown"]["decode"] = phase_json(a.decode);
+  json["links"] = Json::array();
+  for (const sim::LinkUse& link : run.links) {
+    json["links"].push_back({{"name", link.name}, {"bytes", link.bytes}, {"utilization", link.utilization}});
+  }
+  json["kernels"] = Json::array();
+  for (const sim::KernelUse& kernel : run.kernels) {
+    json["kernels"].push_back({{"signature", kernel.signature},
+                               {"instances", kernel.instances},
+                               {"latency_us", kernel.result.latency.us()},
+                               {"bottleneck", kernel.result.bottleneck}});
+  }
+  json["bottleneck"] = a.bottleneck;
+  json["limits"] = Json::array();
+  for (const LimitShare& limit : a.limits) json["limits"].push_back({{"name", limit.name}, {"share", limit.share}});
+  json["energy_j"] = run.energy_j;
+  const Cost cost = cost_of(record);
+  json["cost_usd"] = cost.usd;
+  json["cost_basis"] = cost.basis;
+  json["ci95_percent"] = run.ci95_percent;
+  json["calibration"] = {{"comp", e.machine.comp_gpu.calibration}, {"attn", e.machine.attn_gpu.calibration}};
+  json["seed"] = record.seed;
+  json["config_hash"] = e.config_hash;
+  json["wall_s"] = record.wall_s;
+  json["events"] = run.events;
+  return json;
+}
+
+}  // namespace tessera::cli

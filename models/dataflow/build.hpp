@@ -1,0 +1,29 @@
+#pragma once
+// Builds the task graph of a model run on one GPU or over CompNodes and AttnNodes.
+//
+// Both partitions of a Sharding cover the prompt *and* the tokens to be decoded, so that a generator's
+// pattern simply continues; the first `prefill_tokens` positions are the prompt.
+
+#include <cstdint>
+
+#include "models/architecture/architecture.hpp"
+#include "models/dataflow/task_graph.hpp"
+#include "models/sharding/sharding.hpp"
+
+namespace tessera::models {
+
+struct Workload {
+  std::int64_t prefill_tokens = 0;
+  std::int64_t decode_steps = 0;
+  std::int64_t batch = 1;        ///< sequences, all of the same length and sharded alike
+};
+
+/// One GPU: the baseline.
+TaskGraph build_single(const Architecture& model, const Workload& workload);
+
+/// alpha CompNodes and beta x beta AttnNodes (the founding diagram's dataflow). Throws
+/// std::invalid_argument if the sharding does not cover prefill_tokens + decode_steps tokens, or decoding is
+/// asked of a bidirectional model.
+TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, const Workload& workload);
+
+}  // namespace tessera::models

@@ -1,0 +1,47 @@
+#pragma once
+// Partitions of a sequence's tokens into shards, and the generators that make them.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tessera::models {
+
+/// `sets` share out the tokens 0 .. tokens-1; each set is strictly increasing, some may be empty.
+struct Partition {
+  std::int64_t tokens = 0;
+  std::vector<std::vector<std::int32_t>> sets;
+};
+
+/// Throws std::invalid_argument naming the token that lies in two sets, in none, or out of range.
+void check(const Partition& partition);
+
+/// Consecutive runs, as equal as can be (the first ones one token longer).
+Partition contiguous(std::int64_t tokens, int sets);
+/// Blocks of `block` consecutive tokens dealt out in turn.
+Partition round_robin(std::int64_t tokens, int sets, std::int64_t block);
+/// (c, delta)-sharding: clusters of c consecutive tokens, then a gap of delta. Period c + delta; it takes
+/// ceil((c + delta) / c) sets to cover every token. The last set's clusters are shorter when c does not divide
+/// the period. c = 2, delta = 5 over 14 tokens: {0,1,7,8} {2,3,9,10} {4,5,11,12} {6,13}.
+Partition c_delta(std::int64_t tokens, std::int64_t c, std::int64_t delta);
+/// Token t goes to set (t / stride) % sets after dealing each cluster of `cluster` tokens across the sets:
+/// set (t % cluster) % sets. Takes its sets across the clusters of a c_delta partition with c = cluster.
+Partition across_clusters(std::int64_t tokens, int sets, std::int64_t cluster);
+/// "0-3,8,12-13" per set. Throws std::invalid_argument for text that is no such list.
+Partition explicit_sets(std::int64_t tokens, const std::vector<std::string>& sets);
+
+/// The set of each token.
+std::vector<std::int32_t> owners(const Partition& partition);
+
+/// What a node that holds `positions` can read: the longest run of consecutive tokens, and the fewest
+/// missing tokens between two runs (0 if there is one run only).
+struct Exposure {
+  std::int64_t largest_cluster = 0;
+  std::int64_t smallest_gap = 0;
+};
+Exposure exposure(const std::vector<std::int32_t>& positions);
+/// Sorted union of two sets.
+std::vector<std::int32_t> union_of(const std::vector<std::int32_t>& a, const std::vector<std::int32_t>& b);
+
+}  // namespace tessera::models

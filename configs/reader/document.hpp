@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace YAML {
@@ -78,6 +79,7 @@ class Document {
   Value root() const;
 
  private:
+  friend class Value;
   struct State;
   std::shared_ptr<State> state_;
 };

@@ -1,0 +1,328 @@
+#include "configs/reader/document.hpp"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+#include <sstream>
+
+namespace tessera::config {
+
+namespace {
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row.back();
+}
+
+/// Text in a message must stay one printable line.
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, 60)) out += std::iscntrl(static_cast<unsigned char>(c)) != 0 ? '?' : c;
+  if (text.size() > 60) out += "...";
+  return out;
+}
+
+std::string suggestion(std::string_view name, const std::vector<std::string>& valid) {
+  const std::string near = nearest(name, valid);
+  return near.empty() ? "" : fmt::format("; did you mean '{}'?", near);
+}
+
+int line_of_offset(const std::string& text, std::size_t offset) {
+  return 1 +
+         static_cast<int>(std::count(
+             text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(offset, text.size())), '\n'));
+}
+
+}  // namespace
+
+std::string nearest(std::string_view name, const std::vector<std::string>& valid) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 3) + 1;
+  for (const std::string& v : valid) {
+    if (const std::size_t d = edit_distance(name, v); d < best_distance) {
+      best_distance = d;
+      best = v;
+    }
+  }
+  return best;
+}
+
+struct Document::State {
+  std::filesystem::path file;
+  YAML::Node root;
+  std::set<std::string, std::less<>> overrides;  // dotted paths given by --set
+};
+
+struct Value::Impl {
+  std::shared_ptr<const Document::State> state;
+  YAML::Node node;
+  std::string path;
+  std::filesystem::path file;
+  int line = 1;
+  bool overridden = false;
+
+  static Value make(const std::shared_ptr<const Document::State>& state, const YAML::Node& node,
+                    std::string path, int fallback_line) {
+    auto impl = std::make_shared<Impl>();
+    impl->state = state;
+    impl->node.reset(node);
+    impl->overridden = state->overrides.find(path) != state->overrides.end();
+    impl->path = std::move(path);
+    impl->file = state->file;
+    impl->line = node.Mark().line >= 0 ? node.Mark().line + 1 : fallback_line;
+    return Value{std::move(impl)};
+  }
+  std::string child_path(std::string_view key) const {
+    return path.empty() ? std::string{key} : fmt::format("{}.{}", path, key);
+  }
+  std::vector<std::string> keys() const {
+    std::vector<std::string> names;
+    for (const auto& entry : node) names.push_back(entry.first.Scalar());
+    return names;
+  }
+};
+
+Value::Value(std::shared_ptr<const Impl> impl) : impl_{std::move(impl)} {}
+
+InputError Value::error(std::string_view message) const {
+  const std::string where =
+      impl_->overridden ? std::string{"--set"} : fmt::format("{}:{}", impl_->file.string(), impl_->line);
+  if (impl_->path.empty()) return InputError{fmt::format("{}: {}", where, message)};
+  return InputError{fmt::format("{}: {}: {}", where, printable(impl_->path), message)};
+}
+
+bool Value::is_map() const { return impl_->node.IsMap(); }
+bool Value::is_sequence() const { return impl_->node.IsSequence(); }
+bool Value::is_scalar() const { return impl_->node.IsScalar(); }
+const std::string& Value::path() const { return impl_->path; }
+int Value::line() const { return impl_->line; }
+const std::filesystem::path& Value::file() const { return impl_->file; }
+
+std::optional<Value> Value::find(std::string_view key) const {
+  if (!is_map()) throw error("expected a map of keys and values");
+  for (const auto& entry : impl_->node) {
+    if (entry.first.Scalar() != key) continue;
+    if (entry.second.IsNull()) return std::nullopt;
+    return Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line);
+  }
+  return std::nullopt;
+}
+
+Value Value::at(std::string_view key) const {
+  if (auto value = find(key)) return *value;
+  throw error(fmt::format("key '{}' is missing{}", key, [&] {
+    const std::string near = nearest(key, impl_->keys());
+    return near.empty() ? std::string{} : fmt::format(" ('{}' is there: is it misspelt?)", printable(near));
+  }()));
+}
+
+void Value::allow_only(const std::vector<std::string>& known) const {
+  if (!is_map()) throw error("expected a map of keys and values");
+  for (const auto& entry : impl_->node) {
+    const std::string& key = entry.first.Scalar();
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    throw Impl::make(impl_->state, entry.second, impl_->child_path(key), entry.first.Mark().line + 1)
+        .error(fmt::format("unknown key{}", suggestion(key, known)));
+  }
+}
+
+std::vector<Value> Value::items() const {
+  if (!is_sequence()) throw error("expected a list");
+  std::vector<Value> values;
+  std::size_t i = 0;
+  for (const auto& item : impl_->node) {
+    values.push_back(Impl::make(impl_->state, item, fmt::format("{}[{}]", impl_->path, i++), impl_->line));
+  }
+  return values;
+}
+
+std::vector<std::pair<std::string, Value>> Value::entries() const {
+  if (!is_map()) throw error("expected a map of keys and values");
+  std::vector<std::pair<std::string, Value>> values;
+  for (const auto& entry : impl_->node) {
+    const std::string& key = entry.first.Scalar();
+    values.emplace_back(key, Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line));
+  }
+  return values;
+}
+
+std::string Value::as_string() const {
+  if (!is_scalar()) throw error("expected text");
+  return impl_->node.Scalar();
+}
+
+bool Value::as_bool() const {
+  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  if (text == "true" || text == "True" || text == "yes") return true;
+  if (text == "false" || text == "False" || text == "no") return false;
+  throw error(fmt::format("expected true or false, not '{}'", printable(text)));
+}
+
+std::int64_t Value::as_integer() const {
+  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  std::int64_t n = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, status] = std::from_chars(text.data(), end, n);
+  std::string_view suffix{rest, static_cast<std::size_t>(end - rest)};
+  int shift = -1;
+  if (suffix.empty())
+    shift = 0;
+  else if (suffix == "K" || suffix == "Ki")
+    shift = 10;
+  else if (suffix == "M" || suffix == "Mi")
+    shift = 20;
+  else if (suffix == "G" || suffix == "Gi")
+    shift = 30;
+  if (status != std::errc{} || shift < 0) {
+    throw error(
+        fmt::format("expected an integer (K, M, G stand for powers of 1024), not '{}'", printable(text)));
+  }
+  if (std::abs(static_cast<double>(n)) * static_cast<double>(std::int64_t{1} << shift) > 9e18)
+    throw error("integer too large");
+  return n * (std::int64_t{1} << shift);
+}
+
+std::int64_t Value::as_integer(std::int64_t least, std::int64_t most) const {
+  const std::int64_t n = as_integer();
+  if (n < least) throw error(fmt::format("must be at least {}, not {}", least, n));
+  if (n > most) throw error(fmt::format("must be at most {}, not {}", most, n));
+  return n;
+}
+
+double Value::as_number() const {
+  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  double x = 0;
+  const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), x);
+  if (status != std::errc{} || rest != text.data() + text.size() || !std::isfinite(x)) {
+    throw error(fmt::format("expected a number, not '{}'", printable(text)));
+  }
+  return x;
+}
+
+double Value::as_number(double least, double most) const {
+  const double x = as_number();
+  if (x < least) throw error(fmt::format("must be at least {}, not {}", least, x));
+  if (x > most) throw error(fmt::format("must be at most {}, not {}", most, x));
+  return x;
+}
+
+std::string Value::as_one_of(const std::vector<std::string>& names) const {
+  const std::string text = as_string();
+  if (std::find(names.begin(), names.end(), text) != names.end()) return text;
+  throw error(
+      fmt::format("'{}' is none of {}{}", printable(text), fmt::join(names, ", "), suggestion(text, names)));
+}
+
+namespace {
+
+/// yaml-cpp keeps both of two equal keys, and any node can be a key; neither makes sense here.
+void check_keys(const YAML::Node& node, const std::string& file, int depth) {
+  constexpr int kDeepest = 64;
+  if (depth > kDeepest) throw InputError{fmt::format("{}:{}: nested too deeply", file, node.Mark().line + 1)};
+  if (node.IsMap()) {
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      const int line = entry.first.Mark().line + 1;
+      if (!entry.first.IsScalar()) throw InputError{fmt::format("{}:{}: a key must be text", file, line)};
+      if (!seen.insert(entry.first.Scalar()).second) {
+        throw InputError{
+            fmt::format("{}:{}: {}: key given twice", file, line, printable(entry.first.Scalar()))};
+      }
+      check_keys(entry.second, file, depth + 1);
+    }
+  } else if (node.IsSequence()) {
+    for (const auto& item : node) check_keys(item, file, depth + 1);
+  }
+}
+
+}  // namespace
+
+Document Document::parse(const std::string& text, const std::filesystem::path& name) {
+  const std::string file = name.string();
+  if (name.extension() == ".json") {
+    try {
+      [[maybe_unused]] const auto checked = nlohmann::json::parse(text);
+    } catch (const nlohmann::json::parse_error& e) {
+      const std::string_view what = e.what();
+      const std::size_t detail = what.rfind("; ");
+      throw InputError{
+          fmt::format("{}:{}: not valid JSON: {}", file, line_of_offset(text, e.byte > 0 ? e.byte - 1 : 0),
+                      printable(detail == std::string_view::npos ? what : what.substr(detail + 2)))};
+    }
+  }
+  Document document;
+  document.state_ = std::make_shared<State>();
+  document.state_->file = name;
+  try {
+    document.state_->root = YAML::Load(text);
+    check_keys(document.state_->root, file, 0);
+  } catch (const YAML::Exception& e) {
+    throw InputError{fmt::format("{}:{}: {}", file, std::max(1, e.mark.line + 1), printable(e.msg))};
+  }
+  if (document.state_->root.IsNull() || !document.state_->root.IsDefined())
+    throw InputError{fmt::format("{}:1: the file is empty", file)};
+  return document;
+}
+
+Document Document::read(const std::filesystem::path& file) {
+  std::error_code status;
+  if (std::filesystem::is_directory(file, status))
+    throw InputError{fmt::format("{}:1: is a directory, not a file", file.string())};
+  std::ifstream in{file, std::ios::binary};
+  if (!in)
+    throw InputError{fmt::format("{}:1: cannot be read (no such file, or no permission)", file.string())};
+  std::ostringstream text;
+  text << in.rdbuf();
+  return parse(text.str(), file);
+}
+
+void Document::set(std::string_view dotted_path, std::string_view value) {
+  YAML::Node parsed;
+  try {
+    parsed = YAML::Load(std::string{value});
+  } catch (const YAML::Exception& e) {
+    throw InputError{fmt::format("--set: {}: {}", printable(dotted_path), printable(e.msg))};
+  }
+  YAML::Node node;
+  node.reset(state_->root);
+  std::string_view rest = dotted_path;
+  for (;;) {
+    const std::size_t dot = rest.find('.');
+    const std::string key{rest.substr(0, dot)};
+    if (key.empty())
+      throw InputError{fmt::format("--set: '{}' is no dotted path of keys", printable(dotted_path))};
+    if (node.IsDefined() && !node.IsNull() && !node.IsMap()) {
+      throw InputError{fmt::format("--set: {}: '{}' is inside a value that has no keys",
+                                   printable(dotted_path), printable(key))};
+    }
+    if (dot == std::string_view::npos) {
+      node[key] = parsed;
+      break;
+    }
+    YAML::Node child = node[key];
+    node.reset(child);
+    rest.remove_prefix(dot + 1);
+  }
+  state_->overrides.insert(std::string{dotted_path});
+}
+
+Value Document::root() const { return Value::Impl::make(state_, state_->root, "", 1); }
+
+}  // namespace tessera::config

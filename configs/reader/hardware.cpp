@@ -208,8 +208,9 @@ void check_consistency(const Value& root, const GpuSpec& gpu) {
 
 }  // namespace
 
-GpuSpec read_gpu(const std::filesystem::path& file) {
-  const Document document = Document::read(file);
+GpuSpec read_gpu(const std::filesystem::path& file) { return read_gpu(Document::read(file)); }
+
+GpuSpec read_gpu(const Document& document) {
   const Value root = document.root();
   GpuSpec gpu;
   read_fields(root, kGpu, gpu,
@@ -233,8 +234,9 @@ GpuSpec read_gpu(const std::filesystem::path& file) {
   return gpu;
 }
 
-FabricSpec read_fabric(const std::filesystem::path& file) {
-  const Document document = Document::read(file);
+FabricSpec read_fabric(const std::filesystem::path& file) { return read_fabric(Document::read(file)); }
+
+FabricSpec read_fabric(const Document& document) {
   const Value root = document.root();
   FabricSpec fabric;
   read_fields(root, kFabric, fabric, {"name", "kind", "description"});

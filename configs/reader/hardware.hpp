@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "configs/reader/document.hpp"
 #include "sim/core/hardware.hpp"
 
 namespace tessera::config {
@@ -12,5 +13,8 @@ namespace tessera::config {
 /// inconsistent.
 GpuSpec read_gpu(const std::filesystem::path& file);
 FabricSpec read_fabric(const std::filesystem::path& file);
+/// The same from a document that may have been changed since it was read (`--set`).
+GpuSpec read_gpu(const Document& document);
+FabricSpec read_fabric(const Document& document);
 
 }  // namespace tessera::config

@@ -7,6 +7,10 @@
 
 #include "models/operators/operator.hpp"
 
+namespace tessera::config {
+class Document;
+}
+
 namespace tessera::models {
 
 struct Architecture {
@@ -42,5 +46,7 @@ struct Architecture {
 /// Reads an architecture, telling our YAML from a config.json by its content. Throws config::InputError at
 /// the file, line and key of what is missing, impossible or not supported.
 Architecture read_architecture(const std::filesystem::path& file);
+/// The same from a document that may have been changed since it was read (`--set`).
+Architecture read_architecture(const config::Document& document);
 
 }  // namespace tessera::models

@@ -111,12 +111,15 @@ Architecture read_own(const Value& root) {
 }  // namespace
 
 Architecture read_architecture(const std::filesystem::path& file) {
-  const config::Document document = config::Document::read(file);
+  return read_architecture(config::Document::read(file));
+}
+
+Architecture read_architecture(const config::Document& document) {
   const Value root = document.root();
   if (root.is_map() && root.find("model_type")) {
     // A config.json does not name itself; its folder does.
-    const std::string folder = file.parent_path().filename().string();
-    return read_hugging_face(root, folder.empty() ? file.stem().string() : folder);
+    const std::string folder = root.file().parent_path().filename().string();
+    return read_hugging_face(root, folder.empty() ? root.file().stem().string() : folder);
   }
   return read_own(root);
 }

@@ -5,7 +5,8 @@ namespace tessera::models {
 std::int64_t Architecture::parameters() const {
   const std::int64_t q = heads * head_dim, kv = kv_heads * head_dim;
   const std::int64_t norm_size = norm == NormKind::layer ? 2 * hidden : hidden;
-  std::int64_t layer = hidden * (q + 2 * kv) + q * hidden + (gated_mlp ? 3 : 2) * hidden * intermediate + 2 * norm_size;
+  std::int64_t layer =
+      hidden * (q + 2 * kv) + q * hidden + (gated_mlp ? 3 : 2) * hidden * intermediate + 2 * norm_size;
   if (qkv_bias) layer += q + 2 * kv;
   if (output_bias) layer += hidden;
   if (mlp_bias) layer += (gated_mlp ? 2 : 1) * intermediate + hidden;

@@ -23,17 +23,20 @@ bool flag_or(const Value& map, std::string_view key, bool otherwise) {
   return value ? value->as_bool() : otherwise;
 }
 
-void read_shape(const Value& map, Architecture& a, std::string_view heads_key, std::string_view kv_heads_key) {
+void read_shape(const Value& map, Architecture& a, std::string_view heads_key,
+                std::string_view kv_heads_key) {
   a.heads = positive(map, heads_key);
   a.kv_heads = positive_or(map, kv_heads_key, a.heads);
   if (a.heads % a.kv_heads != 0) {
-    throw map.at(kv_heads_key).error(fmt::format("{} heads cannot share {} kv heads evenly", a.heads, a.kv_heads));
+    throw map.at(kv_heads_key)
+        .error(fmt::format("{} heads cannot share {} kv heads evenly", a.heads, a.kv_heads));
   }
   if (const auto head_dim = map.find("head_dim")) {
     a.head_dim = head_dim->as_integer(1, kMost);
   } else {
     if (a.hidden % a.heads != 0) {
-      throw map.at(heads_key).error(fmt::format("hidden size {} is no multiple of {} heads", a.hidden, a.heads));
+      throw map.at(heads_key).error(
+          fmt::format("hidden size {} is no multiple of {} heads", a.hidden, a.heads));
     }
     a.head_dim = a.hidden / a.heads;
   }
@@ -83,9 +86,9 @@ Architecture read_hugging_face(const Value& root, const std::string& name) {
 }
 
 Architecture read_own(const Value& root) {
-  root.allow_only({"name", "family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab",
-                   "max_positions", "norm", "post_norm", "mlp", "causal", "rope_theta", "tied_embeddings", "qkv_bias",
-                   "dtype", "description"});
+  root.allow_only({"name", "family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate",
+                   "vocab", "max_positions", "norm", "post_norm", "mlp", "causal", "rope_theta",
+                   "tied_embeddings", "qkv_bias", "dtype", "description"});
   Architecture a;
   a.name = root.at("name").as_string();
   a.family = root.find("family") ? root.at("family").as_string() : "custom";
@@ -95,7 +98,8 @@ Architecture read_own(const Value& root) {
   a.intermediate = positive(root, "intermediate");
   a.vocab = positive(root, "vocab");
   a.max_positions = positive_or(root, "max_positions", std::int64_t{1} << 20);
-  if (root.find("norm")) a.norm = root.at("norm").as_one_of({"rms", "layer"}) == "rms" ? NormKind::rms : NormKind::layer;
+  if (root.find("norm"))
+    a.norm = root.at("norm").as_one_of({"rms", "layer"}) == "rms" ? NormKind::rms : NormKind::layer;
   a.post_norm = flag_or(root, "post_norm", false);
   if (root.find("mlp")) a.gated_mlp = root.at("mlp").as_one_of({"swiglu", "gelu"}) == "swiglu";
   a.causal = flag_or(root, "causal", true);

@@ -25,9 +25,10 @@ Partition round_robin(std::int64_t tokens, int sets, std::int64_t block);
 /// ceil((c + delta) / c) sets to cover every token. The last set's clusters are shorter when c does not divide
 /// the period. c = 2, delta = 5 over 14 tokens: {0,1,7,8} {2,3,9,10} {4,5,11,12} {6,13}.
 Partition c_delta(std::int64_t tokens, std::int64_t c, std::int64_t delta);
-/// Token t goes to set (t / stride) % sets after dealing each cluster of `cluster` tokens across the sets:
-/// set (t % cluster) % sets. Takes its sets across the clusters of a c_delta partition with c = cluster.
-Partition across_clusters(std::int64_t tokens, int sets, std::int64_t cluster);
+/// Takes its sets across the clusters of c_delta(tokens, c, delta): set i holds the i-th token of every
+/// cluster, (t mod (c + delta)) mod c mod sets. c = 2, delta = 5, two sets over 14 tokens: {0,2,4,6,7,9,11,13}
+/// {1,3,5,8,10,12}. Needs sets <= c, or some set would be empty.
+Partition across_clusters(std::int64_t tokens, int sets, std::int64_t c, std::int64_t delta);
 /// "0-3,8,12-13" per set. Throws std::invalid_argument for text that is no such list.
 Partition explicit_sets(std::int64_t tokens, const std::vector<std::string>& sets);
 

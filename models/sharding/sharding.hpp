@@ -8,7 +8,7 @@
 
 namespace tessera::models {
 
-/// How a partition was made, so that decoded tokens can continue its pattern.
+/// Both partitions cover the prompt and every token still to be decoded.
 struct Sharding {
   Partition r;  ///< alpha sets: CompNodes
   Partition s;  ///< beta sets: AttnNode (j, k) has the q rows of S_j and the k, v rows of S_k

@@ -10,10 +10,12 @@
 namespace tessera::kernels {
 
 std::vector<std::unique_ptr<tile::Kernel>> make_attention_prefill(const models::Attention& attention,
-                                                                  const GpuSpec& gpu, const Addresses& addresses) {
+                                                                  const GpuSpec& gpu,
+                                                                  const Addresses& addresses) {
   if (attention.dtype != models::Dtype::bf16 && attention.dtype != models::Dtype::fp16) {
     throw std::invalid_argument{
-        fmt::format("attention_prefill: dtype {} has no tile program; use bf16 or fp16", models::name_of(attention.dtype))};
+        fmt::format("attention_prefill: dtype {} has no tile program; use bf16 or fp16",
+                    models::name_of(attention.dtype))};
   }
   if (attention.head_dim > 256 || attention.head_dim % 8 != 0) {
     throw std::invalid_argument{

@@ -17,6 +17,7 @@
 namespace tessera::kernels {
 
 std::vector<std::unique_ptr<tile::Kernel>> make_attention_prefill(const models::Attention& attention,
-                                                                  const GpuSpec& gpu, const Addresses& addresses);
+                                                                  const GpuSpec& gpu,
+                                                                  const Addresses& addresses);
 
 }  // namespace tessera::kernels

@@ -21,7 +21,8 @@ Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Add
   if (d > 128) tile_q_ = 64;
   query_tiles_ = query_tiles(attention, tile_q_, tile_kv_);
   shape_.name = fmt::format("flash2 {}x{} d{}{}", tile_q_, tile_kv_, d, attention.causal ? " causal" : "");
-  shape_.grid = static_cast<std::uint32_t>(attention.batch * attention.heads) * static_cast<std::uint32_t>(query_tiles_.size());
+  shape_.grid = static_cast<std::uint32_t>(attention.batch * attention.heads) *
+                static_cast<std::uint32_t>(query_tiles_.size());
   shape_.roles = {{"warps", 4}};
   shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
   shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * d * element_bytes_;
@@ -42,39 +43,43 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   const std::uint32_t kv_head = head / static_cast<std::uint32_t>(attention_.heads / attention_.kv_heads);
   const std::uint64_t q_row = batch * static_cast<std::uint64_t>(attention_.q_rows) + query.first_row;
   const auto kv_box = [&](std::uint64_t base, std::uint32_t n) {
-    const std::uint64_t row = batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
-    const auto rows = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(tile_kv_, static_cast<std::uint64_t>(attention_.kv_rows) - std::uint64_t{n} * tile_kv_));
+    const std::uint64_t row =
+        batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
+    const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        tile_kv_, static_cast<std::uint64_t>(attention_.kv_rows) - std::uint64_t{n} * tile_kv_));
     return Box{base + row * kv_pitch + std::uint64_t{kv_head} * row_bytes, rows, row_bytes, kv_pitch};
   };
   const std::uint64_t scores = std::uint64_t{tile_q_} * tile_kv_, outputs = std::uint64_t{tile_q_} * d;
   // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
 
-  co_await tile::load(Box{q_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
+  co_await tile::load(
+      Box{q_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
   if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));
   for (std::uint32_t i = 0; i < query.kv_tiles; ++i) {
     const std::uint32_t n = query.kv_tiles - 1 - i;
-    co_await tile::load_wait(0);                      // K of this tile (and Q)
+    co_await tile::load_wait(0);  // K of this tile (and Q)
     co_await tile::load(kv_box(v_, n));
     co_await tile::shared_load(operand_bytes + (i == 0 ? outputs * element_bytes_ : 0));
-    co_await tile::mma(tile_q_, tile_kv_, d);         // S = Q K^T
-    co_await tile::load_wait(0);                      // V of this tile
+    co_await tile::mma(tile_q_, tile_kv_, d);  // S = Q K^T
+    co_await tile::load_wait(0);               // V of this tile
     if (n > 0) co_await tile::load(kv_box(k_, n - 1));
     if (n >= query.unmasked_tiles) co_await tile::compute({.integer = 2 * scores});
     co_await tile::compute({.integer = scores, .shuffle = std::uint64_t{4} * tile_q_ * 2});
     co_await tile::compute({.fma = 2 * scores, .mufu = scores});
     co_await tile::compute({.fma = outputs, .convert = scores / 2});
     co_await tile::shared_load(operand_bytes);
-    co_await tile::mma(tile_q_, d, tile_kv_);         // O += P V
+    co_await tile::mma(tile_q_, d, tile_kv_);  // O += P V
   }
   co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_q_} * 4, .convert = outputs / 2});
   co_await tile::shared_store(outputs * element_bytes_);
   co_await tile::shared_load(outputs * element_bytes_);
-  co_await tile::store(Box{out_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
+  co_await tile::store(
+      Box{out_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
   if (attention_.partial) {
     const std::uint64_t stats_pitch = static_cast<std::uint64_t>(attention_.heads) * 8;
-    co_await tile::store(Box{stats_ + q_row * stats_pitch + std::uint64_t{head} * 8, query.rows, 8, stats_pitch});
+    co_await tile::store(
+        Box{stats_ + q_row * stats_pitch + std::uint64_t{head} * 8, query.rows, 8, stats_pitch});
   }
 }
 

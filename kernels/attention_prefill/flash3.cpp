@@ -48,8 +48,10 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
 
   const std::int64_t group = attention.heads / attention.kv_heads;
   const std::int64_t kv_bytes = 2 * attention.kv_rows * attention.head_dim * element_bytes_;
-  const std::int64_t kv_heads_in_l2 = std::max<std::int64_t>(1, kL2Section / std::max<std::int64_t>(1, kv_bytes));
-  heads_per_section_ = static_cast<std::uint32_t>(std::min(attention.batch * attention.heads, kv_heads_in_l2 * group));
+  const std::int64_t kv_heads_in_l2 =
+      std::max<std::int64_t>(1, kL2Section / std::max<std::int64_t>(1, kv_bytes));
+  heads_per_section_ =
+      static_cast<std::uint32_t>(std::min(attention.batch * attention.heads, kv_heads_in_l2 * group));
 
   const auto d = static_cast<std::uint32_t>(attention.head_dim);
   shape_.name = fmt::format("flash3 {}x{} d{}{}", tile_q_, tile_kv_, d, attention.causal ? " causal" : "");
@@ -57,16 +59,19 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
   shape_.roles.push_back({"producer", 4});
   for (std::uint32_t c = 0; c < consumers_; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;
-  shape_.shared_bytes = std::int64_t{tile_q_} * d * element_bytes_ + std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_;
-  shape_.barriers = {{"q_full", 1}, {"q_empty", consumers_}, {"tile_full", 1}, {"tile_empty", consumers_},
-                     {"k_full[0]", 1}, {"k_full[1]", 1}, {"k_empty[0]", consumers_}, {"k_empty[1]", consumers_},
-                     {"v_full[0]", 1}, {"v_full[1]", 1}, {"v_empty[0]", consumers_}, {"v_empty[1]", consumers_}};
+  shape_.shared_bytes =
+      std::int64_t{tile_q_} * d * element_bytes_ + std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_;
+  shape_.barriers = {
+      {"q_full", 1},    {"q_empty", consumers_}, {"tile_full", 1},           {"tile_empty", consumers_},
+      {"k_full[0]", 1}, {"k_full[1]", 1},        {"k_empty[0]", consumers_}, {"k_empty[1]", consumers_},
+      {"v_full[0]", 1}, {"v_full[1]", 1},        {"v_empty[0]", consumers_}, {"v_empty[1]", consumers_}};
   shape_.prologue_cycles = 500;  // tensor-map prefetch, mbarrier initialisation, setmaxnreg
   handed_.resize(shape_.grid, kEnd);
 }
 
 std::uint32_t Flash3::tiles() const {
-  return static_cast<std::uint32_t>(attention_.batch * attention_.heads) * static_cast<std::uint32_t>(query_tiles_.size());
+  return static_cast<std::uint32_t>(attention_.batch * attention_.heads) *
+         static_cast<std::uint32_t>(query_tiles_.size());
 }
 
 Flash3::Tile Flash3::tile_at(std::uint32_t index) const {
@@ -109,11 +114,13 @@ Program Flash3::producer(tile::Cta cta) const {
     co_await tile::wait(q_empty(), tile_phase ^ 1U);
     const std::uint64_t q_row = t.batch * static_cast<std::uint64_t>(attention_.q_rows) + t.query->first_row;
     co_await tile::expect(q_full(), std::uint64_t{t.query->rows} * row_bytes);
-    co_await tile::tma_load(Box{q_ + q_row * q_pitch + std::uint64_t{t.head} * row_bytes, t.query->rows, row_bytes, q_pitch},
-                            q_full());
+    co_await tile::tma_load(
+        Box{q_ + q_row * q_pitch + std::uint64_t{t.head} * row_bytes, t.query->rows, row_bytes, q_pitch},
+        q_full());
     // From the diagonal down to the first keys, K one tile ahead of V.
     const auto kv_box = [&](std::uint64_t base, std::uint32_t n) {
-      const std::uint64_t row = t.batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
+      const std::uint64_t row =
+          t.batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
       return Box{base + row * kv_pitch + std::uint64_t{t.head / group} * row_bytes,
                  static_cast<std::uint32_t>(kv_rows_in(n)), row_bytes, kv_pitch};
     };
@@ -141,7 +148,8 @@ Program Flash3::producer(tile::Cta cta) const {
       }
     }
     tile_phase ^= 1U;
-    index = dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid : index + shape_.grid;
+    index =
+        dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid : index + shape_.grid;
   }
 }
 
@@ -190,9 +198,9 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
     for (std::uint32_t i = 1; i < blocks; ++i) {
       co_await tile::wait(k_full(k_stage), k_phase);
       co_await tile::named_sync(my_turn, 2);
-      co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);         // next S = Q K^T
+      co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // next S = Q K^T
       co_await tile::wait(v_full(v_stage), v_phase);
-      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, true);   // O += P V
+      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, true);  // O += P V
       co_await tile::named_arrive(next_turn, 2);
       co_await tile::wgmma_wait(1);
       co_await tile::arrive(k_empty(k_stage));
@@ -225,19 +233,24 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
     }
 
     // Epilogue: divide by the row sums, round, and store the rows that exist.
-    co_await tile::compute({.fma = outputs, .mufu = kWarpgroupRows * 4, .convert = outputs / 2,
+    co_await tile::compute({.fma = outputs,
+                            .mufu = kWarpgroupRows * 4,
+                            .convert = outputs / 2,
                             .shuffle = 4 * kWarpgroupRows * 2});
     const std::uint32_t first = me * kWarpgroupRows;
     if (first < t.query->rows) {
       const std::uint32_t rows = std::min(kWarpgroupRows, t.query->rows - first);
-      const std::uint64_t row = t.batch * static_cast<std::uint64_t>(attention_.q_rows) + t.query->first_row + first;
+      const std::uint64_t row =
+          t.batch * static_cast<std::uint64_t>(attention_.q_rows) + t.query->first_row + first;
       co_await tile::store_wait();
       co_await tile::shared_store(outputs * element_bytes_);
-      co_await tile::tma_store(Box{out_ + row * q_pitch + std::uint64_t{t.head} * row_bytes, rows, row_bytes, q_pitch});
+      co_await tile::tma_store(
+          Box{out_ + row * q_pitch + std::uint64_t{t.head} * row_bytes, rows, row_bytes, q_pitch});
       if (attention_.partial) {
         // (max, expsum) per row and head, fp32, [rows, heads, 2].
         const std::uint64_t stats_pitch = static_cast<std::uint64_t>(attention_.heads) * 8;
-        co_await tile::store(Box{stats_ + row * stats_pitch + std::uint64_t{t.head} * 8, rows, 8, stats_pitch});
+        co_await tile::store(
+            Box{stats_ + row * stats_pitch + std::uint64_t{t.head} * 8, rows, 8, stats_pitch});
       }
     }
     tile_phase ^= 1U;

@@ -43,7 +43,7 @@ class Flash3 final : public tile::Kernel {
   std::uint32_t tile_q_, tile_kv_, consumers_;
   std::uint32_t heads_per_section_;  // whose K and V fit in the L2 together
   std::vector<QueryTile> query_tiles_;
-  bool dynamic_;                     // causal tiles differ in length: take them from a counter, longest first
+  bool dynamic_;  // causal tiles differ in length: take them from a counter, longest first
   tile::LaunchShape shape_;
   // The tile number that a CTA's producer hands to its consumers (in the kernel: through shared memory).
   mutable std::vector<std::uint32_t> handed_;

@@ -10,13 +10,14 @@ namespace tessera::kernels {
 
 struct QueryTile {
   std::uint32_t first_row = 0, rows = 0;
-  std::uint32_t kv_tiles = 0;       ///< visited: 0 .. kv_tiles - 1
-  std::uint32_t unmasked_tiles = 0; ///< of these, the leading ones that every row sees whole
+  std::uint32_t kv_tiles = 0;        ///< visited: 0 .. kv_tiles - 1
+  std::uint32_t unmasked_tiles = 0;  ///< of these, the leading ones that every row sees whole
 };
 
 /// The tiles of one sequence and head. Visible keys are a prefix of the kv rows for every query row
 /// (positions are sorted), so two numbers per tile say it all.
-inline std::vector<QueryTile> query_tiles(const models::Attention& a, std::uint32_t tile_q, std::uint32_t tile_kv) {
+inline std::vector<QueryTile> query_tiles(const models::Attention& a, std::uint32_t tile_q,
+                                          std::uint32_t tile_kv) {
   std::vector<QueryTile> tiles;
   for (std::int64_t first = 0; first < a.q_rows; first += tile_q) {
     QueryTile t;

@@ -26,12 +26,14 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
   order_.rows = ceil_div(gemm.m, tiling.tile_m);
   order_.cols = ceil_div(gemm.n, tiling.tile_n);
   tiling_.stages = std::min(tiling_.stages, 4U);
-  shape_.name = fmt::format("gemm {}x{}x{} mma stages {} split-k {}", tiling_.tile_m, tiling_.tile_n, tiling_.tile_k,
-                            tiling_.stages, tiling_.split_k);
+  shape_.name = fmt::format("gemm {}x{}x{} mma stages {} split-k {}", tiling_.tile_m, tiling_.tile_n,
+                            tiling_.tile_k, tiling_.stages, tiling_.split_k);
   shape_.grid = order_.count() * tiling_.split_k;
   shape_.roles = {{"warps0-3", 4}, {"warps4-7", 4}};
-  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers, 256 * (32 + tiling_.tile_m * tiling_.tile_n / 256));
-  shape_.shared_bytes = std::int64_t{tiling_.stages} * (tiling_.tile_m + tiling_.tile_n) * tiling_.tile_k * element_bytes_;
+  shape_.registers_per_cta =
+      std::min<std::int64_t>(gpu.sm.registers, 256 * (32 + tiling_.tile_m * tiling_.tile_n / 256));
+  shape_.shared_bytes =
+      std::int64_t{tiling_.stages} * (tiling_.tile_m + tiling_.tile_n) * tiling_.tile_k * element_bytes_;
   shape_.prologue_cycles = 200;
 }
 
@@ -55,16 +57,20 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
       const std::uint64_t step = first_step + i;
       const std::uint64_t k_offset = step * tiling_.tile_k * element_bytes_;
       const auto depth_bytes = static_cast<std::uint32_t>(
-          std::min<std::int64_t>(tiling_.tile_k, gemm_.k - static_cast<std::int64_t>(step) * tiling_.tile_k) * element_bytes_);
-      if (a_rows > 0) co_await tile::load(Box{a_ + (row + a_first) * pitch + k_offset, a_rows, depth_bytes, pitch});
-      if (w_rows > 0) co_await tile::load(Box{w_ + (col + w_first) * pitch + k_offset, w_rows, depth_bytes, pitch});
+          std::min<std::int64_t>(tiling_.tile_k, gemm_.k - static_cast<std::int64_t>(step) * tiling_.tile_k) *
+          element_bytes_);
+      if (a_rows > 0)
+        co_await tile::load(Box{a_ + (row + a_first) * pitch + k_offset, a_rows, depth_bytes, pitch});
+      if (w_rows > 0)
+        co_await tile::load(Box{w_ + (col + w_first) * pitch + k_offset, w_rows, depth_bytes, pitch});
     }
     if (i < ahead) continue;
     const std::uint32_t in_flight = std::min(ahead, steps + ahead - 1 - i);
     co_await tile::load_wait(in_flight * ((a_rows > 0 ? 1U : 0U) + (w_rows > 0 ? 1U : 0U)));
     co_await tile::named_sync(1, kGroups);
     // ldmatrix: a 2x2 arrangement of the group's warps over its half of the tile reads A twice and W twice.
-    co_await tile::shared_load(std::uint64_t{2} * (tiling_.tile_m / kGroups + tiling_.tile_n) * tiling_.tile_k * element_bytes_);
+    co_await tile::shared_load(std::uint64_t{2} * (tiling_.tile_m / kGroups + tiling_.tile_n) *
+                               tiling_.tile_k * element_bytes_);
     co_await tile::mma(tiling_.tile_m / kGroups, tiling_.tile_n, tiling_.tile_k);
   }
   if (out_bytes_ < 4) {
@@ -72,8 +78,8 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
   }
   if (a_rows == 0) co_return;
   const std::uint64_t out_pitch = static_cast<std::uint64_t>(gemm_.n) * out_bytes_;
-  co_await tile::store(Box{out_ + piece * static_cast<std::uint64_t>(gemm_.m) * out_pitch + (row + a_first) * out_pitch +
-                               std::uint64_t{col} * out_bytes_,
+  co_await tile::store(Box{out_ + piece * static_cast<std::uint64_t>(gemm_.m) * out_pitch +
+                               (row + a_first) * out_pitch + std::uint64_t{col} * out_bytes_,
                            a_rows, cols * out_bytes_, out_pitch});
 }
 

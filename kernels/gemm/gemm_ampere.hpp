@@ -8,7 +8,8 @@ namespace tessera::kernels {
 /// Multistage cp.async GEMM with mma.sync: two groups of four warps, each half of the tile's rows.
 class GemmAmpere final : public tile::Kernel {
  public:
-  GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu, const Addresses& addresses);
+  GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu,
+             const Addresses& addresses);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
 

@@ -35,7 +35,8 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   for (const int sms : gpu.gpc_sms) clusters += static_cast<std::uint32_t>(sms) / tiling.cluster;
   // A band such that the tiles running at once cover about as many rows as columns: the least traffic.
   const double tile_rows = static_cast<double>(tiling.tile_m) * tiling.cluster;
-  order_.band = std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tiling.tile_n / tile_rows))));
+  order_.band =
+      std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tiling.tile_n / tile_rows))));
   const std::uint32_t consumers = tiling.tile_m / kWarpgroupRows;
 
   shape_.name = fmt::format("gemm {}x{}x{} cluster {} stages {} split-k {}", tiling.tile_m, tiling.tile_n,
@@ -45,9 +46,11 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   shape_.roles.push_back({"producer", 4});
   for (std::uint32_t c = 0; c < consumers; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;  // accumulators: one CTA per SM
-  shape_.shared_bytes = std::int64_t{tiling.stages} * (tiling.tile_m + tiling.tile_n) * tiling.tile_k * element_bytes_ +
-                        std::int64_t{consumers} * 2 * kWarpgroupRows * kEpilogueColumns * 2;
-  for (std::uint32_t s = 0; s < tiling.stages; ++s) shape_.barriers.push_back({fmt::format("full[{}]", s), 1});
+  shape_.shared_bytes =
+      std::int64_t{tiling.stages} * (tiling.tile_m + tiling.tile_n) * tiling.tile_k * element_bytes_ +
+      std::int64_t{consumers} * 2 * kWarpgroupRows * kEpilogueColumns * 2;
+  for (std::uint32_t s = 0; s < tiling.stages; ++s)
+    shape_.barriers.push_back({fmt::format("full[{}]", s), 1});
   for (std::uint32_t s = 0; s < tiling.stages; ++s) {
     shape_.barriers.push_back({fmt::format("empty[{}]", s), consumers * tiling.cluster});
   }
@@ -91,7 +94,8 @@ Program GemmHopper::producer(tile::Cta cta) const {
       const std::uint32_t step = w.first_step + i;
       const std::uint64_t k_offset = std::uint64_t{step} * tiling_.tile_k * element_bytes_;
       const auto depth_bytes = static_cast<std::uint32_t>(
-          std::min<std::int64_t>(tiling_.tile_k, gemm_.k - std::int64_t{step} * tiling_.tile_k) * element_bytes_);
+          std::min<std::int64_t>(tiling_.tile_k, gemm_.k - std::int64_t{step} * tiling_.tile_k) *
+          element_bytes_);
       co_await tile::wait(empty(stage), phase ^ 1U);
       co_await tile::expect(full(stage), step_bytes(w, step));
       if (w.rows > 0) {
@@ -99,7 +103,8 @@ Program GemmHopper::producer(tile::Cta cta) const {
       }
       const std::uint32_t first = cta.rank * slice;
       if (first < w.cols) {
-        const Box box{w_ + (w.col + first) * pitch + k_offset, std::min(slice, w.cols - first), depth_bytes, pitch};
+        const Box box{w_ + (w.col + first) * pitch + k_offset, std::min(slice, w.cols - first), depth_bytes,
+                      pitch};
         co_await tile::tma_load(box, full(stage), everyone);
       }
       if (++stage == tiling_.stages) {
@@ -152,7 +157,8 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
       if (out_bytes_ < 4) co_await tile::compute({.convert = std::uint64_t{kWarpgroupRows} * cols / 2});
       co_await tile::store_wait();
       co_await tile::shared_store(std::uint64_t{kWarpgroupRows} * cols * out_bytes_);
-      co_await tile::tma_store(Box{tile_out + std::uint64_t{col} * out_bytes_, rows, cols * out_bytes_, out_pitch});
+      co_await tile::tma_store(
+          Box{tile_out + std::uint64_t{col} * out_bytes_, rows, cols * out_bytes_, out_pitch});
     }
   }
   co_await tile::store_wait();

@@ -7,17 +7,18 @@ namespace tessera::kernels {
 
 class GemmHopper final : public tile::Kernel {
  public:
-  GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu, const Addresses& addresses);
+  GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const GpuSpec& gpu,
+             const Addresses& addresses);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
 
  private:
   /// One unit of a CTA's work: an output tile and a range of k-steps.
   struct Work {
-    std::uint32_t row, col;            // first element of the tile
-    std::uint32_t rows, cols;          // inside the matrix (0 rows: the cluster hangs over the edge)
+    std::uint32_t row, col;    // first element of the tile
+    std::uint32_t rows, cols;  // inside the matrix (0 rows: the cluster hangs over the edge)
     std::uint32_t first_step, steps;
-    std::uint32_t piece;               // of the split
+    std::uint32_t piece;  // of the split
   };
   std::uint32_t units() const { return order_.count() * tiling_.split_k; }
   Work work(std::uint32_t unit, std::uint32_t rank) const;

@@ -1,28 +1,50 @@
 #include "kernels/library/lower.hpp"
 
-#include <stdexcept>
-
+#include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/gemm/gemm.hpp"
+#include "kernels/gemv/gemv.hpp"
+#include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
 
 namespace {
+
+using Kernels = std::vector<std::unique_ptr<tile::Kernel>>;
+
 template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
+
 }  // namespace
 
 std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, const GpuSpec& gpu,
                                                  const Addresses& addresses) {
-  using Kernels = std::vector<std::unique_ptr<tile::Kernel>>;
-  return std::visit(Overloaded{[&](const models::Gemm& g) { return make_gemm(g, gpu, addresses); },
-                               [&](const models::Attention& a) { return make_attention_prefill(a, gpu, addresses); },
-                               [&](const auto&) -> Kernels { throw std::invalid_argument{"no kernel"}; }},
-                    op);
+  const auto stream = [&](StreamWork work) {
+    Kernels kernels;
+    kernels.push_back(std::make_unique<StreamKernel>(std::move(work), gpu));
+    return kernels;
+  };
+  return std::visit(
+      Overloaded{[&](const models::Gemm& g) {
+                   if (g.m > Gemv::kMostRows) return make_gemm(g, gpu, addresses);
+                   Kernels kernels;
+                   kernels.push_back(std::make_unique<Gemv>(g, gpu, addresses));
+                   return kernels;
+                 },
+                 [&](const models::Attention& a) { return make_attention_prefill(a, gpu, addresses); },
+                 [&](const models::AttentionDecode& a) { return make_attention_decode(a, gpu, addresses); },
+                 [&](const models::Merge& m) { return stream(merge_work(m, addresses)); },
+                 [&](const models::Norm& n) { return stream(norm_work(n, addresses)); },
+                 [&](const models::Rope& r) { return stream(rope_work(r, addresses)); },
+                 [&](const models::Activation& a) { return stream(activation_work(a, addresses)); },
+                 [&](const models::Softmax& s) { return stream(softmax_work(s, addresses)); },
+                 [&](const models::Copy& c) { return stream(copy_work(c, addresses)); },
+                 [&](const models::Embedding& e) { return stream(embedding_work(e, addresses)); }},
+      op);
 }
 
 }  // namespace tessera::kernels

@@ -11,19 +11,19 @@
 namespace tessera::tile {
 
 struct RoleSpec {
-  std::string name;          ///< "producer", "consumer0", ...
+  std::string name;  ///< "producer", "consumer0", ...
   std::uint32_t warps = 4;
 };
 
 struct BarrierSpec {
-  std::string name;          ///< "full[2]": what a deadlock report calls it
-  std::uint32_t arrivals = 1;///< arrive operations (not threads) that complete a phase
+  std::string name;            ///< "full[2]": what a deadlock report calls it
+  std::uint32_t arrivals = 1;  ///< arrive operations (not threads) that complete a phase
 };
 
 struct LaunchShape {
-  std::string name;          ///< "gemm 128x256x64 cluster 2"
-  std::uint32_t grid = 0;    ///< CTAs
-  std::uint32_t cluster = 1; ///< CTAs per cluster; the grid is a multiple of it
+  std::string name;           ///< "gemm 128x256x64 cluster 2"
+  std::uint32_t grid = 0;     ///< CTAs
+  std::uint32_t cluster = 1;  ///< CTAs per cluster; the grid is a multiple of it
   std::int64_t registers_per_cta = 0;
   std::int64_t shared_bytes = 0;
   std::vector<RoleSpec> roles;
@@ -38,8 +38,8 @@ struct LaunchShape {
 };
 
 struct Cta {
-  std::uint32_t index = 0;         ///< in the grid
-  std::uint32_t rank = 0;          ///< in the cluster
+  std::uint32_t index = 0;  ///< in the grid
+  std::uint32_t rank = 0;   ///< in the cluster
 };
 
 class Kernel {

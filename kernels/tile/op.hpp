@@ -15,25 +15,25 @@ struct Box {
 };
 
 enum class OpKind : std::uint8_t {
-  tma_load,         ///< box -> shared memory of the CTAs in cluster_mask, completing on `barrier` of each
-  tma_store,        ///< shared memory -> box, asynchronous
-  store_wait,       ///< until the role's TMA stores have read their shared memory
-  expect,           ///< arrive on `barrier` and expect `count` more bytes from TMA loads
-  arrive,           ///< arrive on `barrier` of the CTA of cluster rank `rank`
-  wait,             ///< until the phase of `barrier` with parity `phase` has completed
-  named_sync,       ///< bar.sync: `barrier` is the name, `count` the number of roles that meet
-  named_arrive,     ///< bar.arrive: counts towards a named_sync without waiting
-  wgmma,            ///< asynchronous m x n x k product of one warpgroup (Hopper)
-  wgmma_wait,       ///< until at most `count` wgmma groups are pending
-  mma,              ///< synchronous mma.sync m x n x k over the role's warps (Ampere)
-  compute,          ///< elementwise work on registers: FMA, integer, MUFU and conversion counts
-  shared_load,      ///< `count` bytes from shared memory into registers
-  shared_store,     ///< `count` bytes from registers into shared memory
-  load,             ///< box -> registers, or shared memory by cp.async; asynchronous
-  load_wait,        ///< until at most `count` loads of this role are pending
-  store,            ///< registers -> box, not waited for
-  next_tile,        ///< the value of the grid's tile counter, then adds one (an L2 atomic)
-  cluster_sync,     ///< all roles of all CTAs of the cluster meet
+  tma_load,      ///< box -> shared memory of the CTAs in cluster_mask, completing on `barrier` of each
+  tma_store,     ///< shared memory -> box, asynchronous
+  store_wait,    ///< until the role's TMA stores have read their shared memory
+  expect,        ///< arrive on `barrier` and expect `count` more bytes from TMA loads
+  arrive,        ///< arrive on `barrier` of the CTA of cluster rank `rank`
+  wait,          ///< until the phase of `barrier` with parity `phase` has completed
+  named_sync,    ///< bar.sync: `barrier` is the name, `count` the number of roles that meet
+  named_arrive,  ///< bar.arrive: counts towards a named_sync without waiting
+  wgmma,         ///< asynchronous m x n x k product of one warpgroup (Hopper)
+  wgmma_wait,    ///< until at most `count` wgmma groups are pending
+  mma,           ///< synchronous mma.sync m x n x k over the role's warps (Ampere)
+  compute,       ///< elementwise work on registers: FMA, integer, MUFU and conversion counts
+  shared_load,   ///< `count` bytes from shared memory into registers
+  shared_store,  ///< `count` bytes from registers into shared memory
+  load,          ///< box -> registers, or shared memory by cp.async; asynchronous
+  load_wait,     ///< until at most `count` loads of this role are pending
+  store,         ///< registers -> box, not waited for
+  next_tile,     ///< the value of the grid's tile counter, then adds one (an L2 atomic)
+  cluster_sync,  ///< all roles of all CTAs of the cluster meet
 };
 
 /// Elementwise work of a whole role, in thread-level operations. Always brace-initialised: it shares a
@@ -51,9 +51,9 @@ struct Op {
   std::uint8_t barrier = 0;
   std::uint8_t phase = 0;
   std::uint8_t rank = 0;
-  std::uint16_t cluster_mask = 0;    ///< 0: only this CTA
-  bool a_in_registers = false;       ///< wgmma: A does not load shared memory
-  bool last_in_group = true;         ///< wgmma: closes a commit group
+  std::uint16_t cluster_mask = 0;  ///< 0: only this CTA
+  bool a_in_registers = false;     ///< wgmma: A does not load shared memory
+  bool last_in_group = true;       ///< wgmma: closes a commit group
   std::uint16_t m = 0, n = 0;
   std::uint32_t k = 0;
   std::uint64_t count = 0;

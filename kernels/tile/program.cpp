@@ -34,7 +34,7 @@ void* allocate_frame(std::size_t bytes) {
     pool.free[c] = f->next;
     return f;
   }
-  return ::operator new(c * kClass);
+  return ::operator new(c* kClass);
 }
 
 void free_frame(void* frame, std::size_t bytes) {

@@ -33,9 +33,7 @@ class Program {
     Op op;
     std::uint64_t result = 0;
 
-    Program get_return_object() {
-      return Program{std::coroutine_handle<promise_type>::from_promise(*this)};
-    }
+    Program get_return_object() { return Program{std::coroutine_handle<promise_type>::from_promise(*this)}; }
     std::suspend_always initial_suspend() noexcept { return {}; }
     std::suspend_always final_suspend() noexcept { return {}; }
     void return_void() {}
@@ -122,10 +120,8 @@ inline Op wgmma(unsigned m, unsigned n, unsigned k, bool a_in_registers = false)
 }
 inline Op wgmma_wait(unsigned pending) { return Op{.kind = OpKind::wgmma_wait, .count = pending}; }
 inline Op mma(unsigned m, unsigned n, unsigned k) {
-  return Op{.kind = OpKind::mma,
-            .m = static_cast<std::uint16_t>(m),
-            .n = static_cast<std::uint16_t>(n),
-            .k = k};
+  return Op{
+      .kind = OpKind::mma, .m = static_cast<std::uint16_t>(m), .n = static_cast<std::uint16_t>(n), .k = k};
 }
 inline Op compute(const Vector& work) {
   Op op{.kind = OpKind::compute};

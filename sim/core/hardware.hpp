@@ -16,13 +16,13 @@ enum class GpuArchitecture { ampere, hopper };
 /// One streaming multiprocessor.
 struct SmSpec {
   int subcores = 4;
-  double fp32_lanes = 128;           ///< FMA results per cycle
-  double int_lanes = 64;             ///< integer and logic results per cycle
-  double mufu_per_cycle = 16;        ///< exp2, rcp, rsqrt, ... results per cycle
-  double conversions_per_cycle = 64; ///< fp32 -> bf16 pairs and other F2F results per cycle
-  double tensor_flops_per_cycle = 4096;  ///< dense bf16, one FMA = 2 FLOP
-  double tensor_latency = 33;        ///< cycles from the last operand read to a result's visibility
-  std::int64_t registers = 65536;    ///< 32-bit registers
+  double fp32_lanes = 128;                     ///< FMA results per cycle
+  double int_lanes = 64;                       ///< integer and logic results per cycle
+  double mufu_per_cycle = 16;                  ///< exp2, rcp, rsqrt, ... results per cycle
+  double conversions_per_cycle = 64;           ///< fp32 -> bf16 pairs and other F2F results per cycle
+  double tensor_flops_per_cycle = 4096;        ///< dense bf16, one FMA = 2 FLOP
+  double tensor_latency = 33;                  ///< cycles from the last operand read to a result's visibility
+  std::int64_t registers = 65536;              ///< 32-bit registers
   std::int64_t shared_bytes = 233472;          ///< shared memory of the SM
   std::int64_t shared_bytes_per_cta = 232448;  ///< most one CTA may have
   std::int64_t shared_bytes_reserved_per_cta = 1024;
@@ -31,27 +31,27 @@ struct SmSpec {
   double shared_bytes_per_cycle = 128;
   double shared_latency = 30;
   double l1_latency = 38;
-  double ingress_bytes_per_cycle = 64;   ///< from the crossbar into the SM
-  double egress_bytes_per_cycle = 64;    ///< from the SM into the crossbar
+  double ingress_bytes_per_cycle = 64;  ///< from the crossbar into the SM
+  double egress_bytes_per_cycle = 64;   ///< from the SM into the crossbar
   bool has_tma = true;
-  double tma_issue_latency = 60;         ///< instruction issue to the first request leaving the SM
-  double tma_lines_per_cycle = 1;        ///< 128 B lines requested per cycle
-  double tma_completion_latency = 40;    ///< data in shared memory to the mbarrier's transaction count
-  double mbarrier_latency = 20;          ///< arrive to a waiter's next instruction
+  double tma_issue_latency = 60;       ///< instruction issue to the first request leaving the SM
+  double tma_lines_per_cycle = 1;      ///< 128 B lines requested per cycle
+  double tma_completion_latency = 40;  ///< data in shared memory to the mbarrier's transaction count
+  double mbarrier_latency = 20;        ///< arrive to a waiter's next instruction
   double named_barrier_latency = 20;
-  double dsmem_latency = 180;            ///< a remote arrive or store inside a cluster
+  double dsmem_latency = 180;  ///< a remote arrive or store inside a cluster
 };
 
 struct L2Spec {
   std::int64_t bytes = 62914560;
   int partitions = 2;
-  int slices = 96;                   ///< over all partitions
+  int slices = 96;  ///< over all partitions
   int ways = 16;
-  double slice_bytes_per_cycle = 64; ///< of the L2 clock
-  double hit_latency = 200;          ///< SM cycles from SM egress to SM ingress, near partition, unloaded
-  double far_latency = 80;           ///< additional, to the other partition and back
+  double slice_bytes_per_cycle = 64;  ///< of the L2 clock
+  double hit_latency = 200;           ///< SM cycles from SM egress to SM ingress, near partition, unloaded
+  double far_latency = 80;            ///< additional, to the other partition and back
   double partition_link_bytes_per_cycle = 1536;  ///< between the partitions, each direction
-  double gpc_bytes_per_cycle = 640;  ///< crossbar port of one GPC, each direction
+  double gpc_bytes_per_cycle = 640;              ///< crossbar port of one GPC, each direction
   double clock_mhz = 1620;
 };
 
@@ -59,26 +59,27 @@ struct L2Spec {
 struct HbmSpec {
   int stacks = 6;
   int channels_per_stack = 16;
-  int pseudo_channels = 2;           ///< per channel
-  int stack_ids = 1;                 ///< SIDs (ranks) per pseudo-channel
-  int bank_groups = 4;               ///< per SID
+  int pseudo_channels = 2;  ///< per channel
+  int stack_ids = 1;        ///< SIDs (ranks) per pseudo-channel
+  int bank_groups = 4;      ///< per SID
   int banks_per_group = 4;
-  std::int64_t page_bytes = 1024;    ///< row of one pseudo-channel
-  std::int64_t access_bytes = 32;    ///< one burst
+  std::int64_t page_bytes = 1024;  ///< row of one pseudo-channel
+  std::int64_t access_bytes = 32;  ///< one burst
   std::int64_t capacity_bytes = 151397597184;
-  double pin_gbps = 6.25;            ///< Gb/s per pin
+  double pin_gbps = 6.25;  ///< Gb/s per pin
   int pins_per_pseudo_channel = 32;
-  double tck_ns = 0.64;              ///< command clock: four data bits per pin and tCK
+  double tck_ns = 0.64;  ///< command clock: four data bits per pin and tCK
   int nbl_ck = 2, nccd_s_ck = 2, nccd_l_ck = 4, nccd_r_ck = 3, nrtw_ck = 20, nwtr_s_ck = 7, nwtr_l_ck = 10;
   int nrrd_s_ck = 4, nrrd_l_ck = 5, nrtp_ck = 9, nppd_ck = 2, nrrefd_ck = 8;
-  double tcl_ns = 12.5, tcwl_ns = 6.25, trcd_rd_ns = 19.375, trcd_wr_ns = 9.375, trp_ns = 16.25, tras_ns = 28.125;
+  double tcl_ns = 12.5, tcwl_ns = 6.25, trcd_rd_ns = 19.375, trcd_wr_ns = 9.375, trp_ns = 16.25,
+         tras_ns = 28.125;
   double trc_ns = 45, twr_ns = 20.625, tfaw_ns = 15, trfc_pb_ns = 200, trfc_ab_ns = 350, trefi_ns = 3900;
   bool per_bank_refresh = true;
-  int read_queue = 64;               ///< requests a pseudo-channel's scheduler sees
+  int read_queue = 64;  ///< requests a pseudo-channel's scheduler sees
   int write_queue = 64;
   int write_drain_high = 48, write_drain_low = 16;
-  double l2_to_hbm_ns = 60;          ///< L2 miss to the controller's queue, one way
-  double hbm_to_l2_ns = 60;          ///< last data beat to the L2 slice, one way
+  double l2_to_hbm_ns = 60;  ///< L2 miss to the controller's queue, one way
+  double hbm_to_l2_ns = 60;  ///< last data beat to the L2 slice, one way
 };
 
 struct PowerSpec {
@@ -92,32 +93,32 @@ struct PowerSpec {
   double l2_pj_per_byte = 8.0;
   double hbm_pj_per_byte = 32.0;
   double link_pj_per_byte = 10.4;
-  double voltage_exponent = 2.0;     ///< dynamic energy per operation falls as (f / f_boost)^this
+  double voltage_exponent = 2.0;  ///< dynamic energy per operation falls as (f / f_boost)^this
   double min_clock_mhz = 1200;
-  double window_us = 20;             ///< how often the governor looks
+  double window_us = 20;  ///< how often the governor looks
 };
 
 struct LaunchSpec {
-  double host_launch_us = 2.5;       ///< a kernel launched from the host, stream already busy: not hidden
-  double graph_launch_us = 1.2;      ///< node to dependent node in a CUDA graph
-  double first_instruction_us = 0.8; ///< grid start to the first CTA's first instruction
-  double cta_launch_cycles = 300;    ///< a CTA slot falls free to its next CTA's first instruction
-  double completion_us = 0.5;        ///< last CTA's exit, flushes, to the grid's completion
+  double host_launch_us = 2.5;        ///< a kernel launched from the host, stream already busy: not hidden
+  double graph_launch_us = 1.2;       ///< node to dependent node in a CUDA graph
+  double first_instruction_us = 0.8;  ///< grid start to the first CTA's first instruction
+  double cta_launch_cycles = 300;     ///< a CTA slot falls free to its next CTA's first instruction
+  double completion_us = 0.5;         ///< last CTA's exit, flushes, to the grid's completion
 };
 
 struct GpuSpec {
-  std::string name;                  ///< "h200_sxm"
-  std::string product;               ///< "NVIDIA H200 SXM 141GB"
+  std::string name;     ///< "h200_sxm"
+  std::string product;  ///< "NVIDIA H200 SXM 141GB"
   GpuArchitecture architecture = GpuArchitecture::hopper;
-  std::vector<int> gpc_sms;          ///< SMs of each GPC
+  std::vector<int> gpc_sms;  ///< SMs of each GPC
   double boost_clock_mhz = 1980;
   SmSpec sm;
   L2Spec l2;
   HbmSpec hbm;
   PowerSpec power;
   LaunchSpec launch;
-  double nvlink_gb_per_s = 450;      ///< per direction
-  double price_usd_per_hour = 0;     ///< 0: not stated
+  double nvlink_gb_per_s = 450;   ///< per direction
+  double price_usd_per_hour = 0;  ///< 0: not stated
   std::string calibration = "uncalibrated";
 
   int sms() const {
@@ -139,13 +140,13 @@ struct FabricSpec {
   double link_latency_ns = 100;      ///< wire and SerDes, per hop
   double switch_latency_ns = 100;    ///< forwarding, per switch
   double endpoint_latency_ns = 350;  ///< software and NIC, each end
-  double message_overhead_us = 0;    ///< sender's cost per message, serial per node (library, kernel, syscall)
-  std::int64_t packet_bytes = 4096;  ///< payload per packet (or packet train) of the simulation
-  std::int64_t header_bytes = 0;     ///< wire overhead per packet
-  std::int64_t buffer_bytes = 131072;///< input buffer per switch port: what credits stand for
-  int nodes_per_switch = 1 << 20;    ///< nodes under one first-level switch
-  double uplink_gb_per_s = 0;        ///< first-level switch to core, per direction; 0: non-blocking
-  double core_latency_ns = 0;        ///< extra latency through the core, one way (the distance of a WAN)
+  double message_overhead_us = 0;  ///< sender's cost per message, serial per node (library, kernel, syscall)
+  std::int64_t packet_bytes = 4096;    ///< payload per packet (or packet train) of the simulation
+  std::int64_t header_bytes = 0;       ///< wire overhead per packet
+  std::int64_t buffer_bytes = 131072;  ///< input buffer per switch port: what credits stand for
+  int nodes_per_switch = 1 << 20;      ///< nodes under one first-level switch
+  double uplink_gb_per_s = 0;          ///< first-level switch to core, per direction; 0: non-blocking
+  double core_latency_ns = 0;          ///< extra latency through the core, one way (the distance of a WAN)
 };
 
 }  // namespace tessera

@@ -12,9 +12,7 @@ namespace {
 
 Time g_lookahead_limit = Time::never();
 
-sc_core::sc_time to_sc(Time t) {
-  return sc_core::sc_time::from_value(static_cast<sc_dt::uint64>(t.fs));
-}
+sc_core::sc_time to_sc(Time t) { return sc_core::sc_time::from_value(static_cast<sc_dt::uint64>(t.fs)); }
 Time sc_now() { return Time{static_cast<std::int64_t>(sc_core::sc_time_stamp().value())}; }
 
 /// SystemC's clock must tick in femtoseconds before the first sc_time exists.
@@ -74,8 +72,9 @@ void Module::activate() {
 }
 
 void report_early_send(Time now, Time at, Time latency) {
-  throw ConservationError{fmt::format("an event sent at {} fs would arrive at {} fs, sooner than the {} fs the port takes",
-                                      now.fs, at.fs, latency.fs)};
+  throw ConservationError{
+      fmt::format("an event sent at {} fs would arrive at {} fs, sooner than the {} fs the port takes",
+                  now.fs, at.fs, latency.fs)};
 }
 
 std::uint64_t run_to_completion(const std::vector<Module*>& modules) {

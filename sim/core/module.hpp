@@ -7,11 +7,10 @@
 // before then (conservative synchronisation). Windows are aligned to multiples of the lookahead, and
 // idle modules are not activated at all.
 
-#include <systemc>
-
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <systemc>
 #include <vector>
 
 #include "sim/core/time.hpp"

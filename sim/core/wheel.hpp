@@ -25,9 +25,7 @@ class TimeWheel {
   TimeWheel() { slots_.fill(kNone); }
 
   /// Adds a local event at `at`, which must not lie before the last popped event.
-  void schedule(Time at, const Payload& payload) {
-    insert(at, kLocal | local_sequence_++, payload);
-  }
+  void schedule(Time at, const Payload& payload) { insert(at, kLocal | local_sequence_++, payload); }
 
   /// Adds an event that arrived on `port`. Events of one port keep the order of delivery at equal times.
   void deliver(Time at, std::uint32_t port, const Payload& payload) {
@@ -84,9 +82,7 @@ class TimeWheel {
     bool operator>(const Ref& o) const { return at != o.at ? at > o.at : key > o.key; }
   };
 
-  static std::size_t index(std::int64_t slot) {
-    return static_cast<std::size_t>(slot & (kSlots - 1));
-  }
+  static std::size_t index(std::int64_t slot) { return static_cast<std::size_t>(slot & (kSlots - 1)); }
 
   std::uint32_t allocate() {
     if (free_ != kNone) {
@@ -138,8 +134,8 @@ class TimeWheel {
     std::uint64_t bits = occupied_[word] & (~std::uint64_t{0} << (start & 63U));
     for (std::size_t scanned = 0; scanned <= kWords; ++scanned) {
       if (bits != 0) {
-        const auto i = static_cast<std::int64_t>((word << 6U) +
-                                                 static_cast<std::size_t>(std::countr_zero(bits)));
+        const auto i =
+            static_cast<std::int64_t>((word << 6U) + static_cast<std::size_t>(std::countr_zero(bits)));
         const std::int64_t ahead = (i - static_cast<std::int64_t>(start) + kSlots) & (kSlots - 1);
         return current_slot_ + 1 + ahead;
       }

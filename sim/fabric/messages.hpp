@@ -19,7 +19,7 @@ struct NodeEvent {
 
 /// To a NIC from its own node: send `bytes` to node `destination`.
 struct SendRequest {
-  std::uint32_t id = 0;            ///< the message's number, unique in the run
+  std::uint32_t id = 0;  ///< the message's number, unique in the run
   std::uint32_t destination = 0;
   std::int64_t bytes = 0;
 };

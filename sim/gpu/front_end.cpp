@@ -12,16 +12,17 @@ namespace tessera::sim {
 unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape) {
   const auto fit = [&](std::int64_t need, std::int64_t have, const char* what) {
     if (need > have) {
-      throw std::invalid_argument{fmt::format("{}: a CTA needs {} {}, an SM has {}", shape.name, need, what, have)};
+      throw std::invalid_argument{
+          fmt::format("{}: a CTA needs {} {}, an SM has {}", shape.name, need, what, have)};
     }
     return need == 0 ? std::int64_t{sm.max_ctas} : have / need;
   };
   const std::int64_t shared = shape.shared_bytes + sm.shared_bytes_reserved_per_cta;
   fit(shape.shared_bytes, sm.shared_bytes_per_cta, "bytes of shared memory");
-  return static_cast<unsigned>(std::min({fit(shape.threads(), sm.max_threads, "threads"),
-                                         fit(shape.registers_per_cta, sm.registers, "registers"),
-                                         fit(shared, sm.shared_bytes, "bytes of shared memory"),
-                                         std::int64_t{sm.max_ctas}}));
+  return static_cast<unsigned>(
+      std::min({fit(shape.threads(), sm.max_threads, "threads"),
+                fit(shape.registers_per_cta, sm.registers, "registers"),
+                fit(shared, sm.shared_bytes, "bytes of shared memory"), std::int64_t{sm.max_ctas}}));
 }
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -57,7 +58,8 @@ void FrontEnd::start_kernel(Time now) {
   to_l2.send(now, L2Event{.kind = L2Event::Kind::start_kernel});
   dispatch_all(kernel_start_);
   if (next_cta_ == 0) {
-    throw std::invalid_argument{fmt::format("{}: no GPC has room for a cluster of {} CTAs", shape.name, shape.cluster)};
+    throw std::invalid_argument{
+        fmt::format("{}: no GPC has room for a cluster of {} CTAs", shape.name, shape.cluster)};
   }
   if (!sampling_) {
     sampling_ = true;
@@ -159,11 +161,13 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
   const double window_us = std::max(1e-3, (end - sampled_at_).us());
   if (event.from_l2) {
     const double peak = static_cast<double>(gpu_.hbm.stacks) * gpu_.hbm.channels_per_stack *
-                        gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps / 8 * 1e3;
+                        gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps / 8 *
+                        1e3;
     activity_["HBM"].push_back({sampled_at_, end, event.activity / (peak * window_us)});
   } else {
     const auto sms = static_cast<double>(gpcs_[event.gpc]->sms().size());
-    activity_[fmt::format("GPC {}", event.gpc)].push_back({sampled_at_, end, event.activity / (sms * window_us)});
+    activity_[fmt::format("GPC {}", event.gpc)].push_back(
+        {sampled_at_, end, event.activity / (sms * window_us)});
   }
   if (--energies_missing_ != 0) return;
 
@@ -190,7 +194,8 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
                              .value = static_cast<std::uint64_t>(Clock::mhz(mhz).period().fs)});
     }
   }
-  schedule(now + Time::from_us(gpu_.power.window_us), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  schedule(now + Time::from_us(gpu_.power.window_us),
+           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
 double FrontEnd::mean_clock_mhz() const { return busy_time_ > 0 ? clock_time_ / busy_time_ : clock_mhz_; }

@@ -22,7 +22,8 @@ unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape);
 
 class FrontEnd : public EventModule<FrontEndEvent> {
  public:
-  FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options, std::vector<Gpc*> gpcs);
+  FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
+           std::vector<Gpc*> gpcs);
 
   std::vector<Outlet<GpcEvent>> to_gpcs;
   Outlet<L2Event> to_l2;

@@ -23,10 +23,12 @@ void Gpc::resume_at(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t ro
 
 Gpc::Cluster& Gpc::cluster_of(std::uint8_t sm, std::uint8_t slot) {
   const std::uint32_t number = sms_[sm].resident(slot).cluster;
-  return *std::find_if(clusters_.begin(), clusters_.end(), [&](const Cluster& c) { return c.number == number; });
+  return *std::find_if(clusters_.begin(), clusters_.end(),
+                       [&](const Cluster& c) { return c.number == number; });
 }
 
-void Gpc::arrive_remote(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t barrier, std::uint8_t rank) {
+void Gpc::arrive_remote(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t barrier,
+                        std::uint8_t rank) {
   const Place to = cluster_of(sm, slot).ctas[rank];
   sms_[to.sm].arrive(at, to.slot, barrier, 1, 0, 0);
 }
@@ -50,8 +52,9 @@ void Gpc::cta_done(Time at, std::uint8_t sm, std::uint8_t slot) {
       clusters_.pop_back();
     }
   }
-  to_front_end.send_at(at, at + to_front_end.latency(),
-                       FrontEndEvent{.kind = FrontEndEvent::Kind::cta_done, .gpc = index_, .sm = sm, .slot = slot});
+  to_front_end.send_at(
+      at, at + to_front_end.latency(),
+      FrontEndEvent{.kind = FrontEndEvent::Kind::cta_done, .gpc = index_, .sm = sm, .slot = slot});
 }
 
 void Gpc::handle(Time now, const GpcEvent& event) {
@@ -85,7 +88,8 @@ void Gpc::handle(Time now, const GpcEvent& event) {
       const std::uint32_t size = kernel_->shape().cluster;
       const std::uint32_t rank = cta % size;
       if (size > 1) {
-        if (rank == 0) clusters_.push_back(Cluster{.number = number, .ctas = std::vector<Place>(size), .alive = size});
+        if (rank == 0)
+          clusters_.push_back(Cluster{.number = number, .ctas = std::vector<Place>(size), .alive = size});
         auto cluster = std::find_if(clusters_.begin(), clusters_.end(),
                                     [&](const Cluster& c) { return c.number == number; });
         cluster->ctas[rank] = Place{to.sm, to.slot};
@@ -121,7 +125,8 @@ void Gpc::send_energy(Time now) {
 }
 
 void Gpc::describe_stuck(std::vector<std::string>& out) const {
-  for (std::size_t i = 0; i < sms_.size(); ++i) sms_[i].describe_stuck(fmt::format("{}.sm{}", name(), i), out);
+  for (std::size_t i = 0; i < sms_.size(); ++i)
+    sms_[i].describe_stuck(fmt::format("{}.sm{}", name(), i), out);
 }
 
 void Gpc::report(Statistics& statistics) const {

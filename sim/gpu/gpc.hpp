@@ -45,9 +45,9 @@ class Gpc : public EventModule<GpcEvent> {
   };
   struct Cluster {
     std::uint32_t number = 0;
-    std::vector<Place> ctas;     // by rank
+    std::vector<Place> ctas;  // by rank
     std::uint32_t alive = 0;
-    std::vector<Member> syncing; // roles that wait in cluster_sync
+    std::vector<Member> syncing;  // roles that wait in cluster_sync
     Time latest;
   };
 

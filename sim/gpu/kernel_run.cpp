@@ -53,8 +53,10 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
     if (a != b) throw ConservationError{fmt::format("{}: {} != {}", law, a, b)};
   };
   equal("tile operations issued and retired", sum.operations_issued, sum.operations_retired);
-  equal("load bytes requested by SMs and received by the L2", sum.load_bytes_requested, l2.counters().read_bytes);
-  equal("load bytes returned by the L2 and received by SMs", l2.counters().returned_bytes, sum.load_bytes_received);
+  equal("load bytes requested by SMs and received by the L2", sum.load_bytes_requested,
+        l2.counters().read_bytes);
+  equal("load bytes returned by the L2 and received by SMs", l2.counters().returned_bytes,
+        sum.load_bytes_received);
   equal("load bytes requested and received", sum.load_bytes_requested, sum.load_bytes_received);
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
@@ -62,8 +64,9 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
 /// The most used resource, if it is used enough to be the limit.
 std::string name_bottleneck(const KernelResult& r) {
   static const std::map<std::string, std::string> names{
-      {"tensor", "tensor cores"}, {"fp32", "FP32 units"}, {"mufu", "MUFU"},           {"shared", "shared memory"},
-      {"issue", "issue slots"},   {"l2", "L2 bandwidth"}, {"hbm", "HBM bandwidth"}};
+      {"tensor", "tensor cores"},  {"fp32", "FP32 units"},   {"mufu", "MUFU"},
+      {"shared", "shared memory"}, {"issue", "issue slots"}, {"l2", "L2 bandwidth"},
+      {"hbm", "HBM bandwidth"}};
   if (r.execution < r.latency - r.execution) return "launch";
   const auto most = std::max_element(r.utilization.begin(), r.utilization.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -90,7 +93,8 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   std::vector<std::unique_ptr<Gpc>> gpcs;
   std::vector<Gpc*> gpc_pointers;
   for (std::size_t g = 0; g < gpu.gpc_sms.size(); ++g) {
-    gpcs.push_back(std::make_unique<Gpc>(fmt::format("gpc{}", g).c_str(), spec, static_cast<std::uint8_t>(g), gpu.gpc_sms[g]));
+    gpcs.push_back(std::make_unique<Gpc>(fmt::format("gpc{}", g).c_str(), spec, static_cast<std::uint8_t>(g),
+                                         gpu.gpc_sms[g]));
     gpc_pointers.push_back(gpcs.back().get());
   }
   L2 l2{"l2", spec};
@@ -109,8 +113,10 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
 
   const std::vector<models::Operand> operands = models::operands_of(op);
   for (const std::uint32_t i : options.warm_operands) {
-    if (i >= operands.size()) throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
-    if (operands[i].bytes > 0) l2.install(addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes));
+    if (i >= operands.size())
+      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    if (operands[i].bytes > 0)
+      l2.install(addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes));
   }
   front_end.submit(std::move(launches));
 
@@ -130,19 +136,26 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
 
   const double us = result.execution.us();
   const double sm_us = us * gpu.sms();
-  const auto share = [&](const char* pipe) { return statistics.value(std::string{"sm.busy_us."} + pipe) / sm_us; };
-  for (const char* pipe : {"tensor", "fp32", "mufu", "shared", "issue"}) result.utilization[pipe] = share(pipe);
+  const auto share = [&](const char* pipe) {
+    return statistics.value(std::string{"sm.busy_us."} + pipe) / sm_us;
+  };
+  for (const char* pipe : {"tensor", "fp32", "mufu", "shared", "issue"})
+    result.utilization[pipe] = share(pipe);
   const L2Counters& c = l2.counters();
   result.l2_bytes = static_cast<std::int64_t>(c.read_bytes + c.write_bytes);
   result.hbm_read_bytes = static_cast<std::int64_t>(c.fill_sectors * kSectorBytes);
   result.hbm_write_bytes = static_cast<std::int64_t>(c.writeback_sectors * kSectorBytes);
-  result.l2_hit_rate = c.read_sectors == 0 ? 1.0 : static_cast<double>(c.hit_sectors) / static_cast<double>(c.read_sectors);
+  result.l2_hit_rate =
+      c.read_sectors == 0 ? 1.0 : static_cast<double>(c.hit_sectors) / static_cast<double>(c.read_sectors);
   // Bytes per microsecond; the crossbar's GPC ports are what bounds L2 bandwidth.
-  const double l2_peak = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle * gpu.l2.clock_mhz;
-  const double hbm_peak = static_cast<double>(gpu.hbm.stacks) * gpu.hbm.channels_per_stack * gpu.hbm.pseudo_channels *
-                          gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 * 1e3;
+  const double l2_peak =
+      static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle * gpu.l2.clock_mhz;
+  const double hbm_peak = static_cast<double>(gpu.hbm.stacks) * gpu.hbm.channels_per_stack *
+                          gpu.hbm.pseudo_channels * gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 *
+                          1e3;
   result.utilization["l2"] = static_cast<double>(std::max(c.read_bytes, c.write_bytes)) / (l2_peak * us);
-  result.utilization["hbm"] = static_cast<double>(result.hbm_read_bytes + result.hbm_write_bytes) / (hbm_peak * us);
+  result.utilization["hbm"] =
+      static_cast<double>(result.hbm_read_bytes + result.hbm_write_bytes) / (hbm_peak * us);
   result.energy_j = front_end.dynamic_energy_pj() * 1e-12 + gpu.power.idle_w * result.latency.seconds();
   result.bottleneck = name_bottleneck(result);
   result.statistics = statistics.all();

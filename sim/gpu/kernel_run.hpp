@@ -13,8 +13,8 @@
 namespace tessera::sim {
 
 struct KernelOptions {
-  bool graph = true;           ///< launched inside a CUDA graph, else from the host
-  bool random_data = true;     ///< operands switch at random (power); false: all zeros
+  bool graph = true;        ///< launched inside a CUDA graph, else from the host
+  bool random_data = true;  ///< operands switch at random (power); false: all zeros
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
@@ -27,23 +27,25 @@ struct Activity {
 };
 
 struct KernelResult {
-  Time latency;                ///< launch overhead included: what back-to-back replay would measure
-  Time execution;              ///< first CTA's start to the last CTA's end
-  double clock_mhz = 0;        ///< mean SM clock (the power cap may lower it)
-  double cycles = 0;           ///< SM cycles of `latency` at that clock
+  Time latency;          ///< launch overhead included: what back-to-back replay would measure
+  Time execution;        ///< first CTA's start to the last CTA's end
+  double clock_mhz = 0;  ///< mean SM clock (the power cap may lower it)
+  double cycles = 0;     ///< SM cycles of `latency` at that clock
   double flops = 0;
-  std::string bottleneck;      ///< "tensor cores", "MUFU", "shared memory", "L2 bandwidth", "HBM bandwidth", "latency", "launch"
+  std::string bottleneck;  ///< "tensor cores", "MUFU", "shared memory", "L2 bandwidth", "HBM bandwidth",
+                           ///< "latency", "launch"
   /// Share of the resource's peak over `execution`: "tensor", "fp32", "mufu", "shared", "l2", "hbm", "issue".
   std::map<std::string, double> utilization;
-  std::int64_t l2_bytes = 0;         ///< between SMs and L2, both directions
+  std::int64_t l2_bytes = 0;  ///< between SMs and L2, both directions
   std::int64_t hbm_read_bytes = 0, hbm_write_bytes = 0;
   double l2_hit_rate = 0;
   double energy_j = 0;
   std::uint64_t events = 0;
-  std::uint64_t operations = 0;      ///< tile operations retired
-  std::vector<std::string> kernels;  ///< names of the kernels that ran
+  std::uint64_t operations = 0;              ///< tile operations retired
+  std::vector<std::string> kernels;          ///< names of the kernels that ran
   std::map<std::string, double> statistics;  ///< every counter of the simulation
-  std::map<std::string, std::vector<Activity>> activity;  ///< per track ("GPC 0", ..., "HBM"), by power window
+  std::map<std::string, std::vector<Activity>>
+      activity;  ///< per track ("GPC 0", ..., "HBM"), by power window
 };
 
 /// Simulates `op` on one GPU in cycle detail. One call per process (SystemC); throws std::invalid_argument

@@ -12,32 +12,32 @@ struct HbmEvent {
   enum class Kind : std::uint8_t { read, write, tick };  ///< tick is the module's own
   Kind kind = Kind::read;
   std::uint8_t sectors = 0xf;
-  std::uint16_t channel = 0;   ///< tick: which pseudo-channel
-  std::uint32_t tag = 0;       ///< returned with the data of a read; writes have no reply
-  std::uint64_t line = 0;      ///< byte address / 128
+  std::uint16_t channel = 0;  ///< tick: which pseudo-channel
+  std::uint32_t tag = 0;      ///< returned with the data of a read; writes have no reply
+  std::uint64_t line = 0;     ///< byte address / 128
 };
 
 /// Who asked the L2 for something, and where the answer goes.
 struct Requester {
   std::uint8_t gpc = 0;
-  std::uint8_t sm = 0;            ///< within the GPC
-  std::uint8_t slot = 0;          ///< resident CTA of that SM
+  std::uint8_t sm = 0;    ///< within the GPC
+  std::uint8_t slot = 0;  ///< resident CTA of that SM
   std::uint8_t role = 0;
-  std::uint8_t barrier = 0;       ///< TMA loads: completes here
+  std::uint8_t barrier = 0;  ///< TMA loads: completes here
   bool tma = false;
-  std::uint16_t cluster_mask = 0; ///< TMA loads: every CTA of the cluster that receives the data
+  std::uint16_t cluster_mask = 0;  ///< TMA loads: every CTA of the cluster that receives the data
 };
 
 /// To the L2 module.
 struct L2Event {
   enum class Kind : std::uint8_t {
-    read,          ///< a box of reads from an SM
-    write,         ///< a box of writes from an SM
-    atomic,        ///< one fetch-and-add of the grid's tile counter
-    chunk,         ///< own: the next lines of box `tag`
-    fill,          ///< data of HBM read `tag`
-    start_kernel,  ///< from the front end: the tile counter starts at `tag`
-    sample_energy, ///< from the front end
+    read,           ///< a box of reads from an SM
+    write,          ///< a box of writes from an SM
+    atomic,         ///< one fetch-and-add of the grid's tile counter
+    chunk,          ///< own: the next lines of box `tag`
+    fill,           ///< data of HBM read `tag`
+    start_kernel,   ///< from the front end: the tile counter starts at `tag`
+    sample_energy,  ///< from the front end
   };
   Kind kind = Kind::read;
   Requester from;
@@ -48,34 +48,34 @@ struct L2Event {
 /// To a GPC module.
 struct GpcEvent {
   enum class Kind : std::uint8_t {
-    launch,        ///< from the front end: CTA `value` starts in (sm, slot)
-    resume,        ///< own: the role goes on
-    loaded,        ///< from the L2: `bytes` of a load have arrived
-    fetched,       ///< from the L2: the tile counter was `value`
-    set_clock,     ///< from the front end: the SM period is now `value` fs
-    sample_energy, ///< from the front end
+    launch,         ///< from the front end: CTA `value` starts in (sm, slot)
+    resume,         ///< own: the role goes on
+    loaded,         ///< from the L2: `bytes` of a load have arrived
+    fetched,        ///< from the L2: the tile counter was `value`
+    set_clock,      ///< from the front end: the SM period is now `value` fs
+    sample_energy,  ///< from the front end
   };
   Kind kind = Kind::resume;
   Requester to;
   std::uint32_t bytes = 0;
-  std::uint64_t value = 0;        ///< launch: CTA index in the low half, cluster number in the high half
+  std::uint64_t value = 0;  ///< launch: CTA index in the low half, cluster number in the high half
 };
 
 /// To the front end: CTA scheduler, kernel launch, power governor.
 struct FrontEndEvent {
   enum class Kind : std::uint8_t {
-    start_kernel,  ///< own: the next kernel of the list begins
-    cta_done,      ///< from a GPC: (sm, slot) is free
-    dispatch,      ///< own: a freed slot can take its next CTA
-    finish_kernel, ///< own: the grid counts as complete
-    sample_power,  ///< own: the governor looks
-    energy,        ///< reply to sample_energy
+    start_kernel,   ///< own: the next kernel of the list begins
+    cta_done,       ///< from a GPC: (sm, slot) is free
+    dispatch,       ///< own: a freed slot can take its next CTA
+    finish_kernel,  ///< own: the grid counts as complete
+    sample_power,   ///< own: the governor looks
+    energy,         ///< reply to sample_energy
   };
   Kind kind = Kind::start_kernel;
   std::uint8_t gpc = 0, sm = 0, slot = 0;
-  bool from_l2 = false;           ///< energy: from the L2, else from GPC `gpc`
-  double energy_pj = 0;           ///< dynamic energy since the last sample, at nominal voltage
-  double activity = 0;            ///< since the last sample: tensor-core time of all SMs (us), or HBM bytes
+  bool from_l2 = false;  ///< energy: from the L2, else from GPC `gpc`
+  double energy_pj = 0;  ///< dynamic energy since the last sample, at nominal voltage
+  double activity = 0;   ///< since the last sample: tensor-core time of all SMs (us), or HBM bytes
 };
 
 }  // namespace tessera::sim

@@ -26,19 +26,19 @@ struct MachineSpec {
 
 struct RunOptions {
   bool exact = false;
-  int jobs = 0;                 ///< worker processes; 0: one per core
+  int jobs = 0;  ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;
   std::function<void(std::size_t done, std::size_t total, const std::string& what)> progress;
 };
 
 struct TaskTiming {
-  Time start, end;              ///< of the kernel on its GPU, or of the message from first to last byte
+  Time start, end;                    ///< of the kernel on its GPU, or of the message from first to last byte
   std::uint32_t kernel = UINT32_MAX;  ///< index into RunResult::kernels; UINT32_MAX for a transfer
 };
 
-struct NodeUse {                ///< shares of peak over the run's latency
-  double busy = 0;              ///< GPU has a kernel
+struct NodeUse {    ///< shares of peak over the run's latency
+  double busy = 0;  ///< GPU has a kernel
   double tensor = 0, hbm = 0, l2 = 0, mufu = 0;
   double link_out = 0, link_in = 0;
   std::int64_t bytes_out = 0, bytes_in = 0;
@@ -47,8 +47,8 @@ struct NodeUse {                ///< shares of peak over the run's latency
 };
 
 struct LinkUse {
-  std::string name;             ///< "comp0 -> switch0"
-  std::int64_t bytes = 0;       ///< payload
+  std::string name;        ///< "comp0 -> switch0"
+  std::int64_t bytes = 0;  ///< payload
   double utilization = 0;
 };
 
@@ -60,13 +60,13 @@ struct KernelUse {
 
 struct RunResult {
   Time latency;
-  std::vector<TaskTiming> tasks;     ///< parallel to TaskGraph::tasks
-  std::vector<NodeUse> nodes;        ///< parallel to TaskGraph::nodes
+  std::vector<TaskTiming> tasks;  ///< parallel to TaskGraph::tasks
+  std::vector<NodeUse> nodes;     ///< parallel to TaskGraph::nodes
   std::vector<LinkUse> links;
-  std::vector<KernelUse> kernels;    ///< distinct kernels, in order of first use
+  std::vector<KernelUse> kernels;  ///< distinct kernels, in order of first use
   double energy_j = 0;
   double ci95_percent = 0;
-  std::uint64_t events = 0;          ///< both passes
+  std::uint64_t events = 0;  ///< both passes
 };
 
 /// One machine per process (SystemC). Throws what simulate_kernel throws, with the task's name.

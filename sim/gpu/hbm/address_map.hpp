@@ -17,7 +17,7 @@ struct HbmLocation {
   std::uint32_t channel;  ///< pseudo-channel, over all stacks
   std::uint32_t pair;     ///< bank pair, over all stack IDs
   std::uint32_t row;
-  std::uint32_t column;   ///< line within the pair's row
+  std::uint32_t column;  ///< line within the pair's row
 };
 
 class AddressMap {

@@ -9,7 +9,8 @@ namespace tessera::sim {
 Hbm::Hbm(sc_core::sc_module_name name, const HbmSpec& spec)
     : EventModule{name}, spec_{spec}, timings_{spec}, map_{spec} {
   channels_.reserve(map_.channels());
-  for (std::uint32_t c = 0; c < map_.channels(); ++c) channels_.push_back({PseudoChannel{spec_, timings_}, {}});
+  for (std::uint32_t c = 0; c < map_.channels(); ++c)
+    channels_.push_back({PseudoChannel{spec_, timings_}, {}});
 }
 
 void Hbm::handle(Time now, const HbmEvent& event) {
@@ -42,7 +43,8 @@ void Hbm::serve(Time now, std::uint32_t index) {
     PseudoChannel::Completion done;
     if (!scheduler.step(now, done)) break;
     if (done.read) {
-      to_l2.send_at(now, done.data_end + to_l2.latency(), L2Event{.kind = L2Event::Kind::fill, .tag = done.tag});
+      to_l2.send_at(now, done.data_end + to_l2.latency(),
+                    L2Event{.kind = L2Event::Kind::fill, .tag = done.tag});
     }
     while (!channel.overflow.empty() && !scheduler.full(channel.overflow.front().write)) {
       scheduler.push(now, channel.overflow.front());
@@ -74,8 +76,10 @@ HbmCounters Hbm::counters() const {
 
 void Hbm::describe_stuck(std::vector<std::string>& out) const {
   for (std::size_t c = 0; c < channels_.size(); ++c) {
-    const auto waiting = static_cast<std::size_t>(channels_[c].scheduler.queued()) + channels_[c].overflow.size();
-    if (waiting != 0) out.push_back(fmt::format("{}: pseudo-channel {} still holds {} requests", name(), c, waiting));
+    const auto waiting =
+        static_cast<std::size_t>(channels_[c].scheduler.queued()) + channels_[c].overflow.size();
+    if (waiting != 0)
+      out.push_back(fmt::format("{}: pseudo-channel {} still holds {} requests", name(), c, waiting));
   }
 }
 

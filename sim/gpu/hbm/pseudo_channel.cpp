@@ -36,7 +36,7 @@ HbmTimings::HbmTimings(const HbmSpec& s) {
   rp = ns(s.trp_ns);
   ras = ns(s.tras_ns);
   rc = ns(s.trc_ns);
-  wr = cwl + burst + ns(s.twr_ns);          // write command to precharge
+  wr = cwl + burst + ns(s.twr_ns);  // write command to precharge
   faw = ns(s.tfaw_ns);
   rfc = s.per_bank_refresh ? ns(s.trfc_pb_ns) : ns(s.trfc_ab_ns);
   const int banks = s.stack_ids * s.bank_groups * s.banks_per_group;
@@ -64,8 +64,10 @@ void PseudoChannel::push(Time now, const Request& request) {
   entries_[e] = Queued{request, next_order_++, kNone};
   Pair& pair = pairs_[request.pair];
   const bool w = request.write;
-  if (pair.head[w] == kNone) pair.head[w] = e;
-  else entries_[pair.tail[w]].next = e;
+  if (pair.head[w] == kNone)
+    pair.head[w] = e;
+  else
+    entries_[pair.tail[w]].next = e;
   pair.tail[w] = e;
   ++counts_[w];
   const PairMask bit = PairMask{1} << request.pair;
@@ -179,8 +181,10 @@ void PseudoChannel::refresh_due(Time now) {
 
 void PseudoChannel::choose_mode() {
   const int reads = counts_[0], writes = counts_[1];
-  if (writing_) writing_ = writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
-  else writing_ = writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
+  if (writing_)
+    writing_ = writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
+  else
+    writing_ = writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
 }
 
 Time PseudoChannel::column_time(std::uint32_t index, unsigned sector, bool write) const {

@@ -26,7 +26,7 @@ struct HbmCommand {
 };
 
 struct HbmCounters {
-  std::uint64_t reads = 0, writes = 0;            ///< lines
+  std::uint64_t reads = 0, writes = 0;  ///< lines
   std::uint64_t read_bytes = 0, write_bytes = 0;
   std::uint64_t row_hits = 0, activates = 0, precharges = 0, refreshes = 0;
   Time data_busy;
@@ -35,7 +35,8 @@ struct HbmCounters {
 /// The spec's timings as times.
 struct HbmTimings {
   explicit HbmTimings(const HbmSpec& spec);
-  Time ck, burst, ccd_s, ccd_l, ccd_r, rrd_s, rrd_l, rtp, rtw, wtr, cl, cwl, rcd_rd, rcd_wr, rp, ras, rc, wr, faw;
+  Time ck, burst, ccd_s, ccd_l, ccd_r, rrd_s, rrd_l, rtp, rtw, wtr, cl, cwl, rcd_rd, rcd_wr, rp, ras, rc, wr,
+      faw;
   Time rfc, refresh_interval;
 };
 
@@ -121,13 +122,13 @@ class PseudoChannel {
   bool writing_ = false;
 
   // Column bus.
-  Time last_column_;                       // command time of the latest column access
+  Time last_column_;  // command time of the latest column access
   bool any_column_ = false, last_was_write_ = false;
   std::uint32_t last_stack_id_ = 0;
-  std::array<Time, 16> last_in_group_{};   // per bank group
+  std::array<Time, 16> last_in_group_{};  // per bank group
   std::array<bool, 16> group_used_{};
   // Row bus.
-  std::array<Time, 4> activates_{};        // the last four, for tFAW
+  std::array<Time, 4> activates_{};  // the last four, for tFAW
   unsigned activate_index_ = 0;
   std::uint64_t activate_count_ = 0;
   Time last_activate_;

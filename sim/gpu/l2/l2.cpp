@@ -39,7 +39,8 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
       slice_free_(slices_),
       gpc_return_(gpu.gpc_sms.size()),
       gpc_request_(gpu.gpc_sms.size()) {
-  if (gpu.l2.ways != static_cast<int>(TagStore::kWays)) throw std::invalid_argument{"l2.ways: only 16 is supported"};
+  if (gpu.l2.ways != static_cast<int>(TagStore::kWays))
+    throw std::invalid_argument{"l2.ways: only 16 is supported"};
   const Clock l2_clock = Clock::mhz(gpu.l2.clock_mhz);
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
   sector_service_ = l2_clock.cycles_f(static_cast<double>(kSectorBytes) / gpu.l2.slice_bytes_per_cycle);
@@ -132,7 +133,8 @@ unsigned L2::take_lines(BoxState& box, Line* lines) const {
     const std::uint64_t start = (row_start & ~(kLineBytes - 1)) + box.line_in_row * kLineBytes;
     Line& line = lines[n];
     line.number = static_cast<std::uint32_t>(start / kLineBytes);
-    line.sectors = sector_mask(std::max(row_start, start) - start, std::min(row_end, start + kLineBytes) - 1 - start);
+    line.sectors =
+        sector_mask(std::max(row_start, start) - start, std::min(row_end, start + kLineBytes) - 1 - start);
     line.slice = slice_of(line.number);
     line.set = set_of(line.number, line.slice);
     tags_.prefetch(line.set);
@@ -151,7 +153,8 @@ void L2::serve(Time now, std::uint32_t index) {
   const tile::Box b = box.event.box;
   const bool read = box.event.kind == L2Event::Kind::read;
   const unsigned gpc = box.event.from.gpc;
-  const unsigned partition = gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
+  const unsigned partition =
+      gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
   const std::uint32_t slices_per_partition = slices_ / static_cast<std::uint32_t>(gpu_.l2.partitions);
 
   // The lines first, so that the host fetches their tag sets while the loop below works through them.
@@ -202,12 +205,15 @@ void L2::serve(Time now, std::uint32_t index) {
     gpc_request_[gpc].reserve(now, gpc_line_ * served);
   }
   if (box.row < b.rows) {
-    schedule(max(at, read ? at : gpc_request_[gpc].free_at()), L2Event{.kind = L2Event::Kind::chunk, .tag = index});
+    schedule(max(at, read ? at : gpc_request_[gpc].free_at()),
+             L2Event{.kind = L2Event::Kind::chunk, .tag = index});
     return;
   }
   box.issued = true;
-  if (read) finish_if_complete(now, index);
-  else free_boxes_.push_back(index);
+  if (read)
+    finish_if_complete(now, index);
+  else
+    free_boxes_.push_back(index);
 }
 
 void L2::read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t slot, Time ready) {
@@ -239,8 +245,9 @@ void L2::read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t s
     miss.sectors = static_cast<std::uint8_t>(miss.sectors | fetch);
     ++miss.fills;
     counters_.fill_sectors += count(fetch);
-    to_hbm.send_at(at, at + to_hbm.latency(),
-                   HbmEvent{.kind = HbmEvent::Kind::read, .sectors = fetch, .tag = index, .line = line.number});
+    to_hbm.send_at(
+        at, at + to_hbm.latency(),
+        HbmEvent{.kind = HbmEvent::Kind::read, .sectors = fetch, .tag = index, .line = line.number});
   }
   std::uint32_t w = free_waiter_;
   if (w != kNone) {

@@ -20,8 +20,8 @@ namespace tessera::sim {
 
 struct L2Counters {
   std::uint64_t read_sectors = 0, hit_sectors = 0, merged_sectors = 0, write_sectors = 0;
-  std::uint64_t read_bytes = 0, write_bytes = 0;       ///< asked for and sent by SMs
-  std::uint64_t returned_bytes = 0;                    ///< delivered to SMs
+  std::uint64_t read_bytes = 0, write_bytes = 0;  ///< asked for and sent by SMs
+  std::uint64_t returned_bytes = 0;               ///< delivered to SMs
   std::uint64_t fill_sectors = 0, writeback_sectors = 0;
   std::uint64_t far_lines = 0, atomics = 0;
 };
@@ -47,11 +47,11 @@ class L2 : public EventModule<L2Event> {
 
   struct BoxState {
     L2Event event;
-    std::uint32_t row = 0;          // next line to serve
+    std::uint32_t row = 0;  // next line to serve
     std::uint32_t line_in_row = 0;
-    std::uint32_t missing = 0;      // lines that wait for HBM
-    bool issued = false;            // every line has been served or has missed
-    Time ready;                     // of the latest line so far
+    std::uint32_t missing = 0;  // lines that wait for HBM
+    bool issued = false;        // every line has been served or has missed
+    Time ready;                 // of the latest line so far
   };
   struct Line {
     std::uint32_t number, slice, set;
@@ -62,11 +62,11 @@ class L2 : public EventModule<L2Event> {
     std::uint32_t next;
   };
   struct Miss {
-    std::uint32_t slot = kNone;     // tag slot, kNone: not allocated
+    std::uint32_t slot = kNone;  // tag slot, kNone: not allocated
     std::uint32_t waiters = kNone;
     std::uint32_t next_free = kNone;
     std::uint8_t sectors = 0;
-    std::uint8_t fills = 0;         // HBM reads outstanding
+    std::uint8_t fills = 0;  // HBM reads outstanding
   };
 
   void handle(Time now, const L2Event& event) override;

@@ -25,7 +25,7 @@ struct RoleState {
   std::uint32_t warps = 4;
   Blocked blocked = Blocked::no;
   bool done = false;
-  std::uint8_t blocked_on = 0;       ///< barrier index
+  std::uint8_t blocked_on = 0;  ///< barrier index
   std::uint32_t loads_pending = 0;
   std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
   Time ready;                        ///< the role does not go on before this
@@ -37,7 +37,7 @@ struct RoleState {
 
 struct ResidentCta {
   tile::Cta cta;
-  std::uint32_t cluster = 0;         ///< number of the cluster in the grid
+  std::uint32_t cluster = 0;  ///< number of the cluster in the grid
   std::uint32_t roles_left = 0;
   std::vector<RoleState> roles;
   std::vector<Mbarrier> barriers;

@@ -168,7 +168,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       at += cycles(kPostCycles);
       const auto bytes = static_cast<double>(op.box.bytes());
       const Time issued = occupy(tma_, at, static_cast<double>(lines_of(op.box)) / spec_.tma_lines_per_cycle);
-      const Time read = occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
+      const Time read =
+          occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
       role.stores_read = max(role.stores_read, read + cycles(spec_.shared_latency));
       counters_.shared_bytes += op.box.bytes();
@@ -220,11 +221,14 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const auto shuffle = static_cast<double>(v.shuffle);
       const Time start = at;
       // Each sub-core issues one warp instruction per cycle, whatever pipe it goes to.
-      Time end = occupy(issue_, start, (fma + integer + mufu + convert + shuffle) / (kThreadsPerWarp * spec_.subcores * share));
+      Time end =
+          occupy(issue_, start,
+                 (fma + integer + mufu + convert + shuffle) / (kThreadsPerWarp * spec_.subcores * share));
       if (v.fma != 0) end = max(end, occupy(fp32_, start, fma / (spec_.fp32_lanes * share)));
       if (v.integer != 0) end = max(end, occupy(integer_, start, integer / (spec_.int_lanes * share)));
       if (v.mufu != 0) end = max(end, occupy(mufu_, start, mufu / (spec_.mufu_per_cycle * share)));
-      if (v.convert != 0) end = max(end, occupy(convert_, start, convert / (spec_.conversions_per_cycle * share)));
+      if (v.convert != 0)
+        end = max(end, occupy(convert_, start, convert / (spec_.conversions_per_cycle * share)));
       if (v.shuffle != 0) {
         // A shuffle moves four bytes per lane through the shared-memory crossbar.
         end = max(end, occupy(shared_, start, 4.0 * shuffle / spec_.shared_bytes_per_cycle));
@@ -250,7 +254,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::load: {
       // 16 B per thread: one warp instruction asks for 512 B; the load-store unit takes a line a cycle.
       const auto lines = static_cast<double>(lines_of(op.box));
-      occupy(issue_, at, static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+      occupy(issue_, at,
+             static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
       const Time issued = occupy(lsu_, at, lines);
       const Time first = issued - cycles(lines);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
@@ -311,9 +316,12 @@ Time Sm::take_in(Time now, std::uint32_t bytes) {
   return max(now, ingress_.reserve(max(Time{}, now - length), length));
 }
 
-void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request) {
-  if (own_request) counters_.load_bytes_received += bytes;
-  else counters_.multicast_bytes_received += bytes;
+void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes,
+                     bool own_request) {
+  if (own_request)
+    counters_.load_bytes_received += bytes;
+  else
+    counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
   const Time written = occupy(shared_, take_in(now, bytes), bytes / spec_.shared_bytes_per_cycle);
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
@@ -351,12 +359,13 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
     for (std::size_t r = 0; r < cta.roles.size(); ++r) {
       const RoleState& role = cta.roles[r];
       if (role.done) continue;
-      const std::string who = fmt::format("{}: CTA {} {}", name, cta.cta.index, kernel_->shape().roles[r].name);
+      const std::string who =
+          fmt::format("{}: CTA {} {}", name, cta.cta.index, kernel_->shape().roles[r].name);
       switch (role.blocked) {
         case Blocked::mbarrier: {
           const Mbarrier& b = cta.barriers[role.blocked_on];
-          out.push_back(fmt::format("{} waits for barrier {} (phase {}: {} arrivals and {} bytes missing)", who,
-                                    kernel_->shape().barriers[role.blocked_on].name, b.phase(),
+          out.push_back(fmt::format("{} waits for barrier {} (phase {}: {} arrivals and {} bytes missing)",
+                                    who, kernel_->shape().barriers[role.blocked_on].name, b.phase(),
                                     b.pending_arrivals(), b.missing_bytes()));
           break;
         }
@@ -392,7 +401,8 @@ void Sm::report(const std::string& prefix, Statistics& statistics) const {
   statistics.add(prefix + "shared_bytes", static_cast<double>(counters_.shared_bytes));
   statistics.add(prefix + "load_bytes_requested", static_cast<double>(counters_.load_bytes_requested));
   statistics.add(prefix + "load_bytes_received", static_cast<double>(counters_.load_bytes_received));
-  statistics.add(prefix + "multicast_bytes_received", static_cast<double>(counters_.multicast_bytes_received));
+  statistics.add(prefix + "multicast_bytes_received",
+                 static_cast<double>(counters_.multicast_bytes_received));
   statistics.add(prefix + "store_bytes", static_cast<double>(counters_.store_bytes));
   const auto busy = [&](const char* name, const Pipe& pipe) {
     statistics.add(prefix + "busy_us." + name, pipe.busy().us());

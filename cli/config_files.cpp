@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::array kExtensions{".yaml", ".yml", ".json"};
+constexpr const char* kInFolder = "config.json";  // a Hugging Face model is a folder with this in it
 
 bool has_our_extension(const fs::path& path) {
   for (const char* e : kExtensions) {
@@ -62,6 +63,7 @@ std::vector<std::string> config_names(const std::string& kind) {
     std::error_code ignored;
     for (const fs::directory_entry& entry : fs::directory_iterator{root / kind, ignored}) {
       if (entry.is_regular_file() && has_our_extension(entry.path())) names.insert(entry.path().stem().string());
+      if (fs::is_regular_file(entry.path() / kInFolder)) names.insert(entry.path().filename().string());
     }
   }
   return {names.begin(), names.end()};
@@ -72,6 +74,7 @@ fs::path find_config(const std::string& kind, const std::string& name) {
     for (const char* extension : kExtensions) {
       if (fs::path file = root / kind / (name + extension); fs::is_regular_file(file)) return file;
     }
+    if (fs::path file = root / kind / name / kInFolder; fs::is_regular_file(file)) return file;
   }
   return {};
 }
@@ -79,8 +82,10 @@ fs::path find_config(const std::string& kind, const std::string& name) {
 fs::path resolve_config(const std::string& kind, const config::Value& value) {
   const std::string name = value.as_string();
   if (is_path(name)) {
-    if (fs::exists(name)) return name;
-    if (fs::path beside = value.file().parent_path() / name; fs::exists(beside)) return beside;
+    for (const fs::path& file : {fs::path{name}, value.file().parent_path() / name}) {
+      if (fs::is_regular_file(file / kInFolder)) return file / kInFolder;
+      if (fs::exists(file)) return file;
+    }
     throw value.error(fmt::format("no file {}", name));
   }
   if (fs::path file = find_config(kind, name); !file.empty()) return file;

@@ -60,13 +60,24 @@ Json run_json(const RunRecord& record) {
   const Analysis& a = record.analysis;
   Json json;
   json["name"] = e.name;
-  json["model"] = e.model_name;
+  json["model"] = e.model.name;
   json["hardware"] = {{"comp", e.machine.comp_gpu.name}, {"attn", e.machine.attn_gpu.name}};
   json["fabric"] = e.machine.fabric.name;
-  json["sharding"] = {{"mode", e.cascade ? "cascade" : "single"}, {"alpha", e.alpha}, {"beta", e.beta}};
+  json["sharding"] = {{"mode", e.cascade ? "cascade" : "single"}};
+  if (e.cascade) {
+    json["sharding"].update({{"alpha", e.sharding.alpha()},
+                             {"beta", e.sharding.beta()},
+                             {"R", e.r_scheme},
+                             {"S", e.s_scheme},
+                             {"comp_largest_cluster", e.exposures.comp.largest_cluster},
+                             {"comp_smallest_gap", e.exposures.comp.smallest_gap},
+                             {"attn_largest_cluster", e.exposures.attn.largest_cluster},
+                             {"attn_smallest_gap", e.exposures.attn.smallest_gap}});
+  }
   json["workload"] = {{"prefill_tokens", e.workload.prefill_tokens},
                       {"decode_steps", e.workload.decode_steps},
                       {"batch", e.workload.batch}};
+  json["notes"] = e.notes;
   json["fidelity"] = record.fidelity;
   json["exact"] = record.exact;
   json["latency_us"] = run.latency.us();

@@ -21,11 +21,18 @@ std::string gpu_text(const GpuSpec& gpu) {
                      gpu.calibration);
 }
 
+std::string exposure_text(const models::Exposure& e) {
+  return fmt::format("up to {} consecutive tokens{}", count_text(static_cast<double>(e.largest_cluster)),
+                     e.smallest_gap > 0 ? fmt::format(", gaps from {}", e.smallest_gap) : "");
+}
+
 std::string header_text(const RunRecord& record) {
   const Experiment& e = record.experiment;
   std::string text = e.name + (e.description.empty() ? "" : ": " + e.description) + "\n";
   const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<10}{}\n", label, value); };
-  line("model", e.model_text);
+  line("model", fmt::format("{}: {} layers, hidden {}, {} heads ({} kv) of {}, {} parameters, {}", e.model.name, e.model.layers,
+                            e.model.hidden, e.model.heads, e.model.kv_heads, e.model.head_dim,
+                            count_text(static_cast<double>(e.model.parameters())), models::name_of(e.model.dtype)));
   if (!e.cascade) {
     line("machine", "1 node: " + gpu_text(e.machine.comp_gpu));
   } else {
@@ -36,9 +43,13 @@ std::string header_text(const RunRecord& record) {
     line("", fmt::format("{} AttnNodes: {}", attn, gpu_text(e.machine.attn_gpu)));
     line("fabric", fmt::format("{}: {} GB/s per node and direction", e.machine.fabric.name, e.machine.fabric.node_gb_per_s));
   }
-  for (std::size_t i = 0; i < e.sharding_text.size(); ++i) line(i == 0 ? "sharding" : "", e.sharding_text[i]);
+  if (e.cascade) {
+    line("sharding", fmt::format("R: {}, S: {}", e.r_scheme, e.s_scheme));
+    line("", fmt::format("a CompNode sees {}; an AttnNode {}", exposure_text(e.exposures.comp), exposure_text(e.exposures.attn)));
+  }
   line("workload", fmt::format("batch {}, {} prompt tokens, {} decode steps", e.workload.batch, count_text(static_cast<double>(e.workload.prefill_tokens)),
                                e.workload.decode_steps));
+  for (const std::string& note : e.notes) line("note", note);
   return text;
 }
 

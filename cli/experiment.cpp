@@ -1,0 +1,311 @@
+#include "cli/experiment.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/uuid/detail/sha1.hpp>
+#include <map>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "configs/reader/document.hpp"
+#include "configs/reader/hardware.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+using config::Document;
+using config::Value;
+
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
+constexpr std::int64_t kMostNodes = 4096;
+
+/// An unambiguous text of a value and all below it: keys sorted, every text with its length.
+std::string canonical(const Value& value) {
+  if (value.is_map()) {
+    auto entries = value.entries();
+    std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::string text = "{";
+    for (const auto& [key, child] : entries) text += fmt::format("{}:{}=", key.size(), key) + canonical(child);
+    return text + "}";
+  }
+  if (value.is_sequence()) {
+    std::string text = "[";
+    for (const Value& item : value.items()) text += canonical(item);
+    return text + "]";
+  }
+  if (!value.is_scalar()) return "~";
+  const std::string scalar = value.as_string();
+  return fmt::format("{}:{};", scalar.size(), scalar);
+}
+
+std::string sha1(const std::string& text) {
+  boost::uuids::detail::sha1 hash;
+  hash.process_bytes(text.data(), text.size());
+  unsigned int digest[5];
+  hash.get_digest(digest);
+  return fmt::format("{:08x}", fmt::join(digest, ""));
+}
+
+struct Override {
+  std::string key, value;
+};
+
+Override parse_override(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw UsageError{fmt::format("--set {}: expected key=value, with a dotted key", text)};
+  }
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+/// Takes out the overrides below `prefix`, the prefix removed from their keys.
+std::vector<Override> take_below(std::vector<Override>& all, const std::string& prefix) {
+  std::vector<Override> below;
+  std::erase_if(all, [&](const Override& o) {
+    if (!o.key.starts_with(prefix + ".")) return false;
+    below.push_back({o.key.substr(prefix.size() + 1), o.value});
+    return true;
+  });
+  return below;
+}
+
+/// Hardware files give each number as {value, source}: setting the number means setting its value.
+std::string leaf_key(const Document& document, const std::string& key) {
+  std::optional<Value> at = document.root();
+  for (std::size_t begin = 0; at && begin <= key.size();) {
+    const std::size_t dot = std::min(key.find('.', begin), key.size());
+    at = at->is_map() ? at->find(key.substr(begin, dot - begin)) : std::nullopt;
+    begin = dot + 1;
+  }
+  return at && at->is_map() && at->find("value") ? key + ".value" : key;
+}
+
+void apply_overrides(Document& document, const std::vector<Override>& overrides) {
+  for (const Override& o : overrides) document.set(leaf_key(document, o.key), o.value);
+}
+
+/// Reads one experiment: follows names to files, hands each its overrides, and remembers what to hash.
+class Reader {
+ public:
+  Reader(const std::filesystem::path& file, const std::vector<std::string>& overrides) : document_{Document::read(file)} {
+    // In order: a key of the experiment may change which file a later key's name stands for.
+    for (const std::string& text : overrides) {
+      const Override o = parse_override(text);
+      if (is_below_a_name(o.key)) {
+        overrides_.push_back(o);
+      } else {
+        apply_overrides(document_, {o});
+      }
+    }
+  }
+
+  Value root() const { return document_.root(); }
+
+  /// The document that `value` names, with the overrides below each of `prefixes`.
+  Document follow(const std::string& kind, const Value& value, const std::vector<std::string>& prefixes) {
+    Document named = Document::read(resolve_config(kind, value));
+    for (const std::string& prefix : prefixes) apply_overrides(named, take_below(overrides_, prefix));
+    hashed_ += canonical(named.root()) + "\n";
+    return named;
+  }
+
+  /// UsageError if an override was below a name that the experiment does not have.
+  void require_all_applied() const {
+    if (overrides_.empty()) return;
+    throw UsageError{fmt::format("--set {}={}: {} has no such key, or names no file there", overrides_.front().key,
+                                 overrides_.front().value, document_.root().file().string())};
+  }
+
+  std::string hash() const { return sha1(hashed_ + canonical(root())); }
+
+ private:
+  /// Whether `key` goes on below a key of the experiment that names a file.
+  bool is_below_a_name(const std::string& key) const {
+    for (const char* name : {"model.", "hardware.comp.", "hardware.attn.", "fabric."}) {
+      if (key.starts_with(name)) return true;
+    }
+    const auto sharding = document_.root().is_map() ? document_.root().find("sharding") : std::nullopt;
+    return key.starts_with("sharding.") && sharding && sharding->is_scalar();
+  }
+
+  Document document_;
+  std::vector<Override> overrides_;
+  std::string hashed_;
+};
+
+std::string set_text(const Value& set) {
+  if (set.is_scalar()) return set.as_string();
+  std::vector<std::int64_t> tokens;
+  for (const Value& token : set.items()) tokens.push_back(token.as_integer(0, kMostTokens));
+  return fmt::format("{}", fmt::join(tokens, ","));
+}
+
+struct Scheme {
+  models::Partition partition;
+  std::string text;
+  std::int64_t c = 0, delta = 0;  ///< of c_delta: the clusters that a strided partition goes across
+};
+
+/// A partition of `tokens` tokens into `sets` sets; 0: as many as the scheme makes.
+Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* count_key, const Scheme& other) {
+  const std::string scheme =
+      map.at("scheme").as_one_of({"c_delta", "contiguous", "round_robin", "strided", "explicit"});
+  const auto require_sets = [&] {
+    if (sets == 0) throw map.error(fmt::format("scheme {} needs sharding.{}", scheme, count_key));
+  };
+  Scheme result{.text = scheme};
+  try {
+    if (scheme == "contiguous") {
+      map.allow_only({"scheme"});
+      require_sets();
+      result.partition = models::contiguous(tokens, sets);
+    } else if (scheme == "round_robin") {
+      map.allow_only({"scheme", "block"});
+      require_sets();
+      const std::int64_t block = map.find("block") ? map.at("block").as_integer(1, kMostTokens) : 1;
+      result.partition = models::round_robin(tokens, sets, block);
+      result.text += fmt::format(" block={}", block);
+    } else if (scheme == "c_delta") {
+      map.allow_only({"scheme", "c", "delta"});
+      const std::int64_t c = map.at("c").as_integer(1, kMostTokens), delta = map.at("delta").as_integer(0, kMostTokens);
+      if ((delta + c - 1) / c + 1 > kMostNodes) throw map.at("delta").error(fmt::format("takes more than {} sets", kMostNodes));
+      result.partition = models::c_delta(tokens, c, delta);
+      result.text += fmt::format(" c={} delta={}", c, delta);
+      result.c = c;
+      result.delta = delta;
+    } else if (scheme == "strided") {
+      map.allow_only({"scheme", "c", "delta"});
+      require_sets();
+      const bool own = map.find("c") || map.find("delta");
+      if (!own && other.c == 0) throw map.error("scheme strided needs c and delta, unless R is c_delta");
+      result.c = own ? map.at("c").as_integer(1, kMostTokens) : other.c;
+      result.delta = own ? map.at("delta").as_integer(0, kMostTokens) : other.delta;
+      result.partition = models::across_clusters(tokens, sets, result.c, result.delta);
+      result.text += fmt::format(" c={} delta={}", result.c, result.delta);
+    } else {
+      map.allow_only({"scheme", "sets"});
+      std::vector<std::string> texts;
+      for (const Value& set : map.at("sets").items()) texts.push_back(set_text(set));
+      result.partition = models::explicit_sets(tokens, texts);
+    }
+    models::check(result.partition);
+  } catch (const std::invalid_argument& e) {
+    throw (scheme == "explicit" ? map.at("sets") : map).error(e.what());
+  }
+  const auto made = static_cast<int>(result.partition.sets.size());
+  if (sets != 0 && made != sets) {
+    throw map.error(fmt::format("makes {} sets, but {} is {}", made, count_key, sets));
+  }
+  return result;
+}
+
+/// The worst over `nodes`: longest cluster, smallest gap (0 if every node sees one run only).
+models::Exposure worst(const std::vector<std::vector<std::int32_t>>& nodes) {
+  models::Exposure result;
+  for (const auto& positions : nodes) {
+    const models::Exposure e = models::exposure(positions);
+    result.largest_cluster = std::max(result.largest_cluster, e.largest_cluster);
+    if (e.smallest_gap > 0 && (result.smallest_gap == 0 || e.smallest_gap < result.smallest_gap)) {
+      result.smallest_gap = e.smallest_gap;
+    }
+  }
+  return result;
+}
+
+void read_sharding(const Value& map, Experiment& e) {
+  e.cascade = map.at("mode").as_one_of({"single", "cascade"}) == "cascade";
+  if (!e.cascade) {
+    map.allow_only({"name", "description", "mode"});
+    return;
+  }
+  map.allow_only({"name", "description", "mode", "alpha", "beta", "R", "S"});
+  const auto count = [&](const char* key) {
+    const auto value = map.find(key);
+    return value ? static_cast<int>(value->as_integer(1, kMostNodes)) : 0;
+  };
+  const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
+  Scheme r = read_scheme(map.at("R"), tokens, count("alpha"), "alpha", {});
+  Scheme s = read_scheme(map.at("S"), tokens, count("beta"), "beta", r);
+  if (static_cast<std::int64_t>(s.partition.sets.size() * s.partition.sets.size()) > kMostNodes) {
+    throw map.at("S").error(fmt::format("beta x beta is more than {} AttnNodes", kMostNodes));
+  }
+  e.r_scheme = r.text;
+  e.s_scheme = s.text;
+  e.sharding = {std::move(r.partition), std::move(s.partition)};
+  std::vector<std::vector<std::int32_t>> attn;
+  for (const auto& rows : e.sharding.s.sets) {
+    for (const auto& columns : e.sharding.s.sets) attn.push_back(models::union_of(rows, columns));
+  }
+  e.exposures = {.comp = worst(e.sharding.r.sets), .attn = worst(attn)};
+}
+
+void read_workload(const Value& map, Experiment& e) {
+  map.allow_only({"prefill_tokens", "decode_steps", "batch"});
+  e.workload.prefill_tokens = map.at("prefill_tokens").as_integer(1, kMostTokens);
+  if (const auto steps = map.find("decode_steps")) {
+    e.workload.decode_steps = steps->as_integer(0, kMostTokens);
+    if (e.workload.decode_steps > 0 && !e.model.causal) {
+      throw steps->error(fmt::format("{} is bidirectional: it cannot decode", e.model.name));
+    }
+  }
+  if (const auto batch = map.find("batch")) e.workload.batch = batch->as_integer(1, 1 << 20);
+  const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
+  if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
+    const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name, e.model.max_positions, tokens);
+    if (e.model.learned_positions) throw map.at("prefill_tokens").error(text);
+    e.notes.push_back(text + " (it would run, beyond its training)");
+  }
+}
+
+void read_machine(const Value& root, Reader& reader, Experiment& e) {
+  const Value hardware = root.at("hardware");
+  if (!hardware.is_scalar()) hardware.allow_only({"comp", "attn"});
+  const Value comp = hardware.is_scalar() ? hardware : hardware.at("comp");
+  const auto attn = hardware.is_scalar() ? std::nullopt : hardware.find("attn");
+  const Document comp_document = reader.follow("hardware", comp, {"hardware.comp"});
+  e.machine.comp_gpu = config::read_gpu(comp_document);
+  // Without a name of its own an AttnNode is a CompNode's GPU, changes included.
+  e.machine.attn_gpu = attn ? config::read_gpu(reader.follow("hardware", *attn, {"hardware.attn"})) : e.machine.comp_gpu;
+  if (const auto fabric = root.find("fabric")) {
+    e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, {"fabric"}));
+  } else if (e.cascade) {
+    throw root.error("key 'fabric' is missing: a cascade has more than one node");
+  }
+}
+
+}  // namespace
+
+Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+  Reader reader{file, overrides};
+  const Value root = reader.root();
+  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload"});
+  Experiment e;
+  e.file = file;
+  e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
+  if (const auto description = root.find("description")) e.description = description->as_string();
+  e.model = models::read_architecture(reader.follow("models", root.at("model"), {"model"}));
+  read_workload(root.at("workload"), e);
+  const Value sharding = root.at("sharding");
+  if (sharding.is_scalar()) {
+    read_sharding(reader.follow("shardings", sharding, {"sharding"}).root(), e);
+  } else {
+    read_sharding(sharding, e);
+  }
+  read_machine(root, reader, e);
+  reader.require_all_applied();
+  e.config_hash = reader.hash();
+  return e;
+}
+
+models::TaskGraph build_graph(const Experiment& e) {
+  try {
+    return e.cascade ? models::build_cascade(e.model, e.sharding, e.workload) : models::build_single(e.model, e.workload);
+  } catch (const std::invalid_argument& error) {
+    throw UsageError{fmt::format("{}: {}", e.file.string(), error.what())};
+  }
+}
+
+}  // namespace tessera::cli

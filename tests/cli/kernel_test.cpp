@@ -1,0 +1,133 @@
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+
+#include "tests/cli/command.hpp"
+
+using namespace tessera::cli_test;
+
+namespace {
+const std::vector<std::string> kGemm{"kernel", "gemm", "m=512", "n=512", "k=512", "--hardware", "h200_sxm"};
+
+std::vector<std::string> with(std::vector<std::string> words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+}  // namespace
+
+TEST_CASE("kernel --json - prints the fixed keys and nothing else") {
+  const Workplace work;
+  const Outcome outcome = work.tessera(with(kGemm, {"--json", "-"}));
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  REQUIRE(outcome.err.empty());
+  const nlohmann::json json = parse(outcome.out);
+  for (const char* key : {"kind", "hardware", "fidelity", "latency_us", "cycles", "bottleneck", "utilization", "bytes", "flops",
+                          "energy_j", "ci95_percent", "calibration"}) {
+    INFO(key);
+    REQUIRE(json.contains(key));
+  }
+  REQUIRE(json["kind"] == "gemm");
+  REQUIRE(json["hardware"] == "h200_sxm");
+  REQUIRE(json["fidelity"] == "cycle");
+  REQUIRE(json["flops"] == 2.0 * 512 * 512 * 512);
+  REQUIRE(json["bytes"]["l2"].get<double>() >= 3.0 * 512 * 512 * 2);
+  REQUIRE(json["bytes"].contains("hbm"));
+  REQUIRE(json["latency_us"].get<double>() > 1);
+  REQUIRE(json["energy_j"].get<double>() > 0);
+  const double cycles = json["latency_us"].get<double>() * json["clock_mhz"].get<double>();
+  REQUIRE_THAT(json["cycles"].get<double>(), Catch::Matchers::WithinRel(cycles, 1e-12));
+  REQUIRE(work.files().empty());
+}
+
+TEST_CASE("kernel results are identical from run to run, but for the wall time") {
+  const Workplace work;
+  nlohmann::json first = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
+  nlohmann::json second = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
+  first.erase("wall_s");
+  second.erase("wall_s");
+  REQUIRE(first == second);
+}
+
+TEST_CASE("kernel prints a table for people, and writes JSON to a file beside it") {
+  const Workplace work;
+  const Outcome outcome = work.tessera(with(kGemm, {"--json", "out.json"}));
+  REQUIRE(outcome.exit_code == 0);
+  for (const char* word : {"latency", "bottleneck", "tensor", "TFLOP/s", "energy"}) {
+    INFO(word);
+    REQUIRE(outcome.out.find(word) != std::string::npos);
+  }
+  REQUIRE(outcome.out.find('\x1b') == std::string::npos);  // no colours into a file
+  REQUIRE(work.files() == std::vector<std::string>{"out.json"});
+  REQUIRE(parse(work.read("out.json"))["kind"] == "gemm");
+}
+
+TEST_CASE("a cold L2 means more bytes from HBM; a host launch takes longer") {
+  const Workplace work;
+  const nlohmann::json warm = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
+  const nlohmann::json cold = parse(work.tessera(with(kGemm, {"l2=cold", "--json", "-"})).out);
+  const nlohmann::json host = parse(work.tessera(with(kGemm, {"launch=host", "--json", "-"})).out);
+  REQUIRE(cold["bytes"]["hbm_read"].get<double>() >= warm["bytes"]["hbm_read"].get<double>() + 2.0 * 512 * 512 * 2);
+  REQUIRE(cold["latency_us"].get<double>() > warm["latency_us"].get<double>());
+  REQUIRE(host["latency_us"].get<double>() > warm["latency_us"].get<double>());
+}
+
+TEST_CASE("kernel --timeline is a trace with the kernel's slice and counters") {
+  const Workplace work;
+  REQUIRE(work.tessera(with(kGemm, {"--timeline", "t.json"})).exit_code == 0);
+  const nlohmann::json trace = parse(work.read("t.json"));
+  int slices = 0, counters = 0;
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "X") {
+      ++slices;
+      REQUIRE(event.at("dur").get<double>() > 0);
+    }
+    if (event.at("ph") == "C") {
+      ++counters;
+      REQUIRE(event.at("args").at("percent").get<double>() >= 0);
+      REQUIRE(event.at("args").at("percent").get<double>() <= 100.5);
+    }
+  }
+  REQUIRE(slices == 1);
+  REQUIRE(counters > 0);
+}
+
+TEST_CASE("kernel complains about its arguments in one line and writes nothing") {
+  const Workplace work;
+  const auto kernel = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "kernel");
+    return work.tessera(with(std::move(words), {"--hardware", "h200_sxm", "--json", "out.json"}));
+  };
+  require_bad_input(kernel({"gemm", "m=512", "n=512"}), {"gemm", "missing k"});
+  require_bad_input(kernel({"gemm", "m=512", "n=512", "k=512", "dtyp=bf16"}), {"dtyp", "did you mean 'dtype'?"});
+  require_bad_input(kernel({"gemm", "m=512", "n=512", "k=many"}), {"k:", "many"});
+  require_bad_input(kernel({"gemm", "m=512", "n=0", "k=512"}), {"n:", "positive"});
+  require_bad_input(kernel({"gemm", "m=512", "m=512", "n=512", "k=512"}), {"m is given twice"});
+  require_bad_input(kernel({"gemm", "512"}), {"key=value", "512"});
+  require_bad_input(kernel({"gem", "m=512"}), {"gem", "did you mean 'gemm'?"});
+  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=0"}), {"heads", "positive"});
+  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=6", "kv_heads=4"}), {"heads (6)", "kv_heads (4)"});
+  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=8", "algorithm=fa4"}), {"algorithm", "fa3 or fa2"});
+  require_bad_input(kernel({"moe", "tokens=512"}), {"moe", "not in this build", "attention_decode"});
+  require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1", "--hardware", "h200_smx"}),
+                    {"h200_smx", "did you mean 'h200_sxm'?"});
+  require_bad_input(work.tessera(with(kGemm, {"--fidelity", "cost"})), {"cost model is not in this build"});
+  require_bad_input(work.tessera(with(kGemm, {"--json", "missing/out.json"})), {"missing/out.json"});
+  require_bad_input(work.tessera(with(kGemm, {"--timeline", "."})), {"is a directory"});
+  require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1"}), {"--hardware"});
+  REQUIRE(work.files().empty());
+}
+
+TEST_CASE("defaults of a kind come from DESIGN: kv_heads follows heads") {
+  const Workplace work;
+  const Outcome outcome =
+      work.tessera({"kernel", "attention_prefill", "seq=256", "heads=4", "--hardware", "h200_sxm", "--json", "-"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json arguments = parse(outcome.out)["arguments"];
+  REQUIRE(arguments["batch"] == "1");
+  REQUIRE(arguments["kv_heads"] == "4");
+  REQUIRE(arguments["head_dim"] == "128");
+  REQUIRE(arguments["causal"] == "true");
+  REQUIRE(arguments["algorithm"] == "fa3");
+  REQUIRE(arguments["dtype"] == "bf16");
+}

@@ -1,0 +1,204 @@
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <map>
+
+#include "tests/cli/command.hpp"
+
+using namespace tessera::cli_test;
+using Catch::Matchers::WithinRel;
+
+namespace {
+
+nlohmann::json run_json(const Workplace& work, std::vector<std::string> words) {
+  words.insert(words.begin(), "run");
+  words.insert(words.end(), {"--json", "-"});
+  const Outcome outcome = work.tessera(words);
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  return parse(outcome.out);
+}
+
+/// The text without its line of wall time.
+std::string without_wall(const std::string& text) {
+  std::string kept;
+  std::size_t at = 0;
+  int dropped = 0;
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
+    if (line.find("\"wall_s\"") == std::string::npos) {
+      kept += line + "\n";
+    } else {
+      ++dropped;
+    }
+    at = end + 1;
+  }
+  REQUIRE(dropped == 1);
+  return kept;
+}
+
+double number(const nlohmann::json& json, const char* key) { return json.at(key).get<double>(); }
+
+}  // namespace
+
+TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
+  const Workplace work;
+  const nlohmann::json json = run_json(work, {"tiny_cascade"});
+  for (const char* key : {"latency_us", "tokens", "nodes", "layers", "breakdown", "links", "bottleneck", "energy_j", "cost_usd",
+                          "ci95_percent", "seed", "config_hash", "wall_s", "events"}) {
+    INFO(key);
+    REQUIRE(json.contains(key));
+  }
+  REQUIRE(json["nodes"].size() == 4 + 2 * 2);
+  REQUIRE(json["layers"].size() == 2);
+  REQUIRE(json["tokens"] == 256 + 2);
+  REQUIRE(json["seed"] == 1);
+  REQUIRE(json["config_hash"].get<std::string>().size() == 40);
+  REQUIRE(number(json, "cost_usd") >= 0);
+  REQUIRE(json["events"].get<std::uint64_t>() > 0);
+
+  // The critical paths of prefill and decode fill the latency, stage by stage.
+  double latency = 0, layers = 0;
+  for (const auto& [name, phase] : json["breakdown"].items()) {
+    double sum = number(phase, "launch_us"), communication = 0;
+    for (const auto& [stage, times] : phase["stages"].items()) {
+      sum += number(times, "critical_us");
+      REQUIRE(number(times, "elapsed_us") > 0);
+      if (stage == "send" || stage == "returns") communication += number(times, "critical_us");
+      if (stage == "embed" || stage == "head") layers -= number(times, "critical_us") / (name == "decode" ? 2 : 1);
+    }
+    REQUIRE_THAT(sum, WithinRel(number(phase, "latency_us"), 1e-9));
+    REQUIRE_THAT(number(phase, "exposed_communication_us"), WithinRel(communication, 1e-9));
+    REQUIRE(communication > 0);
+    latency += number(phase, "latency_us");
+  }
+  REQUIRE_THAT(latency, WithinRel(number(json, "latency_us"), 1e-9));
+  for (const char* stage : {"qkv", "send", "attention", "returns", "merge", "o_proj", "mlp"}) {
+    INFO(stage);
+    REQUIRE(json["breakdown"]["prefill"]["stages"].contains(stage));
+    REQUIRE(json["breakdown"]["decode"]["stages"].contains(stage));
+  }
+
+  // What leaves nodes arrives at nodes.
+  std::int64_t out = 0, in = 0;
+  double energy = 0;
+  for (const auto& node : json["nodes"]) {
+    out += node["bytes_out"].get<std::int64_t>();
+    in += node["bytes_in"].get<std::int64_t>();
+    energy += number(node, "energy_j");
+    REQUIRE(number(node, "busy") > 0);
+    REQUIRE(number(node, "busy") <= 1);
+  }
+  REQUIRE(out == in);
+  REQUIRE(out > 0);
+  REQUIRE(energy > 0);
+  REQUIRE_THAT(number(json, "energy_j"), WithinRel(energy, 0.5));
+  REQUIRE(work.files().empty());
+}
+
+TEST_CASE("run is identical byte for byte whatever the workers, and the lookahead does not change the result") {
+  const Workplace work;
+  const auto text = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"run", "tiny_cascade", "--json", "-"});
+    const Outcome outcome = work.tessera(more);
+    REQUIRE(outcome.exit_code == 0);
+    return without_wall(outcome.out);
+  };
+  const std::string first = text({"-j", "1"});
+  REQUIRE(text({"-j", "1"}) == first);
+  REQUIRE(text({"-j", "2"}) == first);
+  nlohmann::json plain = parse(first), short_sighted = parse(text({"--lookahead-ns", "5"}));
+  REQUIRE(plain == short_sighted);
+}
+
+TEST_CASE("the hash follows every input, and only inputs") {
+  const Workplace work;
+  const auto hash = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"tiny_cascade", "--set", "workload.decode_steps=0"});
+    return run_json(work, more)["config_hash"].get<std::string>();
+  };
+  const std::string base = hash({});
+  REQUIRE(hash({"-j", "1"}) == base);
+  REQUIRE(hash({"--set", "fabric.node_gb_per_s=100"}) != base);
+  REQUIRE(hash({"--set", "model.vocab=2048"}) != base);
+  REQUIRE(hash({"--set", "hardware.comp.launch.graph_launch_us=3"}) != base);
+}
+
+TEST_CASE("--set reaches the files an experiment names") {
+  const Workplace work;
+  const nlohmann::json base = run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0"});
+  const nlohmann::json slow = run_json(
+      work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set", "fabric.endpoint_latency_ns=50000"});
+  const nlohmann::json deep =
+      run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set", "model.layers=3"});
+  REQUIRE(base["breakdown"].size() == 1);
+  REQUIRE(number(slow, "latency_us") > number(base, "latency_us") + 2 * 2 * 49);
+  REQUIRE(slow["bottleneck"].get<std::string>().starts_with("interconnect"));
+  REQUIRE(deep["layers"].size() == 3);
+  REQUIRE(number(deep, "latency_us") > number(base, "latency_us"));
+}
+
+TEST_CASE("one GPU needs no fabric and sends nothing") {
+  const Workplace work;
+  work.write("one.yaml",
+             "model: tiny\nhardware: h200_sxm\nsharding: {mode: single}\nworkload: {prefill_tokens: 128, decode_steps: 1}\n");
+  const nlohmann::json json = run_json(work, {"one.yaml"});
+  REQUIRE(json["name"] == "one");
+  REQUIRE(json["nodes"].size() == 1);
+  REQUIRE(json["nodes"][0]["bytes_out"] == 0);
+  REQUIRE(number(json["breakdown"]["prefill"], "exposed_communication_us") == 0);
+}
+
+TEST_CASE("run prints tables for people") {
+  const Workplace work;
+  const Outcome outcome = work.tessera({"run", "tiny_cascade", "--json", "out.json"});
+  INFO(outcome.out << outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  for (const char* word : {"tiny_cascade", "4 CompNodes", "4 AttnNodes", "prefill (TTFT)", "decode per token", "bottleneck", "energy",
+                           "attention", "returns", "merge", "(launch)", "exposed communication", "comp0", "attn1,1", "Links",
+                           "wall", "peak memory"}) {
+    INFO(word);
+    REQUIRE(outcome.out.find(word) != std::string::npos);
+  }
+  REQUIRE(outcome.out.find('\x1b') == std::string::npos);
+  REQUIRE(parse(work.read("out.json"))["name"] == "tiny_cascade");
+  REQUIRE(work.files() == std::vector<std::string>{"out.json"});
+}
+
+TEST_CASE("run --timeline is a trace of every task") {
+  const Workplace work;
+  const Outcome outcome = work.tessera({"run", "tiny_cascade", "--timeline", "t.json", "--json", "r.json"});
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json result = parse(work.read("r.json")), trace = parse(work.read("t.json"));
+  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>> tracks;
+  std::map<std::pair<int, int>, std::string> names;
+  int processes = 0, counters = 0;
+  double last = 0;
+  std::int64_t sent = 0;
+  for (const auto& event : trace.at("traceEvents")) {
+    const std::string kind = event.at("ph");
+    if (kind == "M" && event.at("name") == "process_name") ++processes;
+    if (kind == "M" && event.at("name") == "thread_name") {
+      names[{event.at("pid"), event.at("tid")}] = event.at("args").at("name");
+    }
+    if (kind == "C") ++counters;
+    if (kind != "X") continue;
+    tracks[{event.at("pid"), event.at("tid")}].emplace_back(event.at("ts"), event.at("dur"));
+    last = std::max(last, number(event, "ts") + number(event, "dur"));
+    if (event.at("args").contains("bytes")) sent += event.at("args").at("bytes").get<std::int64_t>();
+  }
+  REQUIRE(processes == 8);
+  REQUIRE(counters > 0);
+  REQUIRE_THAT(last, WithinRel(number(result, "latency_us"), 1e-6));
+  std::int64_t bytes = 0;
+  for (const auto& node : result["nodes"]) bytes += node["bytes_out"].get<std::int64_t>();
+  REQUIRE(sent == 2 * bytes);  // drawn at both ends
+  for (auto& [track, slices] : tracks) {
+    REQUIRE(names.contains(track));
+    std::sort(slices.begin(), slices.end());
+    for (std::size_t i = 1; i < slices.size(); ++i) {
+      REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 2e-6);
+    }
+  }
+}

@@ -1,0 +1,171 @@
+#include "sim/system/kernel_profile.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+namespace tessera::sim {
+
+namespace {
+
+using models::BufferId;
+
+/// The buffers a node touched, most recent last.
+class Residency {
+ public:
+  explicit Residency(std::int64_t l2_bytes) : l2_bytes_{l2_bytes} {}
+
+  /// Indices of the read operands that are still in L2, least recently used first.
+  std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) const {
+    std::vector<std::pair<std::size_t, std::uint32_t>> found;  // by age
+    for (std::uint32_t i = 0; i < buffers.size(); ++i) {
+      if (operands[i].written) continue;
+      std::int64_t since = 0;
+      for (std::size_t age = recent_.size(); age-- > 0 && since < l2_bytes_;) {
+        if (recent_[age].first == buffers[i]) {
+          found.emplace_back(age, i);
+          break;
+        }
+        since += recent_[age].second;
+      }
+    }
+    std::sort(found.begin(), found.end());
+    std::vector<std::uint32_t> indices;
+    for (const auto& f : found) indices.push_back(f.second);
+    return indices;
+  }
+
+  void touch(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) {
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      std::erase_if(recent_, [&](const auto& r) { return r.first == buffers[i]; });
+      recent_.emplace_back(buffers[i], operands[i].bytes);
+    }
+    // What lies beyond the L2's size is cold whatever comes.
+    std::int64_t kept = 0;
+    for (std::size_t age = recent_.size(); age-- > 0;) {
+      kept += recent_[age].second;
+      if (kept > 2 * l2_bytes_) {
+        recent_.erase(recent_.begin(), recent_.begin() + static_cast<std::ptrdiff_t>(age));
+        break;
+      }
+    }
+  }
+
+ private:
+  std::int64_t l2_bytes_;
+  std::vector<std::pair<BufferId, std::int64_t>> recent_;
+};
+
+KernelResult interpolate(const KernelResult& a, const KernelResult& b, double x) {
+  KernelResult r = x < 0.5 ? a : b;
+  const auto mix = [x](double p, double q) { return p + (q - p) * x; };
+  r.latency.fs = std::llround(mix(static_cast<double>(a.latency.fs), static_cast<double>(b.latency.fs)));
+  r.execution.fs = std::llround(mix(static_cast<double>(a.execution.fs), static_cast<double>(b.execution.fs)));
+  return r;
+}
+
+constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attention
+
+}  // namespace
+
+KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options,
+                              const Simulate& simulate) {
+  KernelProfile profile;
+  profile.kernel_of_task.assign(graph.tasks.size(), UINT32_MAX);
+  profile.duration_of_task.assign(graph.tasks.size(), Time{});
+
+  // What each Compute task would run.
+  struct Instance {
+    KernelJob job;
+    std::string family;         // decode attention: the key without its context
+    std::int64_t context = 0;
+  };
+  std::vector<Instance> instances(graph.tasks.size());
+  std::map<std::string, std::set<std::int64_t>> contexts;
+  std::vector<Residency> residency;
+  for (const models::Node& n : graph.nodes) {
+    residency.emplace_back((n.kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu).l2.bytes);
+  }
+  for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
+    const models::Task& task = graph.tasks[id];
+    const auto* compute = std::get_if<models::Compute>(&task.work);
+    if (compute == nullptr) continue;
+    const std::vector<models::Operand> operands = models::operands_of(compute->op);
+    Instance& instance = instances[id];
+    KernelJob& job = instance.job;
+    job.gpu = graph.nodes[task.node].kind == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
+    job.op = compute->op;
+    job.options.graph = options.cuda_graph;
+    job.options.warm_operands = residency[task.node].warm(compute->operands, operands);
+    residency[task.node].touch(compute->operands, operands);
+    const std::string tail = fmt::format("|{}|{}", job.gpu->name, fmt::join(job.options.warm_operands, ","));
+    job.key = models::signature_of(job.op) + tail;
+    if (options.exact) {
+      job.key += fmt::format("|{}", id);
+    } else if (const auto* decode = std::get_if<models::AttentionDecode>(&job.op)) {
+      models::AttentionDecode any = *decode;
+      any.context = 0;
+      instance.family = models::signature_of(any) + tail;
+      instance.context = decode->context;
+      contexts[instance.family].insert(decode->context);
+    }
+  }
+
+  // Which contexts of a family are simulated.
+  for (auto& [family, all] : contexts) {
+    if (all.size() <= kMostContexts) continue;
+    const auto middle = std::next(all.begin(), static_cast<std::ptrdiff_t>(all.size() / 2));
+    all = {*all.begin(), *middle, *all.rbegin()};
+  }
+
+  std::vector<KernelJob> jobs;
+  std::map<std::string, std::uint32_t> job_of_key;
+  std::map<std::string, std::map<std::int64_t, std::uint32_t>> samples;  // family -> context -> job
+  for (const Instance& instance : instances) {
+    if (instance.job.gpu == nullptr) continue;
+    const bool sampled = instance.family.empty() || contexts[instance.family].count(instance.context) != 0;
+    if (!sampled) continue;
+    const auto [at, added] = job_of_key.try_emplace(instance.job.key, static_cast<std::uint32_t>(jobs.size()));
+    if (added) jobs.push_back(instance.job);
+    if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
+  }
+  const std::vector<KernelResult> results = simulate_all(jobs, options.jobs, simulate, options.progress);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});
+  }
+
+  double total_us = 0, uncertain_us = 0;
+  for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
+    const Instance& instance = instances[id];
+    if (instance.job.gpu == nullptr) continue;
+    std::uint32_t kernel;
+    Time duration;
+    if (const auto exact = job_of_key.find(instance.job.key); exact != job_of_key.end()) {
+      kernel = exact->second;
+      duration = results[kernel].latency;
+    } else {
+      const auto& points = samples[instance.family];
+      const auto above = points.lower_bound(instance.context);
+      const auto below = std::prev(above);
+      const double x = static_cast<double>(instance.context - below->first) / static_cast<double>(above->first - below->first);
+      kernel = x < 0.5 ? below->second : above->second;
+      duration = interpolate(results[below->second], results[above->second], x).latency;
+      // Left-out error: the middle point predicted from the outer two.
+      const auto first = points.begin(), middle = std::next(first), last = std::prev(points.end());
+      const double y = static_cast<double>(middle->first - first->first) / static_cast<double>(last->first - first->first);
+      const double predicted = interpolate(results[first->second], results[last->second], y).latency.us();
+      uncertain_us += std::abs(predicted - results[middle->second].latency.us());
+    }
+    profile.kernel_of_task[id] = kernel;
+    profile.duration_of_task[id] = duration;
+    ++profile.kernels[kernel].instances;
+    total_us += duration.us();
+  }
+  if (total_us > 0) profile.ci95_percent = 1.96 * 100 * uncertain_us / total_us;
+  return profile;
+}
+
+}  // namespace tessera::sim

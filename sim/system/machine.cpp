@@ -1,0 +1,97 @@
+#include "sim/system/machine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "sim/core/error.hpp"
+#include "sim/fabric/fabric.hpp"
+#include "sim/node/node.hpp"
+#include "sim/system/kernel_profile.hpp"
+
+namespace tessera::sim {
+
+namespace {
+
+/// Adds each kernel's share of its node's peaks, and its energy, to the node it ran on.
+void account_kernels(const models::TaskGraph& graph, const MachineSpec& spec, RunResult& run) {
+  const double run_us = run.latency.us();
+  for (std::size_t id = 0; id < graph.tasks.size(); ++id) {
+    const TaskTiming& timing = run.tasks[id];
+    if (timing.kernel == UINT32_MAX) continue;
+    const models::Node& node = graph.nodes[graph.tasks[id].node];
+    const GpuSpec& gpu = node.kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu;
+    const KernelResult& k = run.kernels[timing.kernel].result;
+    const double taken_us = (timing.end - timing.start).us();
+    // An interpolated kernel scales with its duration.
+    const double scale = taken_us / k.latency.us();
+    const double share = k.execution.us() * scale / run_us;
+    NodeUse& use = run.nodes[graph.tasks[id].node];
+    use.busy += taken_us / run_us;
+    use.tensor += share * k.utilization.at("tensor");
+    use.hbm += share * k.utilization.at("hbm");
+    use.l2 += share * k.utilization.at("l2");
+    use.mufu += share * k.utilization.at("mufu");
+    use.energy_j += scale * (k.energy_j - gpu.power.idle_w * k.latency.seconds());
+  }
+}
+
+}  // namespace
+
+RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
+  const Simulate simulate = [](const KernelJob& job) { return simulate_kernel(*job.gpu, job.op, job.options); };
+  KernelProfile profile = profile_kernels(graph, spec, options, simulate);
+
+  RunResult run;
+  run.tasks.resize(graph.tasks.size());
+  for (std::size_t id = 0; id < graph.tasks.size(); ++id) run.tasks[id].kernel = profile.kernel_of_task[id];
+  run.kernels = std::move(profile.kernels);
+  run.ci95_percent = profile.ci95_percent;
+  for (const KernelUse& k : run.kernels) run.events += k.result.events;
+
+  // From here on this process is the machine's simulation.
+  const Dependents dependents = dependents_of(graph);
+  std::vector<std::string> names;
+  for (const models::Node& n : graph.nodes) names.push_back(n.name);
+  Fabric fabric{spec.fabric, names, graph.tasks.size()};
+  std::vector<std::unique_ptr<Node>> nodes;
+  std::vector<Module*> modules = fabric.modules();
+  for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
+    nodes.push_back(std::make_unique<Node>(fmt::format("node{}", n).c_str(), n, graph, dependents, profile.duration_of_task,
+                                           run.tasks));
+    nodes.back()->to_nic.connect(fabric.nic(n), fabric.endpoint_latency());
+    fabric.nic(n).to_node.connect(*nodes.back(), fabric.endpoint_latency());
+    modules.push_back(nodes.back().get());
+  }
+  run.events += run_to_completion(modules);
+  fabric.check_conservation();
+  for (const auto& n : nodes) {
+    if (n->completed() != n->tasks()) {
+      throw ConservationError{fmt::format("{}: {} of {} tasks completed", n->name(), n->completed(), n->tasks())};
+    }
+  }
+
+  for (const TaskTiming& t : run.tasks) run.latency = max(run.latency, t.end);
+  run.nodes.resize(graph.nodes.size());
+  account_kernels(graph, spec, run);
+  for (const models::Buffer& b : graph.buffers) run.nodes[b.node].memory_bytes += b.bytes;
+  const double port_bytes = spec.fabric.node_gb_per_s * 1e3 * run.latency.us();  // in the run's time
+  for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
+    NodeUse& use = run.nodes[n];
+    const GpuSpec& gpu = graph.nodes[n].kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu;
+    use.bytes_out = fabric.nic(n).bytes_sent();
+    use.bytes_in = fabric.nic(n).bytes_received();
+    use.link_out = static_cast<double>(use.bytes_out) / port_bytes;
+    use.link_in = static_cast<double>(use.bytes_in) / port_bytes;
+    use.energy_j += gpu.power.idle_w * run.latency.seconds() +
+                    static_cast<double>(use.bytes_out) * gpu.power.link_pj_per_byte * 1e-12;
+    run.energy_j += use.energy_j;
+  }
+  for (const LinkState* link : fabric.links()) {
+    run.links.push_back({link->name, link->payload_bytes, link->wire.busy().us() / run.latency.us()});
+  }
+  return run;
+}
+
+}  // namespace tessera::sim

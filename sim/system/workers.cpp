@@ -1,0 +1,168 @@
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+
+#include "sim/system/kernel_profile.hpp"
+
+namespace tessera::sim {
+
+namespace {
+
+using nlohmann::json;
+
+json to_json(const KernelResult& r) {
+  json activity = json::object();
+  for (const auto& [track, stretches] : r.activity) {
+    json& list = activity[track] = json::array();
+    for (const Activity& a : stretches) list.push_back({a.start.fs, a.end.fs, a.share});
+  }
+  return {{"latency", r.latency.fs}, {"execution", r.execution.fs}, {"clock_mhz", r.clock_mhz}, {"cycles", r.cycles},
+          {"flops", r.flops}, {"bottleneck", r.bottleneck}, {"utilization", r.utilization}, {"l2_bytes", r.l2_bytes},
+          {"hbm_read_bytes", r.hbm_read_bytes}, {"hbm_write_bytes", r.hbm_write_bytes}, {"l2_hit_rate", r.l2_hit_rate},
+          {"energy_j", r.energy_j}, {"events", r.events}, {"operations", r.operations}, {"kernels", r.kernels},
+          {"statistics", r.statistics}, {"activity", activity}};
+}
+
+KernelResult from_json(const json& j) {
+  KernelResult r;
+  r.latency.fs = j["latency"];
+  r.execution.fs = j["execution"];
+  r.clock_mhz = j["clock_mhz"];
+  r.cycles = j["cycles"];
+  r.flops = j["flops"];
+  r.bottleneck = j["bottleneck"];
+  j["utilization"].get_to(r.utilization);
+  r.l2_bytes = j["l2_bytes"];
+  r.hbm_read_bytes = j["hbm_read_bytes"];
+  r.hbm_write_bytes = j["hbm_write_bytes"];
+  r.l2_hit_rate = j["l2_hit_rate"];
+  r.energy_j = j["energy_j"];
+  r.events = j["events"];
+  r.operations = j["operations"];
+  j["kernels"].get_to(r.kernels);
+  j["statistics"].get_to(r.statistics);
+  for (const auto& [track, stretches] : j["activity"].items()) {
+    for (const json& a : stretches) {
+      r.activity[track].push_back({Time{a[0].get<std::int64_t>()}, Time{a[1].get<std::int64_t>()}, a[2].get<double>()});
+    }
+  }
+  return r;
+}
+
+struct Worker {
+  pid_t pid = -1;
+  int pipe = -1;
+  std::size_t job = 0;
+  std::string output;
+};
+
+void write_all(int fd, const std::string& text) {
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = write(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    done += static_cast<std::size_t>(n);
+  }
+}
+
+Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) {
+  int ends[2];
+  if (pipe(ends) != 0) throw std::runtime_error{"cannot create a pipe for a worker process"};
+  const pid_t pid = fork();
+  if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
+  if (pid == 0) {
+    close(ends[0]);
+    json reply;
+    try {
+      reply["result"] = to_json(simulate(job));
+    } catch (const std::invalid_argument& e) {
+      reply["invalid_argument"] = e.what();
+    } catch (const std::exception& e) {
+      reply["error"] = e.what();
+    }
+    write_all(ends[1], reply.dump());
+    close(ends[1]);
+    _exit(0);  // no destructors: the simulation is the process
+  }
+  close(ends[1]);
+  return {pid, ends[0], index, {}};
+}
+
+/// A rough length, to start the longest first: FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
+double weight(const KernelJob& job) {
+  return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
+}
+
+}  // namespace
+
+std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                                       const std::function<void(std::size_t, std::size_t, const std::string&)>& progress) {
+  if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  std::vector<std::size_t> order(jobs.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return weight(jobs[a]) > weight(jobs[b]); });
+
+  std::vector<KernelResult> results(jobs.size());
+  std::vector<Worker> running;
+  const auto stop_all = [&] {
+    for (const Worker& w : running) {
+      kill(w.pid, SIGKILL);
+      close(w.pipe);
+      waitpid(w.pid, nullptr, 0);
+    }
+  };
+  try {
+    std::size_t next = 0, done = 0;
+    while (done < jobs.size()) {
+      while (next < jobs.size() && running.size() < static_cast<std::size_t>(processes)) {
+        running.push_back(start(jobs[order[next]], order[next], simulate));
+        ++next;
+      }
+      std::vector<pollfd> polls;
+      for (const Worker& w : running) polls.push_back({w.pipe, POLLIN, 0});
+      if (poll(polls.data(), polls.size(), -1) < 0 && errno != EINTR) throw std::runtime_error{"poll failed"};
+      for (std::size_t i = running.size(); i-- > 0;) {
+        if (polls[i].revents == 0) continue;
+        Worker& w = running[i];
+        char chunk[65536];
+        const ssize_t n = read(w.pipe, chunk, sizeof chunk);
+        if (n > 0) {
+          w.output.append(chunk, static_cast<std::size_t>(n));
+          continue;
+        }
+        if (n < 0 && errno == EINTR) continue;
+        close(w.pipe);
+        int status = 0;
+        waitpid(w.pid, &status, 0);
+        const Worker ended = std::move(w);
+        running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+        const std::string what = models::signature_of(jobs[ended.job].op);
+        if (WIFSIGNALED(status)) {
+          throw std::runtime_error{fmt::format("{}: the worker process died of signal {}", what, WTERMSIG(status))};
+        }
+        const json reply = json::parse(ended.output, nullptr, false);
+        if (reply.is_discarded()) throw std::runtime_error{fmt::format("{}: the worker process gave no result", what)};
+        if (reply.contains("invalid_argument")) throw std::invalid_argument{reply["invalid_argument"].get<std::string>()};
+        if (reply.contains("error")) throw std::runtime_error{fmt::format("{}: {}", what, reply["error"].get<std::string>())};
+        results[ended.job] = from_json(reply["result"]);
+        if (progress) progress(++done, jobs.size(), what);
+        else ++done;
+      }
+    }
+  } catch (...) {
+    stop_all();
+    throw;
+  }
+  return results;
+}
+
+}  // namespace tessera::sim

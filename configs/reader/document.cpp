@@ -78,15 +78,16 @@ struct Value::Impl {
   int line = 1;
   bool overridden = false;
 
+  /// `key_line` is the line of the node's key, 0 if it has none: a block map's own mark is a line too late.
   static Value make(const std::shared_ptr<const Document::State>& state, const YAML::Node& node,
-                    std::string path, int fallback_line) {
+                    std::string path, int fallback_line, int key_line = 0) {
     auto impl = std::make_shared<Impl>();
     impl->state = state;
     impl->node.reset(node);
     impl->overridden = state->overrides.find(path) != state->overrides.end();
     impl->path = std::move(path);
     impl->file = state->file;
-    impl->line = node.Mark().line >= 0 ? node.Mark().line + 1 : fallback_line;
+    impl->line = key_line > 0 ? key_line : node.Mark().line >= 0 ? node.Mark().line + 1 : fallback_line;
     return Value{std::move(impl)};
   }
   std::string child_path(std::string_view key) const {
@@ -120,7 +121,7 @@ std::optional<Value> Value::find(std::string_view key) const {
   for (const auto& entry : impl_->node) {
     if (entry.first.Scalar() != key) continue;
     if (entry.second.IsNull()) return std::nullopt;
-    return Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line);
+    return Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line, entry.first.Mark().line + 1);
   }
   return std::nullopt;
 }
@@ -138,7 +139,7 @@ void Value::allow_only(const std::vector<std::string>& known) const {
   for (const auto& entry : impl_->node) {
     const std::string& key = entry.first.Scalar();
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    throw Impl::make(impl_->state, entry.second, impl_->child_path(key), entry.first.Mark().line + 1)
+    throw Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line, entry.first.Mark().line + 1)
         .error(fmt::format("unknown key{}", suggestion(key, known)));
   }
 }
@@ -158,7 +159,8 @@ std::vector<std::pair<std::string, Value>> Value::entries() const {
   std::vector<std::pair<std::string, Value>> values;
   for (const auto& entry : impl_->node) {
     const std::string& key = entry.first.Scalar();
-    values.emplace_back(key, Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line));
+    values.emplace_back(key, Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line,
+                                        entry.first.Mark().line + 1));
   }
   return values;
 }

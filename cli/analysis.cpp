@@ -66,6 +66,15 @@ std::vector<std::optional<TaskId>> previous_kernels(const TaskGraph& graph) {
   return previous;
 }
 
+/// A kernel occupies its stream for KernelResult::latency, scaled where the kernel was interpolated.
+Time execution_start(const sim::RunResult& run, TaskId kernel) {
+  const sim::TaskTiming& timing = run.tasks[kernel];
+  const sim::KernelResult& result = run.kernels[timing.kernel].result;
+  if (result.latency <= result.execution) return timing.start;
+  const double share = result.execution.us() / result.latency.us();
+  return timing.end - Time::from_us((timing.end - timing.start).us() * share);
+}
+
 std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& run,
                                 const std::vector<std::optional<TaskId>>& previous, TaskId last, Time from) {
   std::vector<PathSpan> spans;
@@ -79,13 +88,13 @@ std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& ru
     for (const TaskId dependency : task.after) {
       if (!before || run.tasks[dependency].end > run.tasks[*before].end) before = dependency;
     }
-    const Time start = std::clamp(run.tasks[id].start, from, cursor);
-    if (start < cursor) {
-      spans.push_back({kernel ? PathSpan::Kind::kernel : PathSpan::Kind::transfer, id, start, cursor});
-    }
-    const Time ready = std::clamp(before ? run.tasks[*before].end : from, from, start);
-    if (ready < start) {
-      spans.push_back({kernel ? PathSpan::Kind::launch : PathSpan::Kind::port_wait, id, ready, start});
+    const Time ready = std::clamp(before ? run.tasks[*before].end : from, from, cursor);
+    if (kernel) {
+      const Time executes = std::clamp(execution_start(run, id), ready, cursor);
+      if (executes < cursor) spans.push_back({PathSpan::Kind::kernel, id, executes, cursor});
+      if (ready < executes) spans.push_back({PathSpan::Kind::launch, id, ready, executes});
+    } else if (ready < cursor) {
+      spans.push_back({PathSpan::Kind::transfer, id, ready, cursor});
     }
     cursor = ready;
     at = before;
@@ -94,18 +103,32 @@ std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& ru
   return spans;
 }
 
-/// Where a kernel's or a message's time on the critical path goes.
-std::string limit_of(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric) {
-  switch (span.kind) {
-    case PathSpan::Kind::launch: return "launch";
-    case PathSpan::Kind::port_wait: return "interconnect";
-    case PathSpan::Kind::kernel: return run.kernels[run.tasks[span.task].kernel].result.bottleneck;
-    case PathSpan::Kind::transfer: break;
+/// What a message of no bytes takes between two nodes of an idle network.
+Time unloaded_latency(const FabricSpec& fabric, std::uint32_t a, std::uint32_t b) {
+  const auto per_switch = static_cast<std::uint32_t>(fabric.nodes_per_switch);
+  double ns = 2 * fabric.endpoint_latency_ns + fabric.message_overhead_us * 1e3 + 2 * fabric.link_latency_ns + fabric.switch_latency_ns;
+  if (a / per_switch != b / per_switch) ns += 2 * (fabric.link_latency_ns + fabric.switch_latency_ns) + fabric.core_latency_ns;
+  return Time::from_ns(ns);
+}
+
+/// Adds a span's time to the resources that held it.
+void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric,
+                std::map<std::string, double>& limits) {
+  const Time taken = span.end - span.begin;
+  const Task& task = graph.tasks[span.task];
+  if (span.kind == PathSpan::Kind::launch) {
+    limits["launch"] += taken.us();
+  } else if (span.kind == PathSpan::Kind::kernel) {
+    // A kernel named for its launch executes for less time than that: dependent latencies, no pipe in use for long.
+    const std::string& bottleneck = run.kernels[run.tasks[span.task].kernel].result.bottleneck;
+    limits[bottleneck == "launch" ? "latency" : bottleneck] += taken.us();
+  } else {
+    const auto& transfer = std::get<models::Transfer>(task.work);
+    const Time latency = min(taken, unloaded_latency(fabric, task.node, transfer.destination));
+    const bool wire_bound = transfer_time(transfer.bytes, fabric.node_gb_per_s).us() >= fabric.message_overhead_us;
+    limits["interconnect latency"] += latency.us();
+    limits[wire_bound ? "interconnect bandwidth" : "interconnect message rate"] += (taken - latency).us();
   }
-  const auto& transfer = std::get<models::Transfer>(graph.tasks[span.task].work);
-  const Time wire = transfer_time(transfer.bytes, fabric.node_gb_per_s);
-  const sim::TaskTiming& timing = run.tasks[span.task];
-  return wire * 2 >= timing.end - timing.start ? "interconnect bandwidth" : "interconnect latency";
 }
 
 }  // namespace
@@ -154,7 +177,7 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
         (prefill ? layer.prefill_stages : layer.decode_stages)[stage] += us;
         if (!is_kernel(task)) phase.exposed_communication_us += us;
       }
-      limits[limit_of(span, graph, run, fabric)] += us;
+      add_limits(span, graph, run, fabric, limits);
       critical_us += us;
     }
     from = end;

@@ -16,10 +16,8 @@ namespace tessera::cli {
 struct PathSpan {
   enum class Kind : std::uint8_t {
     kernel,     ///< `task` computes
-    transfer,   ///< `task`'s message is on its way
-    launch,     ///< `task` is a kernel whose inputs and GPU are ready, but which has not started
-    port_wait,  ///< `task` is a message whose data is ready, but whose first byte has not left (overheads,
-                ///< earlier messages of the same node)
+    launch,     ///< `task` is a kernel that is being launched or waits for its turn
+    transfer,   ///< `task` is a message: from its data being ready to its last byte's arrival
   };
   Kind kind = Kind::kernel;
   models::TaskId task = 0;
@@ -28,11 +26,11 @@ struct PathSpan {
 
 /// The chain of tasks that determined when `last` ended, back to the time `from`, earliest first. Walks back over
 /// whichever finished latest: a task of `after`, or the node's previous kernel (kernels of a node run in order).
-/// The spans are contiguous and sum to end(last) - from.
+/// The part of a kernel's time that is not execution (KernelResult::execution of ::latency) is its launch. The spans are contiguous and sum to end(last) - from.
 std::vector<PathSpan> critical_path(const models::TaskGraph& graph, const sim::RunResult& run, models::TaskId last, Time from);
 
 struct StageTimes {
-  double critical_us = 0;  ///< on the critical path: kernels, messages and their port waits, not launches
+  double critical_us = 0;  ///< on the critical path: kernels and messages, not launches
   double elapsed_us = 0;   ///< time during which at least one node was in this stage (stages overlap, so
                            ///< these may sum to more than the phase)
   std::uint64_t tasks = 0;
@@ -44,10 +42,10 @@ struct Phase {
   int steps = 0;           ///< 1 for the prefill, the number of decode steps otherwise
   std::array<StageTimes, models::kStages> stages{};
   double launch_us = 0;    ///< on the critical path, waiting for kernel launches
-  /// On the critical path, in messages and their port waits: the communication that no computation hides, as
-  /// it would vanish with an ideal network and an unchanged critical path.
+  /// On the critical path, in messages: the communication that no computation hides.
   double exposed_communication_us = 0;
-  /// At least one message in flight and no kernel running on any GPU: a lower, schedule-free view of the same.
+  /// At least one message in flight and no kernel running on any GPU: what is exposed of the whole machine, not of its
+  /// slowest chain.
   double network_only_us = 0;
   bool present() const { return steps > 0; }
 };
@@ -59,8 +57,10 @@ struct LayerTimes {
   std::array<double, models::kStages> prefill_stages{}, decode_stages{};  ///< without launches
 };
 
-/// A share of the critical path held by one resource: "tensor cores", "HBM bandwidth", "launch",
-/// "interconnect bandwidth", "interconnect latency", ...
+/// A share of the critical path held by one resource: a kernel's bottleneck ("tensor cores", "HBM bandwidth", ...);
+/// "launch"; "interconnect latency", what a message of no bytes would take on an idle network; and the rest of
+/// messages, serialisation and queueing: "interconnect bandwidth", or "interconnect message rate" where the sender's
+/// cost per message exceeds the bytes' time on the wire.
 struct LimitShare {
   std::string name;
   double share = 0;
@@ -73,7 +73,7 @@ struct Analysis {
   std::string bottleneck;          ///< limits.front().name
 };
 
-/// `fabric` tells a message's bandwidth-bound time from its latency.
+/// `fabric` tells a message's latency from its bytes' time.
 Analysis analyse(const models::TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric);
 
 }  // namespace tessera::cli

@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <systemc>
+#include <vector>
 
 #include "cli/command.hpp"
 #include "configs/reader/document.hpp"
@@ -36,6 +39,18 @@ int complain(const char* kind, const std::string& what, int code) {
   return code;
 }
 
+/// A first word that is no command is said so, rather than that a command is missing.
+void require_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
+  const std::string near = config::nearest(argv[1], names);
+  throw UsageError{fmt::format("no command is called '{}'; {}", argv[1],
+                               near.empty() ? fmt::format("there is: {}", fmt::join(names, ", "))
+                                            : fmt::format("did you mean '{}'?", near))};
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Tessera: what does this attention architecture cost on that machine, sharded this way,\n"
                "and what limits it? A cycle-level simulator of sharded attention on GPUs.",
@@ -47,6 +62,7 @@ int run(int argc, char** argv) {
   add_kernel(app);
   add_list(app);
   try {
+    require_command(app, argc, argv);
     app.parse(argc, argv);
     std::fflush(stdout);
     return kDone;

@@ -49,7 +49,7 @@ std::string Table::text() const {
   print(header_);
   std::size_t total = 0;
   for (const std::size_t w : widths) total += w + 2;
-  text += "  " + std::string(total - 2, '-') + "\n";
+  text.append("  ").append(total - 2, '-').append("\n");
   for (const auto& row : rows_) print(row);
   return text;
 }
@@ -65,12 +65,14 @@ std::string bytes_text(double bytes) {
 }
 
 std::string count_text(double count) {
-  std::string digits = fmt::format("{:.0f}", count);
-  const std::ptrdiff_t first = digits.front() == '-' ? 1 : 0;
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
+  const std::string digits = fmt::format("{:.0f}", count);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    const std::size_t left = digits.size() - i;
+    if (i > 0 && left % 3 == 0 && digits[i - 1] != '-') text += ',';
+    text += digits[i];
   }
-  return digits;
+  return text;
 }
 
 std::string percent_text(double share) { return fmt::format("{:.1f} %", share * 100); }

@@ -47,7 +47,9 @@ class Builder {
     if (w.batch <= 0) throw std::invalid_argument{"batch must be positive"};
     if (w.decode_steps > 0 && !m.causal)
       throw std::invalid_argument{fmt::format("decode_steps: {} is bidirectional and cannot decode", m.name)};
-    if (w.prefill_tokens + w.decode_steps > m.max_positions) {
+    // Rotary positions go on beyond the trained length (at what quality is not our question); learned ones
+    // end.
+    if (m.learned_positions && w.prefill_tokens + w.decode_steps > m.max_positions) {
       throw std::invalid_argument{fmt::format("{} tokens exceed the {} positions of {}",
                                               w.prefill_tokens + w.decode_steps, m.max_positions, m.name)};
     }

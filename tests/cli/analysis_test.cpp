@@ -14,7 +14,7 @@ using models::Stage;
 
 namespace {
 
-// Two nodes. comp0: qkv [1,11), then waits; sends [12,20) to attn; attention [21,41); returns [45,50); o_proj
+// A tenth of every kernel is launch. Two nodes. comp0: qkv [1,11), then waits; sends [12,20) to attn; attention [21,41); returns [45,50); o_proj
 // [52,60). An idle side kernel on comp0, [13,18), hides part of the send.
 struct Example {
   models::TaskGraph graph;
@@ -36,7 +36,8 @@ struct Example {
 
   Example() {
     graph.nodes = {{"comp0", models::NodeKind::comp}, {"attn0,0", models::NodeKind::attn}};
-    run.kernels.push_back({.signature = "copy", .result = {.bottleneck = "HBM bandwidth"}});
+    run.kernels.push_back({.signature = "copy",
+                           .result = {.latency = Time::microseconds(10), .execution = Time::microseconds(9), .bottleneck = "HBM bandwidth"}});
     const auto qkv = add(0, Stage::qkv, true, {}, 1, 11);
     const auto send = add(0, Stage::send, false, {qkv}, 12, 20);
     add(0, Stage::mlp, true, {}, 13, 18);
@@ -67,35 +68,41 @@ TEST_CASE("each span goes to its stage, waiting for a launch apart") {
   REQUIRE(a.prefill.steps == 1);
   REQUIRE_FALSE(a.decode.present());
   REQUIRE_THAT(a.prefill.latency_us, WithinAbs(60, 1e-9));
-  REQUIRE_THAT(critical(a.prefill, Stage::qkv), WithinAbs(10, 1e-9));
-  REQUIRE_THAT(critical(a.prefill, Stage::send), WithinAbs(9, 1e-9));      // 1 waiting for the port, 8 on the wire
-  REQUIRE_THAT(critical(a.prefill, Stage::attention), WithinAbs(20, 1e-9));
+  REQUIRE_THAT(critical(a.prefill, Stage::qkv), WithinAbs(9, 1e-9));
+  REQUIRE_THAT(critical(a.prefill, Stage::send), WithinAbs(9, 1e-9));      // 1 before the first byte, 8 on the wire
+  REQUIRE_THAT(critical(a.prefill, Stage::attention), WithinAbs(18, 1e-9));
   REQUIRE_THAT(critical(a.prefill, Stage::returns), WithinAbs(9, 1e-9));   // 4 + 5
-  REQUIRE_THAT(critical(a.prefill, Stage::o_proj), WithinAbs(8, 1e-9));
+  REQUIRE_THAT(critical(a.prefill, Stage::o_proj), WithinAbs(7.2, 1e-9));
   REQUIRE_THAT(critical(a.prefill, Stage::mlp), WithinAbs(0, 1e-9));
   REQUIRE_THAT(elapsed(a.prefill, Stage::mlp), WithinAbs(5, 1e-9));
-  REQUIRE_THAT(a.prefill.launch_us, WithinAbs(1 + 1 + 2, 1e-9));
+  REQUIRE_THAT(a.prefill.launch_us, WithinAbs((1 + 1) + (1 + 2) + (2 + 0.8), 1e-9));
   REQUIRE_THAT(a.prefill.exposed_communication_us, WithinAbs(18, 1e-9));
   REQUIRE_THAT(a.prefill.network_only_us, WithinAbs(8 - 5 + 5, 1e-9));     // [12,13), [18,20), [45,50)
 }
 
 TEST_CASE("the bottleneck is what holds the largest share of the critical path") {
   const Example e;
-  const Analysis slow_wire = analyse(e.graph, e.run, FabricSpec{.node_gb_per_s = 0.2});  // 1000 B in 5 us
-  REQUIRE(slow_wire.bottleneck == "HBM bandwidth");
+  FabricSpec fabric{.node_gb_per_s = 0.2, .link_latency_ns = 500, .switch_latency_ns = 0, .endpoint_latency_ns = 1000};
+  const Analysis a = analyse(e.graph, e.run, fabric);
+  REQUIRE(a.bottleneck == "HBM bandwidth");
   double sum = 0;
-  for (const LimitShare& limit : slow_wire.limits) sum += limit.share;
+  for (const LimitShare& limit : a.limits) sum += limit.share;
   REQUIRE_THAT(sum, WithinAbs(1, 1e-12));
-  const auto share = [](const Analysis& a, const std::string& name) {
-    for (const LimitShare& limit : a.limits) {
+  const auto share = [](const Analysis& of, const std::string& name) {
+    for (const LimitShare& limit : of.limits) {
       if (limit.name == name) return limit.share;
     }
     return 0.0;
   };
-  REQUIRE_THAT(share(slow_wire, "interconnect bandwidth"), WithinAbs(13.0 / 60, 1e-12));
-  const Analysis fast_wire = analyse(e.graph, e.run, FabricSpec{.node_gb_per_s = 100});
-  REQUIRE_THAT(share(fast_wire, "interconnect latency"), WithinAbs(13.0 / 60, 1e-12));
-  REQUIRE_THAT(share(fast_wire, "launch"), WithinAbs(4.0 / 60, 1e-12));
+  REQUIRE_THAT(share(a, "interconnect latency"), WithinAbs(2 * 3.0 / 60, 1e-12));  // two messages of 2 (1 + 0.5) us
+  REQUIRE_THAT(share(a, "interconnect bandwidth"), WithinAbs(12.0 / 60, 1e-12));
+  REQUIRE_THAT(share(a, "launch"), WithinAbs(7.8 / 60, 1e-12));
+  fabric.nodes_per_switch = 1;  // through the core: two more links, two more switches
+  fabric.core_latency_ns = 2000;
+  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect latency"), WithinAbs(2 * 6.0 / 60, 1e-12));
+  fabric.node_gb_per_s = 1000;
+  fabric.message_overhead_us = 1;
+  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect message rate"), WithinAbs(4.0 / 60, 1e-12));
 }
 
 TEST_CASE("a decode step counts from where the step before it ended") {
@@ -106,8 +113,8 @@ TEST_CASE("a decode step counts from where the step before it ended") {
   const Analysis a = analyse(e.graph, e.run, FabricSpec{});
   REQUIRE(a.decode.steps == 2);
   REQUIRE_THAT(a.prefill.latency_us + a.decode.latency_us, WithinAbs(100, 1e-9));
-  REQUIRE_THAT(critical(a.decode, Stage::qkv), WithinAbs(9 + 19, 1e-9));
-  REQUIRE_THAT(a.decode.launch_us, WithinAbs(3, 1e-9));
+  REQUIRE_THAT(critical(a.decode, Stage::qkv), WithinAbs(0.9 * (9 + 19), 1e-9));
+  REQUIRE_THAT(a.decode.launch_us, WithinAbs(3 + 0.1 * (9 + 19 + 9), 1e-9));
   REQUIRE(a.layers.size() == 2);  // outside the layers, and layer 0
   REQUIRE_THAT(a.layers[1].decode_us, WithinAbs((10 + 20) / 2.0, 1e-9));
   REQUIRE_THAT(a.layers[0].decode_us, WithinAbs(10 / 2.0, 1e-9));

@@ -44,6 +44,7 @@ TEST_CASE("help and version go to standard output; a missing or unknown command 
   REQUIRE(work.tessera({"kernel", "--help"}).out.find("attention_decode batch=1 context heads") != std::string::npos);
   REQUIRE(work.tessera({"--version"}).out.starts_with("tessera "));
   require_bad_input(work.tessera({}), {"subcommand"});
-  require_bad_input(work.tessera({"launch"}), {"launch"});
+  require_bad_input(work.tessera({"launch"}), {"'launch'", "there is: run, kernel, list"});
+  require_bad_input(work.tessera({"kernl"}), {"did you mean 'kernel'?"});
   require_bad_input(work.tessera({"run"}), {"EXPERIMENT"});
 }

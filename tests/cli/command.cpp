@@ -21,9 +21,12 @@ std::string slurp(const fs::path& file) {
 }
 
 std::string shell_quoted(const std::string& word) {
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string{"'\\''"} : std::string(1, c);
-  return quoted + "'";
+  std::string quoted;
+  for (const char c : word) {
+    if (c == '\'') quoted.append("'\\''");
+    else quoted += c;
+  }
+  return fmt::format("'{}'", quoted);
 }
 
 }  // namespace
@@ -43,7 +46,7 @@ Workplace::~Workplace() {
 
 Outcome Workplace::tessera(const std::vector<std::string>& arguments) const {
   std::string command = fmt::format("cd {} && {}", shell_quoted(folder_.string()), shell_quoted(TESSERA_BINARY));
-  for (const std::string& argument : arguments) command += " " + shell_quoted(argument);
+  for (const std::string& argument : arguments) command += fmt::format(" {}", shell_quoted(argument));
   // Beside the folder, so that the folder holds only what the command itself wrote.
   command += fmt::format(" >{0}.out 2>{0}.err </dev/null", folder_.string());
   const int status = std::system(command.c_str());

@@ -22,7 +22,8 @@ std::size_t index_of(models::Stage stage) { return static_cast<std::size_t>(stag
 
 /// Sorted, disjoint.
 std::vector<Interval> merged(std::vector<Interval> intervals) {
-  std::sort(intervals.begin(), intervals.end(), [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  std::sort(intervals.begin(), intervals.end(),
+            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
   std::vector<Interval> result;
   for (const Interval& i : intervals) {
     if (!result.empty() && i.begin <= result.back().end) {
@@ -106,26 +107,30 @@ std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& ru
 /// What a message of no bytes takes between two nodes of an idle network.
 Time unloaded_latency(const FabricSpec& fabric, std::uint32_t a, std::uint32_t b) {
   const auto per_switch = static_cast<std::uint32_t>(fabric.nodes_per_switch);
-  double ns = 2 * fabric.endpoint_latency_ns + fabric.message_overhead_us * 1e3 + 2 * fabric.link_latency_ns + fabric.switch_latency_ns;
-  if (a / per_switch != b / per_switch) ns += 2 * (fabric.link_latency_ns + fabric.switch_latency_ns) + fabric.core_latency_ns;
+  double ns = 2 * fabric.endpoint_latency_ns + fabric.message_overhead_us * 1e3 + 2 * fabric.link_latency_ns +
+              fabric.switch_latency_ns;
+  if (a / per_switch != b / per_switch)
+    ns += 2 * (fabric.link_latency_ns + fabric.switch_latency_ns) + fabric.core_latency_ns;
   return Time::from_ns(ns);
 }
 
 /// Adds a span's time to the resources that held it.
-void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run, const FabricSpec& fabric,
-                std::map<std::string, double>& limits) {
+void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run,
+                const FabricSpec& fabric, std::map<std::string, double>& limits) {
   const Time taken = span.end - span.begin;
   const Task& task = graph.tasks[span.task];
   if (span.kind == PathSpan::Kind::launch) {
     limits["launch"] += taken.us();
   } else if (span.kind == PathSpan::Kind::kernel) {
-    // A kernel named for its launch executes for less time than that: dependent latencies, no pipe in use for long.
+    // A kernel named for its launch executes for less time than that: dependent latencies, no pipe in use for
+    // long.
     const std::string& bottleneck = run.kernels[run.tasks[span.task].kernel].result.bottleneck;
     limits[bottleneck == "launch" ? "latency" : bottleneck] += taken.us();
   } else {
     const auto& transfer = std::get<models::Transfer>(task.work);
     const Time latency = min(taken, unloaded_latency(fabric, task.node, transfer.destination));
-    const bool wire_bound = transfer_time(transfer.bytes, fabric.node_gb_per_s).us() >= fabric.message_overhead_us;
+    const bool wire_bound =
+        transfer_time(transfer.bytes, fabric.node_gb_per_s).us() >= fabric.message_overhead_us;
     limits["interconnect latency"] += latency.us();
     limits[wire_bound ? "interconnect bandwidth" : "interconnect message rate"] += (taken - latency).us();
   }
@@ -133,7 +138,8 @@ void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResu
 
 }  // namespace
 
-std::vector<PathSpan> critical_path(const TaskGraph& graph, const sim::RunResult& run, TaskId last, Time from) {
+std::vector<PathSpan> critical_path(const TaskGraph& graph, const sim::RunResult& run, TaskId last,
+                                    Time from) {
   return walk_back(graph, run, previous_kernels(graph), last, from);
 }
 
@@ -209,7 +215,8 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
       for (double& us : layer.decode_stages) us /= analysis.decode.steps;
     }
   }
-  for (const auto& [name, us] : limits) analysis.limits.push_back({name, critical_us > 0 ? us / critical_us : 0});
+  for (const auto& [name, us] : limits)
+    analysis.limits.push_back({name, critical_us > 0 ? us / critical_us : 0});
   std::stable_sort(analysis.limits.begin(), analysis.limits.end(),
                    [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
   analysis.bottleneck = analysis.limits.empty() ? "none" : analysis.limits.front().name;

@@ -1,6 +1,6 @@
 #pragma once
-// What a run's timings say: latency per phase, the critical path by stage, exposed communication, the bottleneck.
-// Pure functions of the task graph and the result; all spans in microseconds.
+// What a run's timings say: latency per phase, the critical path by stage, exposed communication, the
+// bottleneck. Pure functions of the task graph and the result; all spans in microseconds.
 
 #include <array>
 #include <cstdint>
@@ -15,19 +15,21 @@ namespace tessera::cli {
 /// One piece of a critical path, [begin, end).
 struct PathSpan {
   enum class Kind : std::uint8_t {
-    kernel,     ///< `task` computes
-    launch,     ///< `task` is a kernel that is being launched or waits for its turn
-    transfer,   ///< `task` is a message: from its data being ready to its last byte's arrival
+    kernel,    ///< `task` computes
+    launch,    ///< `task` is a kernel that is being launched or waits for its turn
+    transfer,  ///< `task` is a message: from its data being ready to its last byte's arrival
   };
   Kind kind = Kind::kernel;
   models::TaskId task = 0;
   Time begin, end;
 };
 
-/// The chain of tasks that determined when `last` ended, back to the time `from`, earliest first. Walks back over
-/// whichever finished latest: a task of `after`, or the node's previous kernel (kernels of a node run in order).
-/// The part of a kernel's time that is not execution (KernelResult::execution of ::latency) is its launch. The spans are contiguous and sum to end(last) - from.
-std::vector<PathSpan> critical_path(const models::TaskGraph& graph, const sim::RunResult& run, models::TaskId last, Time from);
+/// The chain of tasks that determined when `last` ended, back to the time `from`, earliest first. Walks back
+/// over whichever finished latest: a task of `after`, or the node's previous kernel (kernels of a node run in
+/// order). The part of a kernel's time that is not execution (KernelResult::execution of ::latency) is its
+/// launch. The spans are contiguous and sum to end(last) - from.
+std::vector<PathSpan> critical_path(const models::TaskGraph& graph, const sim::RunResult& run,
+                                    models::TaskId last, Time from);
 
 struct StageTimes {
   double critical_us = 0;  ///< on the critical path: kernels and messages, not launches
@@ -39,28 +41,28 @@ struct StageTimes {
 /// A phase: the prefill, or all decode steps together.
 struct Phase {
   double latency_us = 0;
-  int steps = 0;           ///< 1 for the prefill, the number of decode steps otherwise
+  int steps = 0;  ///< 1 for the prefill, the number of decode steps otherwise
   std::array<StageTimes, models::kStages> stages{};
-  double launch_us = 0;    ///< on the critical path, waiting for kernel launches
+  double launch_us = 0;  ///< on the critical path, waiting for kernel launches
   /// On the critical path, in messages: the communication that no computation hides.
   double exposed_communication_us = 0;
-  /// At least one message in flight and no kernel running on any GPU: what is exposed of the whole machine, not of its
-  /// slowest chain.
+  /// At least one message in flight and no kernel running on any GPU: what is exposed of the whole machine,
+  /// not of its slowest chain.
   double network_only_us = 0;
   bool present() const { return steps > 0; }
 };
 
 struct LayerTimes {
-  int layer = 0;           ///< -1: before the first and after the last layer
-  double prefill_us = 0;   ///< on the critical path, launches included
-  double decode_us = 0;    ///< the same, mean per decode step
+  int layer = 0;          ///< -1: before the first and after the last layer
+  double prefill_us = 0;  ///< on the critical path, launches included
+  double decode_us = 0;   ///< the same, mean per decode step
   std::array<double, models::kStages> prefill_stages{}, decode_stages{};  ///< without launches
 };
 
-/// A share of the critical path held by one resource: a kernel's bottleneck ("tensor cores", "HBM bandwidth", ...);
-/// "launch"; "interconnect latency", what a message of no bytes would take on an idle network; and the rest of
-/// messages, serialisation and queueing: "interconnect bandwidth", or "interconnect message rate" where the sender's
-/// cost per message exceeds the bytes' time on the wire.
+/// A share of the critical path held by one resource: a kernel's bottleneck ("tensor cores", "HBM bandwidth",
+/// ...); "launch"; "interconnect latency", what a message of no bytes would take on an idle network; and the
+/// rest of messages, serialisation and queueing: "interconnect bandwidth", or "interconnect message rate"
+/// where the sender's cost per message exceeds the bytes' time on the wire.
 struct LimitShare {
   std::string name;
   double share = 0;

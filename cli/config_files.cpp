@@ -25,7 +25,9 @@ bool has_our_extension(const fs::path& path) {
 }
 
 /// A name alone is looked up; anything with a folder or an extension is a path.
-bool is_path(const std::string& name) { return name.find('/') != std::string::npos || has_our_extension(name); }
+bool is_path(const std::string& name) {
+  return name.find('/') != std::string::npos || has_our_extension(name);
+}
 
 std::string singular(const std::string& kind) {
   return kind == "hardware" || kind.empty() ? kind : kind.substr(0, kind.size() - 1);
@@ -62,7 +64,8 @@ std::vector<std::string> config_names(const std::string& kind) {
   for (const fs::path& root : config_roots()) {
     std::error_code ignored;
     for (const fs::directory_entry& entry : fs::directory_iterator{root / kind, ignored}) {
-      if (entry.is_regular_file() && has_our_extension(entry.path())) names.insert(entry.path().stem().string());
+      if (entry.is_regular_file() && has_our_extension(entry.path()))
+        names.insert(entry.path().stem().string());
       if (fs::is_regular_file(entry.path() / kInFolder)) names.insert(entry.path().filename().string());
     }
   }

@@ -24,6 +24,7 @@ std::filesystem::path find_config(const std::string& kind, const std::string& na
 std::filesystem::path resolve_config(const std::string& kind, const config::Value& value);
 
 /// The same for a name on the command line; `what` begins the message of the UsageError.
-std::filesystem::path resolve_config(const std::string& kind, const std::string& name, const std::string& what);
+std::filesystem::path resolve_config(const std::string& kind, const std::string& name,
+                                     const std::string& what);
 
 }  // namespace tessera::cli

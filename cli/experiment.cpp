@@ -28,7 +28,8 @@ std::string canonical(const Value& value) {
     auto entries = value.entries();
     std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::string text = "{";
-    for (const auto& [key, child] : entries) text += fmt::format("{}:{}=", key.size(), key) + canonical(child);
+    for (const auto& [key, child] : entries)
+      text += fmt::format("{}:{}=", key.size(), key) + canonical(child);
     return text + "}";
   }
   if (value.is_sequence()) {
@@ -90,7 +91,8 @@ void apply_overrides(Document& document, const std::vector<Override>& overrides)
 /// Reads one experiment: follows names to files, hands each its overrides, and remembers what to hash.
 class Reader {
  public:
-  Reader(const std::filesystem::path& file, const std::vector<std::string>& overrides) : document_{Document::read(file)} {
+  Reader(const std::filesystem::path& file, const std::vector<std::string>& overrides)
+      : document_{Document::read(file)} {
     // In order: a key of the experiment may change which file a later key's name stands for.
     for (const std::string& text : overrides) {
       const Override o = parse_override(text);
@@ -115,8 +117,9 @@ class Reader {
   /// UsageError if an override was below a name that the experiment does not have.
   void require_all_applied() const {
     if (overrides_.empty()) return;
-    throw UsageError{fmt::format("--set {}={}: {} has no such key, or names no file there", overrides_.front().key,
-                                 overrides_.front().value, document_.root().file().string())};
+    throw UsageError{fmt::format("--set {}={}: {} has no such key, or names no file there",
+                                 overrides_.front().key, overrides_.front().value,
+                                 document_.root().file().string())};
   }
 
   std::string hash() const { return sha1(hashed_ + canonical(root())); }
@@ -150,7 +153,8 @@ struct Scheme {
 };
 
 /// A partition of `tokens` tokens into `sets` sets; 0: as many as the scheme makes.
-Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* count_key, const Scheme& other) {
+Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* count_key,
+                   const Scheme& other) {
   const std::string scheme =
       map.at("scheme").as_one_of({"c_delta", "contiguous", "round_robin", "strided", "explicit"});
   const auto require_sets = [&] {
@@ -170,8 +174,10 @@ Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* 
       result.text += fmt::format(" block={}", block);
     } else if (scheme == "c_delta") {
       map.allow_only({"scheme", "c", "delta"});
-      const std::int64_t c = map.at("c").as_integer(1, kMostTokens), delta = map.at("delta").as_integer(0, kMostTokens);
-      if ((delta + c - 1) / c + 1 > kMostNodes) throw map.at("delta").error(fmt::format("takes more than {} sets", kMostNodes));
+      const std::int64_t c = map.at("c").as_integer(1, kMostTokens),
+                         delta = map.at("delta").as_integer(0, kMostTokens);
+      if ((delta + c - 1) / c + 1 > kMostNodes)
+        throw map.at("delta").error(fmt::format("takes more than {} sets", kMostNodes));
       result.partition = models::c_delta(tokens, c, delta);
       result.text += fmt::format(" c={} delta={}", c, delta);
       result.c = c;
@@ -193,7 +199,7 @@ Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* 
     }
     models::check(result.partition);
   } catch (const std::invalid_argument& e) {
-    throw (scheme == "explicit" ? map.at("sets") : map).error(e.what());
+    throw(scheme == "explicit" ? map.at("sets") : map).error(e.what());
   }
   const auto made = static_cast<int>(result.partition.sets.size());
   if (sets != 0 && made != sets) {
@@ -254,7 +260,8 @@ void read_workload(const Value& map, Experiment& e) {
   if (const auto batch = map.find("batch")) e.workload.batch = batch->as_integer(1, 1 << 20);
   const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
   if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
-    const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name, e.model.max_positions, tokens);
+    const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name,
+                                         e.model.max_positions, tokens);
     if (e.model.learned_positions) throw map.at("prefill_tokens").error(text);
     e.notes.push_back(text + " (it would run, beyond its training)");
   }
@@ -268,7 +275,8 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   const Document comp_document = reader.follow("hardware", comp, {"hardware.comp"});
   e.machine.comp_gpu = config::read_gpu(comp_document);
   // Without a name of its own an AttnNode is a CompNode's GPU, changes included.
-  e.machine.attn_gpu = attn ? config::read_gpu(reader.follow("hardware", *attn, {"hardware.attn"})) : e.machine.comp_gpu;
+  e.machine.attn_gpu =
+      attn ? config::read_gpu(reader.follow("hardware", *attn, {"hardware.attn"})) : e.machine.comp_gpu;
   if (const auto fabric = root.find("fabric")) {
     e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, {"fabric"}));
   } else if (e.cascade) {
@@ -302,7 +310,8 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
 
 models::TaskGraph build_graph(const Experiment& e) {
   try {
-    return e.cascade ? models::build_cascade(e.model, e.sharding, e.workload) : models::build_single(e.model, e.workload);
+    return e.cascade ? models::build_cascade(e.model, e.sharding, e.workload)
+                     : models::build_single(e.model, e.workload);
   } catch (const std::invalid_argument& error) {
     throw UsageError{fmt::format("{}: {}", e.file.string(), error.what())};
   }

@@ -5,9 +5,10 @@
 //   name: cascade_llama3_8b
 //   description: what it is for                        (optional)
 //   model: llama3_8b                                   name in configs/models, file, or Hugging Face folder
-//   hardware: {comp: h200_sxm, attn: h200_sxm}         names in configs/hardware or files; attn defaults to comp
-//   fabric: nvlink4_nvswitch                           name in configs/fabrics or file; not needed on one node
-//   sharding: cascade_4x2                              name in configs/shardings or file, or the map itself:
+//   hardware: {comp: h200_sxm, attn: h200_sxm}         names in configs/hardware or files; attn defaults to
+//   comp fabric: nvlink4_nvswitch                           name in configs/fabrics or file; not needed on
+//   one node sharding: cascade_4x2                              name in configs/shardings or file, or the map
+//   itself:
 //     mode: cascade                                    or single (one GPU; nothing else then)
 //     alpha: 4                                         CompNodes; optional where R's scheme implies it
 //     beta: 2                                          beta x beta AttnNodes
@@ -16,7 +17,8 @@
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
 //
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
-// strided {c, delta; R's by default} (across the clusters of a c_delta partition); explicit {sets: ["0-3,8", [4, 5]]}.
+// strided {c, delta; R's by default} (across the clusters of a c_delta partition); explicit {sets: ["0-3,8",
+// [4, 5]]}.
 
 #include <cstdint>
 #include <filesystem>
@@ -40,17 +42,17 @@ struct Experiment {
   std::string name, description;
   models::Architecture model;
   sim::MachineSpec machine;
-  bool cascade = false;               ///< else one GPU
-  models::Sharding sharding;          ///< empty on one GPU
+  bool cascade = false;       ///< else one GPU
+  models::Sharding sharding;  ///< empty on one GPU
   Exposures exposures;
   models::Workload workload;
-  std::string r_scheme, s_scheme;     ///< "c_delta c=2 delta=6"
-  std::vector<std::string> notes;     ///< what a reader of the result should know
-  std::string config_hash;            ///< SHA-1 over every value of every file, after --set
+  std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
+  std::vector<std::string> notes;  ///< what a reader of the result should know
+  std::string config_hash;         ///< SHA-1 over every value of every file, after --set
 };
 
-/// Reads `file` and all it names. `overrides` are "dotted.key=value"; a key that goes on below a name changes the
-/// file the name stands for ("model.layers=2", "hardware.comp.sm.mufu_per_cycle=32"). Throws
+/// Reads `file` and all it names. `overrides` are "dotted.key=value"; a key that goes on below a name changes
+/// the file the name stands for ("model.layers=2", "hardware.comp.sm.mufu_per_cycle=32"). Throws
 /// config::InputError at file, line and key, or UsageError for an override that is no key=value.
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 

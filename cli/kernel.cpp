@@ -25,8 +25,10 @@ struct Options {
 };
 
 std::string kinds_text() {
-  std::string text = "Kinds and their keys (KEY=VALUE is the default; every kind also takes the last four):\n";
-  for (const KernelKind& k : kernel_kinds()) text += fmt::format("  {} {}\n      {}\n", k.name, k.keys, k.summary);
+  std::string text =
+      "Kinds and their keys (KEY=VALUE is the default; every kind also takes the last four):\n";
+  for (const KernelKind& k : kernel_kinds())
+    text += fmt::format("  {} {}\n      {}\n", k.name, k.keys, k.summary);
   return text + R"(
 data=random|zeros sets how much the operands switch (power); l2=warm|cold, whether they lie in the L2 when the
 kernel starts, as when it is replayed back to back; launch=graph|host, what launches it.
@@ -37,7 +39,8 @@ Examples:
   tessera kernel attention_decode batch=8 context=32768 heads=32 kv_heads=8 l2=cold --hardware h200_sxm)";
 }
 
-Json to_json(const KernelRequest& request, const Options& options, const GpuSpec& gpu, const sim::KernelResult& r, double wall_s) {
+Json to_json(const KernelRequest& request, const Options& options, const GpuSpec& gpu,
+             const sim::KernelResult& r, double wall_s) {
   Json json;
   json["kind"] = request.kind;
   json["hardware"] = gpu.name;
@@ -66,29 +69,36 @@ Json to_json(const KernelRequest& request, const Options& options, const GpuSpec
   return json;
 }
 
-std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::KernelResult& r, double wall_s) {
+std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::KernelResult& r,
+                    double wall_s) {
   std::vector<std::string> arguments;
   for (const auto& [key, value] : request.arguments) arguments.push_back(key + "=" + value);
   std::string text = fmt::format("{} {}\n", request.kind, fmt::join(arguments, " "));
-  text += fmt::format("on {} ({} SMs), {}\n\n", gpu.product.empty() ? gpu.name : gpu.product, gpu.sms(), gpu.calibration);
-  const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<12}{}\n", label, value); };
-  line("latency", fmt::format("{}   of which executing {}", duration_text(r.latency.us()), duration_text(r.execution.us())));
+  text += fmt::format("on {} ({} SMs), {}\n\n", gpu.product.empty() ? gpu.name : gpu.product, gpu.sms(),
+                      gpu.calibration);
+  const auto line = [&](const char* label, const std::string& value) {
+    text += fmt::format("  {:<12}{}\n", label, value);
+  };
+  line("latency", fmt::format("{}   of which executing {}", duration_text(r.latency.us()),
+                              duration_text(r.execution.us())));
   line("cycles", fmt::format("{} at {:.0f} MHz", count_text(r.cycles), r.clock_mhz));
   line("bottleneck", r.bottleneck);
   const double us = r.latency.us();
   if (r.flops > 0) line("rate", fmt::format("{:.1f} TFLOP/s", r.flops / us * 1e-6));
   const auto hbm = static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes);
-  line("HBM", fmt::format("{} read, {} written, {:.0f} GB/s", bytes_text(static_cast<double>(r.hbm_read_bytes)),
-                          bytes_text(static_cast<double>(r.hbm_write_bytes)), hbm / us * 1e-3));
-  line("L2", fmt::format("{} moved, {} of reads hit", bytes_text(static_cast<double>(r.l2_bytes)), percent_text(r.l2_hit_rate)));
+  line("HBM",
+       fmt::format("{} read, {} written, {:.0f} GB/s", bytes_text(static_cast<double>(r.hbm_read_bytes)),
+                   bytes_text(static_cast<double>(r.hbm_write_bytes)), hbm / us * 1e-3));
+  line("L2", fmt::format("{} moved, {} of reads hit", bytes_text(static_cast<double>(r.l2_bytes)),
+                         percent_text(r.l2_hit_rate)));
   line("energy", fmt::format("{}, mean {:.0f} W", energy_text(r.energy_j), r.energy_j / (us * 1e-6)));
   for (const std::string& kernel : r.kernels) line("kernel", kernel);
   Table table{{"resource", "of peak"}};
   for (const auto& [resource, share] : r.utilization) table.add({resource, percent_text(share)});
   text += "\n" + table.text();
   text += fmt::format("\n  {} tile operations, {} events, {:.2f} s wall, {:.0f} MiB\n",
-                      count_text(static_cast<double>(r.operations)), count_text(static_cast<double>(r.events)), wall_s,
-                      peak_memory_mib());
+                      count_text(static_cast<double>(r.operations)),
+                      count_text(static_cast<double>(r.events)), wall_s, peak_memory_mib());
   return text;
 }
 
@@ -122,8 +132,10 @@ void add_kernel(CLI::App& app) {
   command->add_option("KEY=VALUE", options->arguments, "Its shape");
   command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
-  command->add_flag("--exact", options->exact, "Simulate every CTA (this build always does, for single kernels)");
-  command->add_option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command->add_flag("--exact", options->exact,
+                    "Simulate every CTA (this build always does, for single kernels)");
+  command->add_option("--json", options->json,
+                      "Write the result as JSON to a file, or - for standard output");
   command->add_option("--timeline", options->timeline, "Write a Perfetto timeline");
   command->footer(kinds_text());
   command->callback([options] { run_kernel(*options); });

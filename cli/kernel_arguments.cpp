@@ -28,16 +28,22 @@ class Arguments {
     std::int64_t unit = 1;
     if (error == std::errc{} && end != text.data() + text.size()) {
       const std::string suffix{end, text.data() + text.size()};
-      if (suffix == "Ki") unit = 1 << 10;
-      else if (suffix == "Mi") unit = 1 << 20;
-      else if (suffix == "Gi") unit = 1 << 30;
-      else unit = 0;
+      if (suffix == "Ki")
+        unit = 1 << 10;
+      else if (suffix == "Mi")
+        unit = 1 << 20;
+      else if (suffix == "Gi")
+        unit = 1 << 30;
+      else
+        unit = 0;
     }
     if (error != std::errc{} || unit == 0) {
-      throw UsageError{fmt::format("kernel {}: {}: expected a whole number (4096, or 4Ki), not '{}'", kind_, key, text)};
+      throw UsageError{
+          fmt::format("kernel {}: {}: expected a whole number (4096, or 4Ki), not '{}'", kind_, key, text)};
     }
     if (value <= 0 || value > (std::int64_t{1} << 50) / unit) {
-      throw UsageError{fmt::format("kernel {}: {}: must be positive and less than 2^50, not {}", kind_, key, text)};
+      throw UsageError{
+          fmt::format("kernel {}: {}: must be positive and less than 2^50, not {}", kind_, key, text)};
     }
     return value * unit;
   }
@@ -49,14 +55,17 @@ class Arguments {
       if (name == text) return value;
       names.push_back(name);
     }
-    throw UsageError{fmt::format("kernel {}: {}: expected {}, not '{}'", kind_, key, fmt::join(names, " or "), text)};
+    throw UsageError{
+        fmt::format("kernel {}: {}: expected {}, not '{}'", kind_, key, fmt::join(names, " or "), text)};
   }
   bool truth(const std::string& key) const {
-    return choice<bool>(key, {{"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true}, {"no", false}});
+    return choice<bool>(
+        key, {{"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true}, {"no", false}});
   }
   models::Dtype dtype() const {
     using models::Dtype;
-    return choice<Dtype>("dtype", {{"bf16", Dtype::bf16}, {"fp16", Dtype::fp16}, {"fp8", Dtype::fp8}, {"fp32", Dtype::fp32}});
+    return choice<Dtype>(
+        "dtype", {{"bf16", Dtype::bf16}, {"fp16", Dtype::fp16}, {"fp8", Dtype::fp8}, {"fp32", Dtype::fp32}});
   }
 
  private:
@@ -79,70 +88,127 @@ struct Kind {
 };
 
 // Keys that every kind takes.
-const std::vector<Key> kCommonKeys{{"dtype", "bf16"}, {"data", "random"}, {"l2", "warm"}, {"launch", "graph"}};
+const std::vector<Key> kCommonKeys{
+    {"dtype", "bf16"}, {"data", "random"}, {"l2", "warm"}, {"launch", "graph"}};
 
 int flash_version(const Arguments& a) { return a.choice<int>("algorithm", {{"fa3", 3}, {"fa2", 2}}); }
 
 const std::vector<Kind>& kinds() {
   using namespace models;
   static const std::vector<Kind> all{
-      {"gemm", "C[m,n] = A[m,k] B[n,k]^T", {{"m"}, {"n"}, {"k"}},
+      {"gemm",
+       "C[m,n] = A[m,k] B[n,k]^T",
+       {{"m"}, {"n"}, {"k"}},
        [](const Arguments& a) -> Operator {
          return Gemm{.m = a.integer("m"), .n = a.integer("n"), .k = a.integer("k"), .dtype = a.dtype()};
        }},
-      {"attention_prefill", "self-attention of whole sequences (FlashAttention)",
-       {{"batch", "1"}, {"seq"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"causal", "true"}, {"algorithm", "fa3"}},
+      {"attention_prefill",
+       "self-attention of whole sequences (FlashAttention)",
+       {{"batch", "1"},
+        {"seq"},
+        {"heads"},
+        {"kv_heads", "heads"},
+        {"head_dim", "128"},
+        {"causal", "true"},
+        {"algorithm", "fa3"}},
        [](const Arguments& a) -> Operator {
          const std::int64_t seq = a.integer("seq");
-         return Attention{.batch = a.integer("batch"), .q_rows = seq, .kv_rows = seq, .heads = a.integer("heads"),
-                          .kv_heads = a.integer("kv_heads"), .head_dim = a.integer("head_dim"),
-                          .causal = a.truth("causal"), .dtype = a.dtype(), .flash_version = flash_version(a)};
-       }},
-      {"attention_partial", "an AttnNode's share: out, row maximum and sum of exponentials",
-       {{"batch", "1"}, {"q_rows"}, {"kv_rows", "q_rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"},
-        {"causal", "true"}, {"algorithm", "fa3"}},
-       [](const Arguments& a) -> Operator {
-         return Attention{.batch = a.integer("batch"), .q_rows = a.integer("q_rows"), .kv_rows = a.integer("kv_rows"),
-                          .heads = a.integer("heads"), .kv_heads = a.integer("kv_heads"), .head_dim = a.integer("head_dim"),
-                          .causal = a.truth("causal"), .partial = true, .dtype = a.dtype(),
+         return Attention{.batch = a.integer("batch"),
+                          .q_rows = seq,
+                          .kv_rows = seq,
+                          .heads = a.integer("heads"),
+                          .kv_heads = a.integer("kv_heads"),
+                          .head_dim = a.integer("head_dim"),
+                          .causal = a.truth("causal"),
+                          .dtype = a.dtype(),
                           .flash_version = flash_version(a)};
        }},
-      {"attention_decode", "one query row per sequence against a cache",
+      {"attention_partial",
+       "an AttnNode's share: out, row maximum and sum of exponentials",
+       {{"batch", "1"},
+        {"q_rows"},
+        {"kv_rows", "q_rows"},
+        {"heads"},
+        {"kv_heads", "heads"},
+        {"head_dim", "128"},
+        {"causal", "true"},
+        {"algorithm", "fa3"}},
+       [](const Arguments& a) -> Operator {
+         return Attention{.batch = a.integer("batch"),
+                          .q_rows = a.integer("q_rows"),
+                          .kv_rows = a.integer("kv_rows"),
+                          .heads = a.integer("heads"),
+                          .kv_heads = a.integer("kv_heads"),
+                          .head_dim = a.integer("head_dim"),
+                          .causal = a.truth("causal"),
+                          .partial = true,
+                          .dtype = a.dtype(),
+                          .flash_version = flash_version(a)};
+       }},
+      {"attention_decode",
+       "one query row per sequence against a cache",
        {{"batch", "1"}, {"context"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}},
        [](const Arguments& a) -> Operator {
-         return AttentionDecode{.batch = a.integer("batch"), .context = a.integer("context"), .heads = a.integer("heads"),
-                                .kv_heads = a.integer("kv_heads"), .head_dim = a.integer("head_dim"), .dtype = a.dtype()};
+         return AttentionDecode{.batch = a.integer("batch"),
+                                .context = a.integer("context"),
+                                .heads = a.integer("heads"),
+                                .kv_heads = a.integer("kv_heads"),
+                                .head_dim = a.integer("head_dim"),
+                                .dtype = a.dtype()};
        }},
-      {"merge", "combines partial attention results by maximum and sum of exponentials",
+      {"merge",
+       "combines partial attention results by maximum and sum of exponentials",
        {{"rows"}, {"heads"}, {"head_dim", "128"}, {"parts"}},
        [](const Arguments& a) -> Operator {
-         return Merge{.rows = a.integer("rows"), .heads = a.integer("heads"), .head_dim = a.integer("head_dim"),
-                      .parts = a.integer("parts"), .dtype = a.dtype()};
+         return Merge{.rows = a.integer("rows"),
+                      .heads = a.integer("heads"),
+                      .head_dim = a.integer("head_dim"),
+                      .parts = a.integer("parts"),
+                      .dtype = a.dtype()};
        }},
-      {"norm", "RMSNorm or LayerNorm of each row", {{"rows"}, {"width"}, {"type", "rms"}, {"residual", "false"}},
+      {"norm",
+       "RMSNorm or LayerNorm of each row",
+       {{"rows"}, {"width"}, {"type", "rms"}, {"residual", "false"}},
        [](const Arguments& a) -> Operator {
-         return Norm{.rows = a.integer("rows"), .width = a.integer("width"),
+         return Norm{.rows = a.integer("rows"),
+                     .width = a.integer("width"),
                      .kind = a.choice<NormKind>("type", {{"rms", NormKind::rms}, {"layer", NormKind::layer}}),
-                     .residual = a.truth("residual"), .dtype = a.dtype()};
+                     .residual = a.truth("residual"),
+                     .dtype = a.dtype()};
        }},
-      {"rope", "rotates q and k in place", {{"rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}},
+      {"rope",
+       "rotates q and k in place",
+       {{"rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}},
        [](const Arguments& a) -> Operator {
-         return Rope{.rows = a.integer("rows"), .heads = a.integer("heads"), .kv_heads = a.integer("kv_heads"),
-                     .head_dim = a.integer("head_dim"), .dtype = a.dtype()};
+         return Rope{.rows = a.integer("rows"),
+                     .heads = a.integer("heads"),
+                     .kv_heads = a.integer("kv_heads"),
+                     .head_dim = a.integer("head_dim"),
+                     .dtype = a.dtype()};
        }},
-      {"activation", "SwiGLU or GELU", {{"rows"}, {"width"}, {"type", "swiglu"}},
+      {"activation",
+       "SwiGLU or GELU",
+       {{"rows"}, {"width"}, {"type", "swiglu"}},
        [](const Arguments& a) -> Operator {
-         return Activation{.rows = a.integer("rows"), .width = a.integer("width"),
-                           .kind = a.choice<ActivationKind>("type", {{"swiglu", ActivationKind::swiglu}, {"gelu", ActivationKind::gelu}}),
+         return Activation{.rows = a.integer("rows"),
+                           .width = a.integer("width"),
+                           .kind = a.choice<ActivationKind>(
+                               "type", {{"swiglu", ActivationKind::swiglu}, {"gelu", ActivationKind::gelu}}),
                            .dtype = a.dtype()};
        }},
-      {"softmax", "row softmax of an explicit matrix", {{"rows"}, {"width"}},
+      {"softmax",
+       "row softmax of an explicit matrix",
+       {{"rows"}, {"width"}},
        [](const Arguments& a) -> Operator {
          return Softmax{.rows = a.integer("rows"), .width = a.integer("width"), .dtype = a.dtype()};
        }},
-      {"memcpy", "device-to-device copy", {{"bytes"}},
+      {"memcpy",
+       "device-to-device copy",
+       {{"bytes"}},
        [](const Arguments& a) -> Operator { return Copy{.bytes = a.integer("bytes")}; }},
-      {"embedding", "gathers rows of a table", {{"rows"}, {"width"}},
+      {"embedding",
+       "gathers rows of a table",
+       {{"rows"}, {"width"}},
        [](const Arguments& a) -> Operator {
          return Embedding{.rows = a.integer("rows"), .width = a.integer("width"), .dtype = a.dtype()};
        }},
@@ -151,9 +217,9 @@ const std::vector<Kind>& kinds() {
 }
 
 // Kinds of the design that this build cannot simulate.
-const std::vector<std::string> kLaterKinds{"mla_prefill",   "mla_decode", "moba_prefill", "kda_prefill",    "kda_decode",
-                                           "causal_conv1d", "moe",        "all_reduce",   "all_gather",     "reduce_scatter",
-                                           "all_to_all",    "send_recv"};
+const std::vector<std::string> kLaterKinds{"mla_prefill", "mla_decode",     "moba_prefill", "kda_prefill",
+                                           "kda_decode",  "causal_conv1d",  "moe",          "all_reduce",
+                                           "all_gather",  "reduce_scatter", "all_to_all",   "send_recv"};
 
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;
@@ -162,7 +228,8 @@ std::vector<std::string> kind_names() {
 }
 
 const Kind& find_kind(const std::string& name) {
-  const auto found = std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
+  const auto found =
+      std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
   if (found != kinds().end()) return *found;
   const std::string can = fmt::format("this build has: {}", fmt::join(kind_names(), ", "));
   if (std::find(kLaterKinds.begin(), kLaterKinds.end(), name) != kLaterKinds.end()) {
@@ -181,7 +248,8 @@ std::vector<Key> keys_of(const Kind& kind) {
 
 std::string keys_text(const std::vector<Key>& keys) {
   std::vector<std::string> words;
-  for (const Key& k : keys) words.push_back(k.value == kRequired ? k.name : fmt::format("{}={}", k.name, k.value));
+  for (const Key& k : keys)
+    words.push_back(k.value == kRequired ? k.name : fmt::format("{}={}", k.name, k.value));
   return fmt::format("{}", fmt::join(words, " "));
 }
 
@@ -211,8 +279,9 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
     }
     if (std::find(names.begin(), names.end(), key) == names.end()) {
       const std::string near = config::nearest(key, names);
-      throw UsageError{fmt::format("kernel {}: unknown key '{}'; {}", kind_name, key,
-                                   near.empty() ? "keys: " + keys_text(keys) : fmt::format("did you mean '{}'?", near))};
+      throw UsageError{
+          fmt::format("kernel {}: unknown key '{}'; {}", kind_name, key,
+                      near.empty() ? "keys: " + keys_text(keys) : fmt::format("did you mean '{}'?", near))};
     }
     if (!values.emplace(key, argument.substr(equals + 1)).second) {
       throw UsageError{fmt::format("kernel {}: {} is given twice", kind_name, key)};
@@ -223,7 +292,8 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
     if (k.value == kRequired && !values.contains(k.name)) missing.emplace_back(k.name);
   }
   if (!missing.empty()) {
-    throw UsageError{fmt::format("kernel {}: missing {}; keys: {}", kind_name, fmt::join(missing, ", "), keys_text(keys))};
+    throw UsageError{
+        fmt::format("kernel {}: missing {}; keys: {}", kind_name, fmt::join(missing, ", "), keys_text(keys))};
   }
   for (const Key& k : keys) {
     if (values.contains(k.name)) continue;
@@ -242,7 +312,8 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
   request.options.graph = checked.choice<bool>("launch", {{"graph", true}, {"host", false}});
   request.options.random_data = checked.choice<bool>("data", {{"random", true}, {"zeros", false}});
   if (checked.choice<bool>("l2", {{"warm", true}, {"cold", false}})) {
-    for (std::uint32_t i = 0; i < models::operands_of(request.op).size(); ++i) request.options.warm_operands.push_back(i);
+    for (std::uint32_t i = 0; i < models::operands_of(request.op).size(); ++i)
+      request.options.warm_operands.push_back(i);
   }
   for (const Key& k : keys) request.arguments.emplace_back(k.name, values.at(k.name));
   return request;

@@ -24,7 +24,7 @@ KernelRequest parse_kernel(const std::string& kind, const std::vector<std::strin
 
 struct KernelKind {
   std::string name;
-  std::string keys;     ///< "m n k", with defaults: "batch=1 seq heads kv_heads=heads ..."
+  std::string keys;  ///< "m n k", with defaults: "batch=1 seq heads kv_heads=heads ..."
   std::string summary;
 };
 /// The kinds that parse_kernel knows.

@@ -30,7 +30,8 @@ std::string describe(const std::filesystem::path& file) {
 }
 
 void list_kernels() {
-  for (const KernelKind& k : kernel_kinds()) fmt::print("  {:<18} {}\n  {:<18}   {}\n", k.name, k.summary, "", k.keys);
+  for (const KernelKind& k : kernel_kinds())
+    fmt::print("  {:<18} {}\n  {:<18}   {}\n", k.name, k.summary, "", k.keys);
 }
 
 void list(const std::string& what) {
@@ -50,9 +51,11 @@ void list(const std::string& what) {
 void add_list(CLI::App& app) {
   const auto what = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("list", "List the hardware, models, kernels, ... that have names");
-  command->add_option("WHAT", *what, "hardware, models, kernels, shardings, experiments or fabrics")->required();
+  command->add_option("WHAT", *what, "hardware, models, kernels, shardings, experiments or fabrics")
+      ->required();
   command->callback([what] {
-    static const std::vector<std::string> kinds{"hardware", "models", "kernels", "shardings", "experiments", "fabrics"};
+    static const std::vector<std::string> kinds{"hardware",  "models",      "kernels",
+                                                "shardings", "experiments", "fabrics"};
     if (std::find(kinds.begin(), kinds.end(), *what) == kinds.end()) {
       const std::string near = config::nearest(*what, kinds);
       throw UsageError{fmt::format("list: cannot list '{}'; {}", *what,

@@ -52,9 +52,10 @@ void require_command(const CLI::App& app, int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"Tessera: what does this attention architecture cost on that machine, sharded this way,\n"
-               "and what limits it? A cycle-level simulator of sharded attention on GPUs.",
-               "tessera"};
+  CLI::App app{
+      "Tessera: what does this attention architecture cost on that machine, sharded this way,\n"
+      "and what limits it? A cycle-level simulator of sharded attention on GPUs.",
+      "tessera"};
   app.set_version_flag("--version", "tessera " TESSERA_VERSION);
   app.require_subcommand(1);
   app.footer(kFooter);
@@ -86,7 +87,8 @@ int run(int argc, char** argv) {
 void require_fidelity(const std::string& fidelity) {
   if (fidelity == "cycle") return;
   if (fidelity == "cost") {
-    throw UsageError{"--fidelity cost: the closed-form cost model is not in this build; only --fidelity cycle is"};
+    throw UsageError{
+        "--fidelity cost: the closed-form cost model is not in this build; only --fidelity cycle is"};
   }
   throw UsageError{fmt::format("--fidelity {}: expected cycle or cost", fidelity)};
 }

@@ -17,17 +17,20 @@ namespace tessera::cli {
 namespace fs = std::filesystem;
 
 void write_whole(const fs::path& file, std::string_view text) {
-  if (fs::exists(file) && !fs::is_regular_file(file)) {  // a pipe or a device: there is nothing to rename over
+  if (fs::exists(file) &&
+      !fs::is_regular_file(file)) {  // a pipe or a device: there is nothing to rename over
     std::FILE* out = std::fopen(file.c_str(), "wb");
     const bool written = out != nullptr && std::fwrite(text.data(), 1, text.size(), out) == text.size();
     const bool closed = out != nullptr && std::fclose(out) == 0;
-    if (!written || !closed) throw std::runtime_error{fmt::format("{}: {}", file.string(), std::strerror(errno))};
+    if (!written || !closed)
+      throw std::runtime_error{fmt::format("{}: {}", file.string(), std::strerror(errno))};
     return;
   }
   const fs::path temporary = file.string() + fmt::format(".{}.tmp", getpid());
   std::FILE* out = std::fopen(temporary.c_str(), "wb");
   if (out == nullptr) throw std::runtime_error{fmt::format("{}: {}", file.string(), std::strerror(errno))};
-  const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size() && fsync(fileno(out)) == 0;
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), out) == text.size() && fsync(fileno(out)) == 0;
   const int reason = errno;
   if (std::fclose(out) != 0 || !written) {
     fs::remove(temporary);
@@ -52,7 +55,8 @@ void require_writable(const std::string& option, const std::string& file) {
   const fs::path path{file};
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path{"."};
   if (fs::is_directory(path)) throw UsageError{fmt::format("{} {}: is a directory", option, file)};
-  if (!fs::is_directory(folder)) throw UsageError{fmt::format("{} {}: no folder {}", option, file, folder.string())};
+  if (!fs::is_directory(folder))
+    throw UsageError{fmt::format("{} {}: no folder {}", option, file, folder.string())};
   const bool exists = fs::exists(path);
   if (access(exists ? path.c_str() : folder.c_str(), W_OK) != 0) {
     throw UsageError{fmt::format("{} {}: {}", option, file, std::strerror(errno))};

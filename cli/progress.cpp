@@ -8,7 +8,7 @@
 namespace tessera::cli {
 
 namespace {
-constexpr std::chrono::seconds kQuiet{2};        // work shorter than this shows nothing
+constexpr std::chrono::seconds kQuiet{2};  // work shorter than this shows nothing
 constexpr std::chrono::milliseconds kRedraw{200};
 constexpr std::chrono::seconds kLineEvery{10};
 constexpr std::size_t kWidth = 30;
@@ -30,15 +30,19 @@ Progress::~Progress() {
 void Progress::update(std::size_t done, std::size_t total, const std::string& what) {
   const Clock::time_point now = Clock::now();
   if (now - start_ < kQuiet || total == 0) return;
-  if (shown_ != start_ && now - shown_ < (terminal_ ? Clock::duration{kRedraw} : Clock::duration{kLineEvery})) return;
+  if (shown_ != start_ && now - shown_ < (terminal_ ? Clock::duration{kRedraw} : Clock::duration{kLineEvery}))
+    return;
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const std::string eta =
-      done == 0 ? "" : ", about " + eta_text(elapsed * static_cast<double>(total - done) / static_cast<double>(done)) + " left";
+      done == 0
+          ? ""
+          : ", about " + eta_text(elapsed * static_cast<double>(total - done) / static_cast<double>(done)) +
+                " left";
   if (terminal_) {
     const std::size_t filled = kWidth * done / total;
-    fmt::print(stderr, "\r\x1b[K[{}{}] {}/{}{}  {:.48}", std::string(filled, '#'), std::string(kWidth - filled, '.'), done,
-               total, eta, what);
+    fmt::print(stderr, "\r\x1b[K[{}{}] {}/{}{}  {:.48}", std::string(filled, '#'),
+               std::string(kWidth - filled, '.'), done, total, eta, what);
     bar_shown_ = true;
   } else {
     fmt::print(stderr, "tessera: {}/{}{}: {}\n", done, total, eta, what);

@@ -28,7 +28,8 @@ struct Options {
   double lookahead_ns = 0;
 };
 
-constexpr const char* kFooter = R"(An experiment names a model, the GPUs of its nodes, a fabric, a sharding and a workload; see
+constexpr const char* kFooter =
+    R"(An experiment names a model, the GPUs of its nodes, a fabric, a sharding and a workload; see
 configs/experiments. --set changes a key of it by its dotted path, and goes on into the files it names:
   --set workload.prefill_tokens=4096     a key of the experiment
   --set model.layers=2                   a key of its model's file
@@ -64,9 +65,13 @@ void run_experiment(const Options& options) {
     }
   }();
 
-  RunRecord record{.experiment = experiment, .graph = graph, .run = run,
-                   .analysis = analyse(graph, run, experiment.machine.fabric), .fidelity = options.fidelity,
-                   .seed = options.seed, .exact = options.exact};
+  RunRecord record{.experiment = experiment,
+                   .graph = graph,
+                   .run = run,
+                   .analysis = analyse(graph, run, experiment.machine.fabric),
+                   .fidelity = options.fidelity,
+                   .seed = options.seed,
+                   .exact = options.exact};
   record.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   if (!options.timeline.empty()) write_whole(options.timeline, run_timeline(graph, run));
@@ -79,13 +84,16 @@ void run_experiment(const Options& options) {
 void add_run(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("run", "Simulate a sharded model on a machine");
-  command->add_option("EXPERIMENT", options->experiment, "A file, or a name in configs/experiments")->required();
+  command->add_option("EXPERIMENT", options->experiment, "A file, or a name in configs/experiments")
+      ->required();
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
-  command->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
+  command
+      ->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
       ->allow_extra_args(false);
   command->add_flag("--exact", options->exact, "Simulate every kernel instance; extrapolate nothing");
   command->add_option("--seed", options->seed, "Seed of whatever is random")->capture_default_str();
-  command->add_option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command->add_option("--json", options->json,
+                      "Write the result as JSON to a file, or - for standard output");
   command->add_option("--timeline", options->timeline, "Write a timeline for ui.perfetto.dev");
   command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
       ->check(CLI::Range(0, 4096))

@@ -46,12 +46,14 @@ Cost cost_of(const RunRecord& record) {
   double usd_per_hour = 0;
   for (const models::Node& node : record.graph.nodes) {
     const GpuSpec& gpu = gpu_of(record, node);
-    if (gpu.price_usd_per_hour <= 0) return {0, fmt::format("price_usd_per_hour is not stated for {}", gpu.name)};
+    if (gpu.price_usd_per_hour <= 0)
+      return {0, fmt::format("price_usd_per_hour is not stated for {}", gpu.name)};
     usd_per_hour += gpu.price_usd_per_hour;
   }
   const std::size_t n = record.graph.nodes.size();
-  return {usd_per_hour * record.run.latency.seconds() / 3600,
-          fmt::format("{} GPU{} at {} USD per hour in all, for the latency", n, n == 1 ? "" : "s", usd_per_hour)};
+  return {
+      usd_per_hour * record.run.latency.seconds() / 3600,
+      fmt::format("{} GPU{} at {} USD per hour in all, for the latency", n, n == 1 ? "" : "s", usd_per_hour)};
 }
 
 Json run_json(const RunRecord& record) {
@@ -131,7 +133,8 @@ Json run_json(const RunRecord& record) {
   }
   json["bottleneck"] = a.bottleneck;
   json["limits"] = Json::array();
-  for (const LimitShare& limit : a.limits) json["limits"].push_back({{"name", limit.name}, {"share", limit.share}});
+  for (const LimitShare& limit : a.limits)
+    json["limits"].push_back({{"name", limit.name}, {"share", limit.share}});
   json["energy_j"] = run.energy_j;
   const Cost cost = cost_of(record);
   json["cost_usd"] = cost.usd;

@@ -17,8 +17,8 @@ constexpr std::size_t kMostRows = 16;
 constexpr std::size_t kWorst = 5;
 
 std::string gpu_text(const GpuSpec& gpu) {
-  return fmt::format("{} ({} SMs, {} HBM; {})", gpu.name, gpu.sms(), bytes_text(static_cast<double>(gpu.hbm.capacity_bytes)),
-                     gpu.calibration);
+  return fmt::format("{} ({} SMs, {} HBM; {})", gpu.name, gpu.sms(),
+                     bytes_text(static_cast<double>(gpu.hbm.capacity_bytes)), gpu.calibration);
 }
 
 std::string exposure_text(const models::Exposure& e) {
@@ -29,26 +29,33 @@ std::string exposure_text(const models::Exposure& e) {
 std::string header_text(const RunRecord& record) {
   const Experiment& e = record.experiment;
   std::string text = e.name + (e.description.empty() ? "" : ": " + e.description) + "\n";
-  const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<10}{}\n", label, value); };
-  line("model", fmt::format("{}: {} layers, hidden {}, {} heads ({} kv) of {}, {} parameters, {}", e.model.name, e.model.layers,
-                            e.model.hidden, e.model.heads, e.model.kv_heads, e.model.head_dim,
-                            count_text(static_cast<double>(e.model.parameters())), models::name_of(e.model.dtype)));
+  const auto line = [&](const char* label, const std::string& value) {
+    text += fmt::format("  {:<10}{}\n", label, value);
+  };
+  line("model",
+       fmt::format("{}: {} layers, hidden {}, {} heads ({} kv) of {}, {} parameters, {}", e.model.name,
+                   e.model.layers, e.model.hidden, e.model.heads, e.model.kv_heads, e.model.head_dim,
+                   count_text(static_cast<double>(e.model.parameters())), models::name_of(e.model.dtype)));
   if (!e.cascade) {
     line("machine", "1 node: " + gpu_text(e.machine.comp_gpu));
   } else {
-    const auto attn = static_cast<std::size_t>(std::count_if(record.graph.nodes.begin(), record.graph.nodes.end(), [](const auto& n) {
-      return n.kind == models::NodeKind::attn;
-    }));
-    line("machine", fmt::format("{} CompNodes: {}", record.graph.nodes.size() - attn, gpu_text(e.machine.comp_gpu)));
+    const auto attn = static_cast<std::size_t>(
+        std::count_if(record.graph.nodes.begin(), record.graph.nodes.end(),
+                      [](const auto& n) { return n.kind == models::NodeKind::attn; }));
+    line("machine",
+         fmt::format("{} CompNodes: {}", record.graph.nodes.size() - attn, gpu_text(e.machine.comp_gpu)));
     line("", fmt::format("{} AttnNodes: {}", attn, gpu_text(e.machine.attn_gpu)));
-    line("fabric", fmt::format("{}: {} GB/s per node and direction", e.machine.fabric.name, e.machine.fabric.node_gb_per_s));
+    line("fabric", fmt::format("{}: {} GB/s per node and direction", e.machine.fabric.name,
+                               e.machine.fabric.node_gb_per_s));
   }
   if (e.cascade) {
     line("sharding", fmt::format("R: {}, S: {}", e.r_scheme, e.s_scheme));
-    line("", fmt::format("a CompNode sees {}; an AttnNode {}", exposure_text(e.exposures.comp), exposure_text(e.exposures.attn)));
+    line("", fmt::format("a CompNode sees {}; an AttnNode {}", exposure_text(e.exposures.comp),
+                         exposure_text(e.exposures.attn)));
   }
-  line("workload", fmt::format("batch {}, {} prompt tokens, {} decode steps", e.workload.batch, count_text(static_cast<double>(e.workload.prefill_tokens)),
-                               e.workload.decode_steps));
+  line("workload",
+       fmt::format("batch {}, {} prompt tokens, {} decode steps", e.workload.batch,
+                   count_text(static_cast<double>(e.workload.prefill_tokens)), e.workload.decode_steps));
   for (const std::string& note : e.notes) line("note", note);
   return text;
 }
@@ -59,14 +66,15 @@ std::string phase_text(const Phase& phase, double layers, const char* unit) {
   Table table{{"stage", "per layer", unit, "share", "elapsed"}};
   const auto row = [&](std::string name, double us, bool in_layers, std::string elapsed) {
     table.add({std::move(name), in_layers && layers > 0 ? duration_text(us / steps / layers) : "",
-               duration_text(us / steps), percent_text(phase.latency_us > 0 ? us / phase.latency_us : 0), std::move(elapsed)});
+               duration_text(us / steps), percent_text(phase.latency_us > 0 ? us / phase.latency_us : 0),
+               std::move(elapsed)});
   };
   for (std::size_t s = 0; s < phase.stages.size(); ++s) {
     const StageTimes& t = phase.stages[s];
     if (t.tasks == 0) continue;
     const auto stage = static_cast<models::Stage>(s);
-    row(std::string{models::name_of(stage)}, t.critical_us, stage != models::Stage::embed && stage != models::Stage::head,
-        duration_text(t.elapsed_us / steps));
+    row(std::string{models::name_of(stage)}, t.critical_us,
+        stage != models::Stage::embed && stage != models::Stage::head, duration_text(t.elapsed_us / steps));
   }
   row("(launch)", phase.launch_us, true, "");
   row("total", phase.latency_us, false, "");
@@ -74,7 +82,8 @@ std::string phase_text(const Phase& phase, double layers, const char* unit) {
   if (phase.exposed_communication_us > 0 || phase.network_only_us > 0) {
     text += fmt::format("  exposed communication {} ({}); network busy while every GPU idles {}\n",
                         duration_text(phase.exposed_communication_us / steps),
-                        percent_text(phase.exposed_communication_us / phase.latency_us), duration_text(phase.network_only_us / steps));
+                        percent_text(phase.exposed_communication_us / phase.latency_us),
+                        duration_text(phase.network_only_us / steps));
   }
   return text;
 }
@@ -95,21 +104,29 @@ std::vector<std::string> node_row(std::string name, const sim::NodeUse& use) {
 }
 
 /// Each field of `pick` over the nodes.
-sim::NodeUse fold(const std::vector<sim::NodeUse>& uses, const std::function<double(const std::vector<double>&)>& pick) {
-  const auto share = [&](double sim::NodeUse::* field) {
+sim::NodeUse fold(const std::vector<sim::NodeUse>& uses,
+                  const std::function<double(const std::vector<double>&)>& pick) {
+  const auto share = [&](double sim::NodeUse::*field) {
     std::vector<double> values;
     for (const sim::NodeUse& use : uses) values.push_back(use.*field);
     return pick(values);
   };
-  const auto bytes = [&](std::int64_t sim::NodeUse::* field) {
+  const auto bytes = [&](std::int64_t sim::NodeUse::*field) {
     std::vector<double> values;
     for (const sim::NodeUse& use : uses) values.push_back(static_cast<double>(use.*field));
     return static_cast<std::int64_t>(pick(values));
   };
   using Use = sim::NodeUse;
-  return {.busy = share(&Use::busy), .tensor = share(&Use::tensor), .hbm = share(&Use::hbm), .l2 = share(&Use::l2),
-          .mufu = share(&Use::mufu), .link_out = share(&Use::link_out), .link_in = share(&Use::link_in),
-          .bytes_out = bytes(&Use::bytes_out), .bytes_in = bytes(&Use::bytes_in), .energy_j = share(&Use::energy_j),
+  return {.busy = share(&Use::busy),
+          .tensor = share(&Use::tensor),
+          .hbm = share(&Use::hbm),
+          .l2 = share(&Use::l2),
+          .mufu = share(&Use::mufu),
+          .link_out = share(&Use::link_out),
+          .link_in = share(&Use::link_in),
+          .bytes_out = bytes(&Use::bytes_out),
+          .bytes_in = bytes(&Use::bytes_in),
+          .energy_j = share(&Use::energy_j),
           .memory_bytes = bytes(&Use::memory_bytes)};
 }
 
@@ -121,12 +138,14 @@ double most(const std::vector<double>& values) { return *std::max_element(values
 
 std::string nodes_text(const RunRecord& record) {
   const auto& nodes = record.graph.nodes;
-  Table table{{"node", "busy", "tensor", "MUFU", "HBM", "L2", "link out", "link in", "sent", "received", "memory", "energy"}};
+  Table table{{"node", "busy", "tensor", "MUFU", "HBM", "L2", "link out", "link in", "sent", "received",
+               "memory", "energy"}};
   if (nodes.size() <= kMostRows) {
     for (std::size_t n = 0; n < nodes.size(); ++n) table.add(node_row(nodes[n].name, record.run.nodes[n]));
     return table.text();
   }
-  for (const auto& [kind, label] : {std::pair{models::NodeKind::comp, "comp"}, {models::NodeKind::attn, "attn"}}) {
+  for (const auto& [kind, label] :
+       {std::pair{models::NodeKind::comp, "comp"}, {models::NodeKind::attn, "attn"}}) {
     std::vector<sim::NodeUse> uses;
     std::size_t busiest = 0;
     for (std::size_t n = 0; n < nodes.size(); ++n) {
@@ -145,16 +164,19 @@ std::string nodes_text(const RunRecord& record) {
 
 /// "comp3 -> switch0" -> "comp -> switch": links of a kind.
 std::string kind_of_link(std::string name) {
-  name.erase(std::remove_if(name.begin(), name.end(), [](char c) { return (c >= '0' && c <= '9') || c == ','; }), name.end());
+  name.erase(
+      std::remove_if(name.begin(), name.end(), [](char c) { return (c >= '0' && c <= '9') || c == ','; }),
+      name.end());
   return name;
 }
 
 std::string links_text(const RunRecord& record) {
   const std::vector<sim::LinkUse>& links = record.run.links;
-  if (links.empty()) return "";
+  if (record.graph.nodes.size() == 1) return "";  // nobody to talk to
   Table table{{"link", "payload", "of peak"}};
   const auto row = [&](const sim::LinkUse& link, const std::string& indent) {
-    table.add({indent + link.name, bytes_text(static_cast<double>(link.bytes)), percent_text(link.utilization)});
+    table.add(
+        {indent + link.name, bytes_text(static_cast<double>(link.bytes)), percent_text(link.utilization)});
   };
   if (record.graph.nodes.size() <= kMostRows) {
     for (const sim::LinkUse& link : links) row(link, "");
@@ -168,11 +190,13 @@ std::string links_text(const RunRecord& record) {
       bytes.push_back(static_cast<double>(link->bytes));
       shares.push_back(link->utilization);
     }
-    table.add({fmt::format("{} x {}: least", members.size(), kind), bytes_text(least(bytes)), percent_text(least(shares))});
+    table.add({fmt::format("{} x {}: least", members.size(), kind), bytes_text(least(bytes)),
+               percent_text(least(shares))});
     table.add({"  mean", bytes_text(mean(bytes)), percent_text(mean(shares))});
     table.add({"  most", bytes_text(most(bytes)), percent_text(most(shares))});
-    std::stable_sort(members.begin(), members.end(),
-                     [](const sim::LinkUse* a, const sim::LinkUse* b) { return a->utilization > b->utilization; });
+    std::stable_sort(members.begin(), members.end(), [](const sim::LinkUse* a, const sim::LinkUse* b) {
+      return a->utilization > b->utilization;
+    });
     if (most(bytes) == least(bytes)) continue;  // all alike: no worst to name
     for (std::size_t i = 0; i < std::min(kWorst, members.size()); ++i) row(*members[i], "  worst: ");
   }
@@ -188,7 +212,8 @@ std::string memory_warnings(const RunRecord& record) {
     const std::int64_t needed = record.run.nodes[n].memory_bytes;
     if (needed <= gpu.hbm.capacity_bytes) continue;
     text += fmt::format("  WARNING: {} needs {}, but {} has {}: this machine could not run it\n", node.name,
-                        bytes_text(static_cast<double>(needed)), gpu.name, bytes_text(static_cast<double>(gpu.hbm.capacity_bytes)));
+                        bytes_text(static_cast<double>(needed)), gpu.name,
+                        bytes_text(static_cast<double>(gpu.hbm.capacity_bytes)));
   }
   return text;
 }
@@ -200,38 +225,48 @@ std::string run_text(const RunRecord& record) {
   const sim::RunResult& run = record.run;
   const double layers = static_cast<double>(a.layers.size()) - 1;  // the first entry is outside the layers
   std::string text = header_text(record) + "\n";
-  const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<22}{}\n", label, value); };
+  const auto line = [&](const char* label, const std::string& value) {
+    text += fmt::format("  {:<22}{}\n", label, value);
+  };
 
-  line("latency", duration_text(run.latency.us()) +
-                      (run.ci95_percent > 0 ? fmt::format(" +- {:.1f} % (extrapolation, 95 %)", run.ci95_percent) : ""));
+  line("latency",
+       duration_text(run.latency.us()) +
+           (run.ci95_percent > 0 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
   if (a.prefill.present()) line("prefill (TTFT)", duration_text(a.prefill.latency_us));
   if (a.decode.present()) {
-    line("decode per token", fmt::format("{} (mean of {} steps)", duration_text(a.decode.latency_us / a.decode.steps), a.decode.steps));
+    line("decode per token",
+         fmt::format("{} (mean of {} steps)", duration_text(a.decode.latency_us / a.decode.steps),
+                     a.decode.steps));
   }
   std::string limits = a.bottleneck;
   for (std::size_t i = 0; i < std::min<std::size_t>(a.limits.size(), 4); ++i) {
-    limits += fmt::format("{}{} {}", i == 0 ? "   (critical path: " : ", ", a.limits[i].name, percent_text(a.limits[i].share));
+    limits += fmt::format("{}{} {}", i == 0 ? "   (critical path: " : ", ", a.limits[i].name,
+                          percent_text(a.limits[i].share));
   }
   line("bottleneck", limits + (a.limits.empty() ? "" : ")"));
-  line("energy", fmt::format("{}, mean {:.0f} W", energy_text(run.energy_j), run.energy_j / run.latency.seconds()));
+  line("energy",
+       fmt::format("{}, mean {:.0f} W", energy_text(run.energy_j), run.energy_j / run.latency.seconds()));
   const Cost cost = cost_of(record);
   line("cost", fmt::format("{:.3g} USD ({})", cost.usd, cost.basis));
   text += memory_warnings(record);
 
   if (a.prefill.present()) {
-    text += "\nPrefill: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n" +
-            phase_text(a.prefill, layers, "total");
+    text +=
+        "\nPrefill: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n" +
+        phase_text(a.prefill, layers, "total");
   }
   if (a.decode.present()) {
-    text += "\nDecode: the critical path by stage, mean per step\n" + phase_text(a.decode, layers, "per token");
+    text +=
+        "\nDecode: the critical path by stage, mean per step\n" + phase_text(a.decode, layers, "per token");
   }
   text += "\nNodes: share of peak over the whole run\n" + nodes_text(record);
   if (const std::string links = links_text(record); !links.empty()) text += "\nLinks\n" + links;
   std::uint64_t instances = 0;
   for (const sim::KernelUse& kernel : run.kernels) instances += kernel.instances;
-  text += fmt::format("\n{} distinct kernels for {} launches, {} events, {:.2f} s wall, peak memory {:.0f} MiB\n", run.kernels.size(),
-                      count_text(static_cast<double>(instances)), count_text(static_cast<double>(run.events)), record.wall_s,
-                      peak_memory_mib());
+  text +=
+      fmt::format("\n{} distinct kernels for {} launches, {} events, {:.2f} s wall, peak memory {:.0f} MiB\n",
+                  run.kernels.size(), count_text(static_cast<double>(instances)),
+                  count_text(static_cast<double>(run.events)), record.wall_s, peak_memory_mib());
   return text;
 }
 

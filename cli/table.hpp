@@ -21,10 +21,10 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-std::string duration_text(double us);        ///< "873 ns", "12.3 us", "4.56 ms", "1.23 s"
-std::string bytes_text(double bytes);        ///< "512 B", "1.50 KiB", ...
-std::string count_text(double count);        ///< "1,234,567"
-std::string percent_text(double share);      ///< 0.123 -> "12.3 %"
-std::string energy_text(double joules);      ///< "1.23 mJ", ...
+std::string duration_text(double us);    ///< "873 ns", "12.3 us", "4.56 ms", "1.23 s"
+std::string bytes_text(double bytes);    ///< "512 B", "1.50 KiB", ...
+std::string count_text(double count);    ///< "1,234,567"
+std::string percent_text(double share);  ///< 0.123 -> "12.3 %"
+std::string energy_text(double joules);  ///< "1.23 mJ", ...
 
 }  // namespace tessera::cli

@@ -24,21 +24,24 @@ class Trace {
  public:
   void name_process(std::size_t process, std::string_view name) {
     event(R"({{"ph":"M","pid":{},"name":"process_name","args":{{"name":{}}}}})", process, json_string(name));
-    event(R"({{"ph":"M","pid":{},"name":"process_sort_index","args":{{"sort_index":{}}}}})", process, process);
+    event(R"({{"ph":"M","pid":{},"name":"process_sort_index","args":{{"sort_index":{}}}}})", process,
+          process);
   }
   void name_track(std::size_t process, int track, std::string_view name) {
-    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":{}}}}})", process, track, json_string(name));
-    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_sort_index","args":{{"sort_index":{}}}}})", process, track, track);
+    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":{}}}}})", process, track,
+          json_string(name));
+    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_sort_index","args":{{"sort_index":{}}}}})", process,
+          track, track);
   }
   /// `args` is a JSON object's inside.
-  void slice(std::size_t process, int track, Time start, Time end, std::string_view name, std::string_view category,
-             std::string_view args) {
-    event(R"({{"ph":"X","pid":{},"tid":{},"ts":{:.6f},"dur":{:.6f},"name":{},"cat":{},"args":{{{}}}}})", process, track,
-          start.us(), (end - start).us(), json_string(name), json_string(category), args);
+  void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
+             std::string_view category, std::string_view args) {
+    event(R"({{"ph":"X","pid":{},"tid":{},"ts":{:.6f},"dur":{:.6f},"name":{},"cat":{},"args":{{{}}}}})",
+          process, track, start.us(), (end - start).us(), json_string(name), json_string(category), args);
   }
   void counter(std::size_t process, Time at, std::string_view name, double percent) {
-    event(R"({{"ph":"C","pid":{},"ts":{:.6f},"name":{},"args":{{"percent":{:.2f}}}}})", process, at.us(), json_string(name),
-          percent);
+    event(R"({{"ph":"C","pid":{},"ts":{:.6f},"name":{},"args":{{"percent":{:.2f}}}}})", process, at.us(),
+          json_string(name), percent);
   }
   std::string finish() {
     return "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n" + fmt::to_string(events_) + "\n]}\n";
@@ -76,7 +79,9 @@ std::string phase_name(const models::Task& task) {
   return task.step < 0 ? "prefill" : fmt::format("decode {}", task.step);
 }
 
-std::string layer_name(const models::Task& task) { return task.layer < 0 ? "" : fmt::format(" layer {}", task.layer); }
+std::string layer_name(const models::Task& task) {
+  return task.layer < 0 ? "" : fmt::format(" layer {}", task.layer);
+}
 
 /// Stretches of activity as a step function, back to zero at the end and across gaps.
 void add_activity(Trace& trace, std::size_t process, Time offset, const sim::KernelResult& result) {
@@ -106,8 +111,8 @@ std::size_t activity_points(const sim::RunResult& run) {
 }
 
 /// The kernel's mean use of `name` as a counter that falls to zero when it ends.
-void add_mean(Trace& trace, std::size_t process, const sim::TaskTiming& timing, const sim::KernelResult& kernel,
-              const char* name, const char* label) {
+void add_mean(Trace& trace, std::size_t process, const sim::TaskTiming& timing,
+              const sim::KernelResult& kernel, const char* name, const char* label) {
   const auto share = kernel.utilization.find(name);
   if (share == kernel.utilization.end()) return;
   trace.counter(process, timing.start, label, share->second * 100);
@@ -121,8 +126,9 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
   const bool detailed = activity_points(run) <= kMostActivityPoints;
   std::vector<models::TaskId> order(graph.tasks.size());
   for (models::TaskId t = 0; t < order.size(); ++t) order[t] = t;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](models::TaskId a, models::TaskId b) { return run.tasks[a].start < run.tasks[b].start; });
+  std::stable_sort(order.begin(), order.end(), [&](models::TaskId a, models::TaskId b) {
+    return run.tasks[a].start < run.tasks[b].start;
+  });
 
   std::vector<Lanes> out(graph.nodes.size()), in(graph.nodes.size());
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -136,11 +142,12 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
     const std::string where = fmt::format(R"("phase":"{}","task":{})", phase_name(task), t);
     if (const auto* compute = std::get_if<models::Compute>(&task.work)) {
       const sim::KernelResult& kernel = run.kernels[timing.kernel].result;
-      trace.slice(process, kComputeTrack, timing.start, timing.end,
-                  fmt::format("{}{} {}", models::name_of(task.stage), layer_name(task), models::kind_of(compute->op)),
-                  models::name_of(task.stage),
-                  fmt::format(R"({},"operator":{},"bottleneck":{})", where, json_string(run.kernels[timing.kernel].signature),
-                              json_string(kernel.bottleneck)));
+      trace.slice(
+          process, kComputeTrack, timing.start, timing.end,
+          fmt::format("{}{} {}", models::name_of(task.stage), layer_name(task), models::kind_of(compute->op)),
+          models::name_of(task.stage),
+          fmt::format(R"({},"operator":{},"bottleneck":{})", where,
+                      json_string(run.kernels[timing.kernel].signature), json_string(kernel.bottleneck)));
       if (detailed && !kernel.activity.empty()) {
         add_activity(trace, process, timing.start, kernel);
       } else {
@@ -152,9 +159,11 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
       continue;
     }
     const auto& transfer = std::get<models::Transfer>(task.work);
-    const auto slice = [&](std::size_t node, Lanes& lanes, int first, const char* preposition, std::size_t peer) {
+    const auto slice = [&](std::size_t node, Lanes& lanes, int first, const char* preposition,
+                           std::size_t peer) {
       trace.slice(node + 1, first + lanes.take(timing.start, timing.end), timing.start, timing.end,
-                  fmt::format("{}{} {} {}", models::name_of(task.stage), layer_name(task), preposition, graph.nodes[peer].name),
+                  fmt::format("{}{} {} {}", models::name_of(task.stage), layer_name(task), preposition,
+                              graph.nodes[peer].name),
                   models::name_of(task.stage), fmt::format(R"({},"bytes":{})", where, transfer.bytes));
     };
     slice(task.node, out[task.node], kOutTracks, "to", transfer.destination);
@@ -176,7 +185,8 @@ std::string kernel_timeline(const std::string& title, const sim::KernelResult& r
   trace.name_process(1, "GPU");
   trace.name_track(1, kComputeTrack, "compute stream");
   trace.slice(1, kComputeTrack, Time{}, result.latency, title, "kernel",
-              fmt::format(R"("bottleneck":{},"execution_us":{})", json_string(result.bottleneck), result.execution.us()));
+              fmt::format(R"("bottleneck":{},"execution_us":{})", json_string(result.bottleneck),
+                          result.execution.us()));
   add_activity(trace, 1, Time{}, result);
   return trace.finish();
 }

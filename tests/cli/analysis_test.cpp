@@ -14,14 +14,15 @@ using models::Stage;
 
 namespace {
 
-// A tenth of every kernel is launch. Two nodes. comp0: qkv [1,11), then waits; sends [12,20) to attn; attention [21,41); returns [45,50); o_proj
-// [52,60). An idle side kernel on comp0, [13,18), hides part of the send.
+// A tenth of every kernel is launch. Two nodes. comp0: qkv [1,11), then waits; sends [12,20) to attn;
+// attention [21,41); returns [45,50); o_proj [52,60). An idle side kernel on comp0, [13,18), hides part of
+// the send.
 struct Example {
   models::TaskGraph graph;
   sim::RunResult run;
 
-  models::TaskId add(std::uint32_t node, Stage stage, bool kernel, std::vector<models::TaskId> after, int start, int end,
-                     int step = -1, int layer = 0) {
+  models::TaskId add(std::uint32_t node, Stage stage, bool kernel, std::vector<models::TaskId> after,
+                     int start, int end, int step = -1, int layer = 0) {
     models::Task task{.node = node, .layer = layer, .step = step, .stage = stage, .after = std::move(after)};
     if (kernel) {
       task.work = models::Compute{.op = models::Copy{.bytes = 1}};
@@ -37,7 +38,9 @@ struct Example {
   Example() {
     graph.nodes = {{"comp0", models::NodeKind::comp}, {"attn0,0", models::NodeKind::attn}};
     run.kernels.push_back({.signature = "copy",
-                           .result = {.latency = Time::microseconds(10), .execution = Time::microseconds(9), .bottleneck = "HBM bandwidth"}});
+                           .result = {.latency = Time::microseconds(10),
+                                      .execution = Time::microseconds(9),
+                                      .bottleneck = "HBM bandwidth"}});
     const auto qkv = add(0, Stage::qkv, true, {}, 1, 11);
     const auto send = add(0, Stage::send, false, {qkv}, 12, 20);
     add(0, Stage::mlp, true, {}, 13, 18);
@@ -47,8 +50,12 @@ struct Example {
   }
 };
 
-double critical(const Phase& phase, Stage stage) { return phase.stages[static_cast<std::size_t>(stage)].critical_us; }
-double elapsed(const Phase& phase, Stage stage) { return phase.stages[static_cast<std::size_t>(stage)].elapsed_us; }
+double critical(const Phase& phase, Stage stage) {
+  return phase.stages[static_cast<std::size_t>(stage)].critical_us;
+}
+double elapsed(const Phase& phase, Stage stage) {
+  return phase.stages[static_cast<std::size_t>(stage)].elapsed_us;
+}
 
 }  // namespace
 
@@ -69,20 +76,22 @@ TEST_CASE("each span goes to its stage, waiting for a launch apart") {
   REQUIRE_FALSE(a.decode.present());
   REQUIRE_THAT(a.prefill.latency_us, WithinAbs(60, 1e-9));
   REQUIRE_THAT(critical(a.prefill, Stage::qkv), WithinAbs(9, 1e-9));
-  REQUIRE_THAT(critical(a.prefill, Stage::send), WithinAbs(9, 1e-9));      // 1 before the first byte, 8 on the wire
+  REQUIRE_THAT(critical(a.prefill, Stage::send),
+               WithinAbs(9, 1e-9));  // 1 before the first byte, 8 on the wire
   REQUIRE_THAT(critical(a.prefill, Stage::attention), WithinAbs(18, 1e-9));
-  REQUIRE_THAT(critical(a.prefill, Stage::returns), WithinAbs(9, 1e-9));   // 4 + 5
+  REQUIRE_THAT(critical(a.prefill, Stage::returns), WithinAbs(9, 1e-9));  // 4 + 5
   REQUIRE_THAT(critical(a.prefill, Stage::o_proj), WithinAbs(7.2, 1e-9));
   REQUIRE_THAT(critical(a.prefill, Stage::mlp), WithinAbs(0, 1e-9));
   REQUIRE_THAT(elapsed(a.prefill, Stage::mlp), WithinAbs(5, 1e-9));
   REQUIRE_THAT(a.prefill.launch_us, WithinAbs((1 + 1) + (1 + 2) + (2 + 0.8), 1e-9));
   REQUIRE_THAT(a.prefill.exposed_communication_us, WithinAbs(18, 1e-9));
-  REQUIRE_THAT(a.prefill.network_only_us, WithinAbs(8 - 5 + 5, 1e-9));     // [12,13), [18,20), [45,50)
+  REQUIRE_THAT(a.prefill.network_only_us, WithinAbs(8 - 5 + 5, 1e-9));  // [12,13), [18,20), [45,50)
 }
 
 TEST_CASE("the bottleneck is what holds the largest share of the critical path") {
   const Example e;
-  FabricSpec fabric{.node_gb_per_s = 0.2, .link_latency_ns = 500, .switch_latency_ns = 0, .endpoint_latency_ns = 1000};
+  FabricSpec fabric{
+      .node_gb_per_s = 0.2, .link_latency_ns = 500, .switch_latency_ns = 0, .endpoint_latency_ns = 1000};
   const Analysis a = analyse(e.graph, e.run, fabric);
   REQUIRE(a.bottleneck == "HBM bandwidth");
   double sum = 0;
@@ -94,15 +103,18 @@ TEST_CASE("the bottleneck is what holds the largest share of the critical path")
     }
     return 0.0;
   };
-  REQUIRE_THAT(share(a, "interconnect latency"), WithinAbs(2 * 3.0 / 60, 1e-12));  // two messages of 2 (1 + 0.5) us
+  REQUIRE_THAT(share(a, "interconnect latency"),
+               WithinAbs(2 * 3.0 / 60, 1e-12));  // two messages of 2 (1 + 0.5) us
   REQUIRE_THAT(share(a, "interconnect bandwidth"), WithinAbs(12.0 / 60, 1e-12));
   REQUIRE_THAT(share(a, "launch"), WithinAbs(7.8 / 60, 1e-12));
   fabric.nodes_per_switch = 1;  // through the core: two more links, two more switches
   fabric.core_latency_ns = 2000;
-  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect latency"), WithinAbs(2 * 6.0 / 60, 1e-12));
+  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect latency"),
+               WithinAbs(2 * 6.0 / 60, 1e-12));
   fabric.node_gb_per_s = 1000;
   fabric.message_overhead_us = 1;
-  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect message rate"), WithinAbs(4.0 / 60, 1e-12));
+  REQUIRE_THAT(share(analyse(e.graph, e.run, fabric), "interconnect message rate"),
+               WithinAbs(4.0 / 60, 1e-12));
 }
 
 TEST_CASE("a decode step counts from where the step before it ended") {
@@ -140,7 +152,8 @@ TEST_CASE("slices of one track of a timeline do not overlap, and both ends of a 
   for (auto& [track, slices] : tracks) {
     REQUIRE(names.contains(track));
     std::sort(slices.begin(), slices.end());
-    for (std::size_t i = 1; i < slices.size(); ++i) REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 1e-6);
+    for (std::size_t i = 1; i < slices.size(); ++i)
+      REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 1e-6);
   }
 }
 

@@ -23,8 +23,10 @@ std::string slurp(const fs::path& file) {
 std::string shell_quoted(const std::string& word) {
   std::string quoted;
   for (const char c : word) {
-    if (c == '\'') quoted.append("'\\''");
-    else quoted += c;
+    if (c == '\'')
+      quoted.append("'\\''");
+    else
+      quoted += c;
   }
   return fmt::format("'{}'", quoted);
 }
@@ -45,13 +47,15 @@ Workplace::~Workplace() {
 }
 
 Outcome Workplace::tessera(const std::vector<std::string>& arguments) const {
-  std::string command = fmt::format("cd {} && {}", shell_quoted(folder_.string()), shell_quoted(TESSERA_BINARY));
+  std::string command =
+      fmt::format("cd {} && {}", shell_quoted(folder_.string()), shell_quoted(TESSERA_BINARY));
   for (const std::string& argument : arguments) command += fmt::format(" {}", shell_quoted(argument));
   // Beside the folder, so that the folder holds only what the command itself wrote.
   command += fmt::format(" >{0}.out 2>{0}.err </dev/null", folder_.string());
   const int status = std::system(command.c_str());
   REQUIRE(status != -1);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_.string() + ".out"), slurp(folder_.string() + ".err")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder_.string() + ".out"),
+          slurp(folder_.string() + ".err")};
 }
 
 void Workplace::write(const std::string& file, const std::string& text) const {
@@ -62,7 +66,8 @@ std::string Workplace::read(const std::string& file) const { return slurp(folder
 
 std::vector<std::string> Workplace::files() const {
   std::vector<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator{folder_}) names.push_back(entry.path().filename());
+  for (const fs::directory_entry& entry : fs::directory_iterator{folder_})
+    names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }

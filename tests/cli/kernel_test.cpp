@@ -21,8 +21,8 @@ TEST_CASE("kernel --json - prints the fixed keys and nothing else") {
   REQUIRE(outcome.exit_code == 0);
   REQUIRE(outcome.err.empty());
   const nlohmann::json json = parse(outcome.out);
-  for (const char* key : {"kind", "hardware", "fidelity", "latency_us", "cycles", "bottleneck", "utilization", "bytes", "flops",
-                          "energy_j", "ci95_percent", "calibration"}) {
+  for (const char* key : {"kind", "hardware", "fidelity", "latency_us", "cycles", "bottleneck", "utilization",
+                          "bytes", "flops", "energy_j", "ci95_percent", "calibration"}) {
     INFO(key);
     REQUIRE(json.contains(key));
   }
@@ -66,7 +66,8 @@ TEST_CASE("a cold L2 means more bytes from HBM; a host launch takes longer") {
   const nlohmann::json warm = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
   const nlohmann::json cold = parse(work.tessera(with(kGemm, {"l2=cold", "--json", "-"})).out);
   const nlohmann::json host = parse(work.tessera(with(kGemm, {"launch=host", "--json", "-"})).out);
-  REQUIRE(cold["bytes"]["hbm_read"].get<double>() >= warm["bytes"]["hbm_read"].get<double>() + 2.0 * 512 * 512 * 2);
+  REQUIRE(cold["bytes"]["hbm_read"].get<double>() >=
+          warm["bytes"]["hbm_read"].get<double>() + 2.0 * 512 * 512 * 2);
   REQUIRE(cold["latency_us"].get<double>() > warm["latency_us"].get<double>());
   REQUIRE(host["latency_us"].get<double>() > warm["latency_us"].get<double>());
 }
@@ -98,15 +99,18 @@ TEST_CASE("kernel complains about its arguments in one line and writes nothing")
     return work.tessera(with(std::move(words), {"--hardware", "h200_sxm", "--json", "out.json"}));
   };
   require_bad_input(kernel({"gemm", "m=512", "n=512"}), {"gemm", "missing k"});
-  require_bad_input(kernel({"gemm", "m=512", "n=512", "k=512", "dtyp=bf16"}), {"dtyp", "did you mean 'dtype'?"});
+  require_bad_input(kernel({"gemm", "m=512", "n=512", "k=512", "dtyp=bf16"}),
+                    {"dtyp", "did you mean 'dtype'?"});
   require_bad_input(kernel({"gemm", "m=512", "n=512", "k=many"}), {"k:", "many"});
   require_bad_input(kernel({"gemm", "m=512", "n=0", "k=512"}), {"n:", "positive"});
   require_bad_input(kernel({"gemm", "m=512", "m=512", "n=512", "k=512"}), {"m is given twice"});
   require_bad_input(kernel({"gemm", "512"}), {"key=value", "512"});
   require_bad_input(kernel({"gem", "m=512"}), {"gem", "did you mean 'gemm'?"});
   require_bad_input(kernel({"attention_prefill", "seq=512", "heads=0"}), {"heads", "positive"});
-  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=6", "kv_heads=4"}), {"heads (6)", "kv_heads (4)"});
-  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=8", "algorithm=fa4"}), {"algorithm", "fa3 or fa2"});
+  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=6", "kv_heads=4"}),
+                    {"heads (6)", "kv_heads (4)"});
+  require_bad_input(kernel({"attention_prefill", "seq=512", "heads=8", "algorithm=fa4"}),
+                    {"algorithm", "fa3 or fa2"});
   require_bad_input(kernel({"moe", "tokens=512"}), {"moe", "not in this build", "attention_decode"});
   require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1", "--hardware", "h200_smx"}),
                     {"h200_smx", "did you mean 'h200_sxm'?"});
@@ -119,8 +123,8 @@ TEST_CASE("kernel complains about its arguments in one line and writes nothing")
 
 TEST_CASE("defaults of a kind come from DESIGN: kv_heads follows heads") {
   const Workplace work;
-  const Outcome outcome =
-      work.tessera({"kernel", "attention_prefill", "seq=256", "heads=4", "--hardware", "h200_sxm", "--json", "-"});
+  const Outcome outcome = work.tessera(
+      {"kernel", "attention_prefill", "seq=256", "heads=4", "--hardware", "h200_sxm", "--json", "-"});
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const nlohmann::json arguments = parse(outcome.out)["arguments"];

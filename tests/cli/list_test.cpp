@@ -41,7 +41,8 @@ TEST_CASE("help and version go to standard output; a missing or unknown command 
     INFO(word);
     REQUIRE(help.out.find(word) != std::string::npos);
   }
-  REQUIRE(work.tessera({"kernel", "--help"}).out.find("attention_decode batch=1 context heads") != std::string::npos);
+  REQUIRE(work.tessera({"kernel", "--help"}).out.find("attention_decode batch=1 context heads") !=
+          std::string::npos);
   REQUIRE(work.tessera({"--version"}).out.starts_with("tessera "));
   require_bad_input(work.tessera({}), {"subcommand"});
   require_bad_input(work.tessera({"launch"}), {"'launch'", "there is: run, kernel, list"});

@@ -51,7 +51,8 @@ TEST_CASE("a shard that overlaps another, or a token in none, is refused by its 
           {"e.yaml:11: sharding.R.sets:", "token 4"});
   refused(changed("S: {scheme: round_robin}", "S: {scheme: explicit, sets: [\"0-3\", \"4-8\"]}"),
           {"e.yaml:12: sharding.S.sets:", "8"});
-  refused(changed("S: {scheme: round_robin}", "S: {scheme: explicit, sets: [\"0-3\", \"4..7\"]}"), {"e.yaml:12: sharding.S.sets:"});
+  refused(changed("S: {scheme: round_robin}", "S: {scheme: explicit, sets: [\"0-3\", \"4..7\"]}"),
+          {"e.yaml:12: sharding.S.sets:"});
 }
 
 TEST_CASE("sharding counts and schemes are checked") {
@@ -59,15 +60,20 @@ TEST_CASE("sharding counts and schemes are checked") {
   refused(changed("  alpha: 2\n", ""), {"sharding.R:", "needs sharding.alpha"});
   refused(changed("R: {scheme: contiguous}", "R: {scheme: c_delta, c: 2, delta: 6}"),
           {"e.yaml:11: sharding.R:", "makes 4 sets, but alpha is 2"});
-  refused(changed("S: {scheme: round_robin}", "S: {scheme: strided}"), {"e.yaml:12: sharding.S:", "c and delta"});
-  refused(changed("scheme: contiguous", "scheme: contigous"), {"sharding.R.scheme:", "did you mean 'contiguous'?"});
+  refused(changed("S: {scheme: round_robin}", "S: {scheme: strided}"),
+          {"e.yaml:12: sharding.S:", "c and delta"});
+  refused(changed("scheme: contiguous", "scheme: contigous"),
+          {"sharding.R.scheme:", "did you mean 'contiguous'?"});
   refused(changed("mode: cascade", "mode: cascad"), {"e.yaml:8: sharding.mode:", "did you mean 'cascade'?"});
-  refused(changed("{scheme: round_robin}", "{scheme: round_robin, blok: 2}"), {"sharding.S.blok:", "did you mean 'block'?"});
+  refused(changed("{scheme: round_robin}", "{scheme: round_robin, blok: 2}"),
+          {"sharding.S.blok:", "did you mean 'block'?"});
 }
 
 TEST_CASE("unknown names are refused with the nearest") {
-  refused(changed("comp: h200_sxm", "comp: h200_smx"), {"e.yaml:4: hardware.comp:", "did you mean 'h200_sxm'?"});
-  refused(changed("nvlink4_nvswitch", "nvlink4_nvswich"), {"e.yaml:6: fabric:", "did you mean 'nvlink4_nvswitch'?"});
+  refused(changed("comp: h200_sxm", "comp: h200_smx"),
+          {"e.yaml:4: hardware.comp:", "did you mean 'h200_sxm'?"});
+  refused(changed("nvlink4_nvswitch", "nvlink4_nvswich"),
+          {"e.yaml:6: fabric:", "did you mean 'nvlink4_nvswitch'?"});
   refused(changed("model: tiny", "model: tinny"), {"e.yaml:2: model:", "did you mean 'tiny'?"});
   refused(changed("workload:", "worklod:"), {"e.yaml:13: worklod: unknown key", "did you mean 'workload'?"});
   refused(changed("model: tiny", "model: ./missing.yaml"), {"e.yaml:2: model:", "missing.yaml"});
@@ -76,9 +82,12 @@ TEST_CASE("unknown names are refused with the nearest") {
 TEST_CASE("missing keys and impossible numbers are refused") {
   refused(changed("model: tiny\n", ""), {"e.yaml:", "'model' is missing"});
   refused(changed("fabric: nvlink4_nvswitch\n", ""), {"e.yaml:", "'fabric' is missing"});
-  refused(changed("prefill_tokens: 8", "prefill_tokens: 0"), {"e.yaml:14: workload.prefill_tokens:", "at least 1"});
-  refused(changed("prefill_tokens: 8", "prefill_tokens: eight"), {"e.yaml:14: workload.prefill_tokens:", "eight"});
-  refused(changed("decode_steps: 0", "decode_steps: -1"), {"e.yaml:15: workload.decode_steps:", "at least 0"});
+  refused(changed("prefill_tokens: 8", "prefill_tokens: 0"),
+          {"e.yaml:14: workload.prefill_tokens:", "at least 1"});
+  refused(changed("prefill_tokens: 8", "prefill_tokens: eight"),
+          {"e.yaml:14: workload.prefill_tokens:", "eight"});
+  refused(changed("decode_steps: 0", "decode_steps: -1"),
+          {"e.yaml:15: workload.decode_steps:", "at least 0"});
 }
 
 TEST_CASE("a bidirectional model neither decodes nor exceeds its learned positions") {
@@ -92,10 +101,12 @@ TEST_CASE("a bidirectional model neither decodes nor exceeds its learned positio
 
 TEST_CASE("a model of no heads is refused at its own file and line") {
   const Workplace work;
-  work.write("m.yaml",
-             "name: m\nlayers: 1\nhidden: 64\nheads: 0\nkv_heads: 1\nhead_dim: 64\nintermediate: 64\nvocab: 64\n");
+  work.write(
+      "m.yaml",
+      "name: m\nlayers: 1\nhidden: 64\nheads: 0\nkv_heads: 1\nhead_dim: 64\nintermediate: 64\nvocab: 64\n");
   work.write("e.yaml", changed("model: tiny", "model: m.yaml"));
-  require_bad_input(work.tessera({"run", "e.yaml", "--json", "out.json"}), {"m.yaml:4: heads:", "at least 1"});
+  require_bad_input(work.tessera({"run", "e.yaml", "--json", "out.json"}),
+                    {"m.yaml:4: heads:", "at least 1"});
   REQUIRE(work.files() == std::vector<std::string>{"e.yaml", "m.yaml"});
 }
 
@@ -122,7 +133,8 @@ TEST_CASE("--set is checked like the file") {
     return work.tessera({"run", "e.yaml", "--json", "out.json", "--set", text});
   };
   require_bad_input(set("workload.prefill_tokens=none"), {"--set: workload.prefill_tokens:", "none"});
-  require_bad_input(set("workload.prefil_tokens=8"), {"workload.prefil_tokens", "did you mean 'prefill_tokens'?"});
+  require_bad_input(set("workload.prefil_tokens=8"),
+                    {"workload.prefil_tokens", "did you mean 'prefill_tokens'?"});
   require_bad_input(set("model.layrs=2"), {"layrs", "did you mean 'layers'?"});
   require_bad_input(set("hardware.comp.sm.mufu_per_cycle=0"), {"mufu_per_cycle", "positive"});
   require_bad_input(set("model"), {"key=value"});
@@ -132,7 +144,8 @@ TEST_CASE("--set is checked like the file") {
 TEST_CASE("options of run are checked before any work") {
   const Workplace work;
   work.write("e.yaml", kGood);
-  require_bad_input(work.tessera({"run", "e.yaml", "--fidelity", "cost"}), {"cost model is not in this build"});
+  require_bad_input(work.tessera({"run", "e.yaml", "--fidelity", "cost"}),
+                    {"cost model is not in this build"});
   require_bad_input(work.tessera({"run", "e.yaml", "--fidelity", "exact"}), {"expected cycle or cost"});
   require_bad_input(work.tessera({"run", "e.yaml", "-j", "-1"}), {"jobs"});
   require_bad_input(work.tessera({"run", "e.yaml", "--seed", "one"}), {"--seed"});

@@ -45,8 +45,9 @@ double number(const nlohmann::json& json, const char* key) { return json.at(key)
 TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
   const Workplace work;
   const nlohmann::json json = run_json(work, {"tiny_cascade"});
-  for (const char* key : {"latency_us", "tokens", "nodes", "layers", "breakdown", "links", "bottleneck", "energy_j", "cost_usd",
-                          "ci95_percent", "seed", "config_hash", "wall_s", "events"}) {
+  for (const char* key :
+       {"latency_us", "tokens", "nodes", "layers", "breakdown", "links", "bottleneck", "energy_j", "cost_usd",
+        "ci95_percent", "seed", "config_hash", "wall_s", "events"}) {
     INFO(key);
     REQUIRE(json.contains(key));
   }
@@ -97,7 +98,8 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
   REQUIRE(work.files().empty());
 }
 
-TEST_CASE("run is identical byte for byte whatever the workers, and the lookahead does not change the result") {
+TEST_CASE(
+    "run is identical byte for byte whatever the workers, and the lookahead does not change the result") {
   const Workplace work;
   const auto text = [&](std::vector<std::string> more) {
     more.insert(more.begin(), {"run", "tiny_cascade", "--json", "-"});
@@ -128,8 +130,8 @@ TEST_CASE("the hash follows every input, and only inputs") {
 TEST_CASE("--set reaches the files an experiment names") {
   const Workplace work;
   const nlohmann::json base = run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0"});
-  const nlohmann::json slow = run_json(
-      work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set", "fabric.endpoint_latency_ns=50000"});
+  const nlohmann::json slow = run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set",
+                                              "fabric.endpoint_latency_ns=50000"});
   const nlohmann::json deep =
       run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set", "model.layers=3"});
   REQUIRE(base["breakdown"].size() == 1);
@@ -142,7 +144,8 @@ TEST_CASE("--set reaches the files an experiment names") {
 TEST_CASE("one GPU needs no fabric and sends nothing") {
   const Workplace work;
   work.write("one.yaml",
-             "model: tiny\nhardware: h200_sxm\nsharding: {mode: single}\nworkload: {prefill_tokens: 128, decode_steps: 1}\n");
+             "model: tiny\nhardware: h200_sxm\nsharding: {mode: single}\nworkload: {prefill_tokens: 128, "
+             "decode_steps: 1}\n");
   const nlohmann::json json = run_json(work, {"one.yaml"});
   REQUIRE(json["name"] == "one");
   REQUIRE(json["nodes"].size() == 1);
@@ -155,9 +158,9 @@ TEST_CASE("run prints tables for people") {
   const Outcome outcome = work.tessera({"run", "tiny_cascade", "--json", "out.json"});
   INFO(outcome.out << outcome.err);
   REQUIRE(outcome.exit_code == 0);
-  for (const char* word : {"tiny_cascade", "4 CompNodes", "4 AttnNodes", "prefill (TTFT)", "decode per token", "bottleneck", "energy",
-                           "attention", "return", "merge", "(launch)", "exposed communication", "comp0", "attn1,1", "Links",
-                           "wall", "peak memory"}) {
+  for (const char* word : {"tiny_cascade", "4 CompNodes", "4 AttnNodes", "prefill (TTFT)", "decode per token",
+                           "bottleneck", "energy", "attention", "return", "merge", "(launch)",
+                           "exposed communication", "comp0", "attn1,1", "Links", "wall", "peak memory"}) {
     INFO(word);
     REQUIRE(outcome.out.find(word) != std::string::npos);
   }

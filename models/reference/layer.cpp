@@ -1,0 +1,211 @@
+#include "models/reference/layer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace tessera::models::reference {
+
+namespace {
+
+std::size_t z(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+HeadShape shape_of(const Architecture& m) { return {m.heads, m.kv_heads, m.head_dim}; }
+
+std::vector<double> normalise(const Architecture& m, const std::vector<double>& x,
+                              const std::vector<double>& weight) {
+  return m.norm == NormKind::rms ? rms_norm(x, weight, m.hidden) : layer_norm(x, weight, m.hidden);
+}
+
+/// q, k, v of the rows at `positions`.
+struct Projected {
+  Rows q, k, v;
+};
+Projected project(const Architecture& m, const LayerWeights& w, const std::vector<std::int32_t>& positions,
+                  const std::vector<double>& hidden) {
+  const std::vector<double> x = m.post_norm ? hidden : normalise(m, hidden, w.norm1);
+  const std::int64_t q_width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
+  Projected p{{positions, linear(x, w.q, m.hidden, q_width)},
+              {positions, linear(x, w.k, m.hidden, kv_width)},
+              {positions, linear(x, w.v, m.hidden, kv_width)}};
+  if (m.rope) {
+    rope(p.q, m.heads, m.head_dim, m.rope_theta);
+    rope(p.k, m.kv_heads, m.head_dim, m.rope_theta);
+  }
+  return p;
+}
+
+void add(std::vector<double>& x, const std::vector<double>& y) {
+  std::transform(x.begin(), x.end(), y.begin(), x.begin(), std::plus<>{});
+}
+
+/// Everything after attention, for some rows.
+std::vector<double> finish(const Architecture& m, const LayerWeights& w, std::vector<double> hidden,
+                           const std::vector<double>& attended) {
+  const auto mlp = [&](const std::vector<double>& x) {
+    std::vector<double> up = linear(x, w.up, m.hidden, m.intermediate);
+    if (m.gated_mlp) {
+      const std::vector<double> gate = linear(x, w.gate, m.hidden, m.intermediate);
+      for (std::size_t i = 0; i < up.size(); ++i) up[i] *= silu(gate[i]);
+    } else {
+      for (double& u : up) u = gelu(u);
+    }
+    return linear(up, w.down, m.intermediate, m.hidden);
+  };
+  add(hidden, linear(attended, w.o, m.heads * m.head_dim, m.hidden));
+  if (m.post_norm) {
+    hidden = normalise(m, hidden, w.norm1);
+    add(hidden, mlp(hidden));
+    return normalise(m, hidden, w.norm2);
+  }
+  add(hidden, mlp(normalise(m, hidden, w.norm2)));
+  return hidden;
+}
+
+/// The rows of `all` (sorted by position) that lie at `positions`.
+std::vector<double> take(const std::vector<double>& all, const std::vector<std::int32_t>& positions,
+                         std::int64_t width) {
+  std::vector<double> rows;
+  for (const std::int32_t p : positions)
+    rows.insert(rows.end(), all.begin() + p * width, all.begin() + (p + 1) * width);
+  return rows;
+}
+void put(std::vector<double>& all, const std::vector<std::int32_t>& positions,
+         const std::vector<double>& rows, std::int64_t width) {
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(i) * width, width,
+                all.begin() + positions[i] * width);
+  }
+}
+
+}  // namespace
+
+LayerWeights random_weights(const Architecture& m, std::mt19937_64& random) {
+  const auto matrix = [&](std::int64_t outputs, std::int64_t inputs) {
+    std::normal_distribution<double> normal{0, 1 / std::sqrt(static_cast<double>(inputs))};
+    std::vector<double> w(z(outputs * inputs));
+    for (double& x : w) x = normal(random);
+    return w;
+  };
+  const auto gain = [&] {
+    std::uniform_real_distribution<double> uniform{0.5, 1.5};
+    std::vector<double> w(z(m.hidden));
+    for (double& x : w) x = uniform(random);
+    return w;
+  };
+  const std::int64_t q_width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
+  LayerWeights w{gain(),
+                 gain(),
+                 matrix(q_width, m.hidden),
+                 matrix(kv_width, m.hidden),
+                 matrix(kv_width, m.hidden),
+                 matrix(m.hidden, q_width),
+                 {},
+                 matrix(m.intermediate, m.hidden),
+                 matrix(m.hidden, m.intermediate)};
+  if (m.gated_mlp) w.gate = matrix(m.intermediate, m.hidden);
+  return w;
+}
+
+std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<double>& weight,
+                             std::int64_t width) {
+  std::vector<double> y(x.size());
+  for (std::size_t row = 0; row < x.size(); row += z(width)) {
+    double squares = 0;
+    for (std::size_t i = 0; i < z(width); ++i) squares += x[row + i] * x[row + i];
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
+    for (std::size_t i = 0; i < z(width); ++i) y[row + i] = x[row + i] * scale * weight[i];
+  }
+  return y;
+}
+
+std::vector<double> layer_norm(const std::vector<double>& x, const std::vector<double>& weight,
+                               std::int64_t width) {
+  std::vector<double> y(x.size());
+  const auto n = static_cast<double>(width);
+  for (std::size_t row = 0; row < x.size(); row += z(width)) {
+    double mean = 0, squares = 0;
+    for (std::size_t i = 0; i < z(width); ++i) mean += x[row + i] / n;
+    for (std::size_t i = 0; i < z(width); ++i) squares += (x[row + i] - mean) * (x[row + i] - mean);
+    const double scale = 1 / std::sqrt(squares / n + 1e-12);
+    for (std::size_t i = 0; i < z(width); ++i) y[row + i] = (x[row + i] - mean) * scale * weight[i];
+  }
+  return y;
+}
+
+std::vector<double> linear(const std::vector<double>& x, const std::vector<double>& w, std::int64_t inputs,
+                           std::int64_t outputs) {
+  const std::size_t rows = x.size() / z(inputs);
+  std::vector<double> y(rows * z(outputs));
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t o = 0; o < z(outputs); ++o) {
+      y[r * z(outputs) + o] = std::inner_product(w.begin() + static_cast<std::ptrdiff_t>(o) * inputs,
+                                                 w.begin() + static_cast<std::ptrdiff_t>(o + 1) * inputs,
+                                                 x.begin() + static_cast<std::ptrdiff_t>(r) * inputs, 0.0);
+    }
+  }
+  return y;
+}
+
+void rope(Rows& rows, std::int64_t heads, std::int64_t head_dim, double theta) {
+  const std::int64_t half = head_dim / 2;
+  for (std::size_t r = 0; r < rows.positions.size(); ++r) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double* head = &rows.values[r * z(heads * head_dim) + z(h * head_dim)];
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double angle = rows.positions[r] *
+                             std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+        const double a = head[i], b = head[i + half];
+        head[i] = a * std::cos(angle) - b * std::sin(angle);
+        head[i + half] = b * std::cos(angle) + a * std::sin(angle);
+      }
+    }
+  }
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
+
+std::vector<double> layer(const Architecture& m, const LayerWeights& w, const std::vector<double>& hidden) {
+  std::vector<std::int32_t> positions(hidden.size() / z(m.hidden));
+  std::iota(positions.begin(), positions.end(), 0);
+  const Projected p = project(m, w, positions, hidden);
+  return finish(m, w, hidden, attention(shape_of(m), p.q, p.k, p.v, m.causal));
+}
+
+std::vector<double> sharded_layer(const Architecture& m, const LayerWeights& w, const Sharding& sharding,
+                                  const std::vector<double>& hidden) {
+  const HeadShape shape = shape_of(m);
+  const std::size_t tokens = hidden.size() / z(m.hidden);
+  const std::int64_t q_width = shape.q_width(), kv_width = shape.kv_width();
+
+  // CompNodes project their rows; what they send lands at its place in the AttnNodes' slices.
+  std::vector<double> q(tokens * z(q_width)), k(tokens * z(kv_width)), v(tokens * z(kv_width));
+  for (const auto& rows : sharding.r.sets) {
+    const Projected p = project(m, w, rows, take(hidden, rows, m.hidden));
+    put(q, rows, p.q.values, q_width);
+    put(k, rows, p.k.values, kv_width);
+    put(v, rows, p.v.values, kv_width);
+  }
+  // AttnNodes (j, k), then the merge of each row set S_j.
+  std::vector<double> attended(tokens * z(q_width));
+  for (const auto& row_set : sharding.s.sets) {
+    if (row_set.empty()) continue;
+    std::vector<Partial> parts;
+    for (const auto& column_set : sharding.s.sets) {
+      parts.push_back(partial_attention(shape, {row_set, take(q, row_set, q_width)},
+                                        {column_set, take(k, column_set, kv_width)},
+                                        {column_set, take(v, column_set, kv_width)}, m.causal));
+    }
+    put(attended, row_set, merge(shape, parts), q_width);
+  }
+  // The owners finish their rows.
+  std::vector<double> out(hidden.size());
+  for (const auto& rows : sharding.r.sets) {
+    if (rows.empty()) continue;
+    put(out, rows, finish(m, w, take(hidden, rows, m.hidden), take(attended, rows, q_width)), m.hidden);
+  }
+  return out;
+}
+
+}  // namespace tessera::models::reference

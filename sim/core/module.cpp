@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <exception>
 #include <stdexcept>
+#include <utility>
 
 #include "sim/core/error.hpp"
 
@@ -11,6 +13,7 @@ namespace tessera::sim {
 namespace {
 
 Time g_lookahead_limit = Time::never();
+std::exception_ptr g_failure;  // thrown by a module; SystemC would turn it into a report of its own
 
 sc_core::sc_time to_sc(Time t) { return sc_core::sc_time::from_value(static_cast<sc_dt::uint64>(t.fs)); }
 Time sc_now() { return Time{static_cast<std::int64_t>(sc_core::sc_time_stamp().value())}; }
@@ -67,7 +70,13 @@ void Module::activate() {
   armed_ = Time::never();
   accept_inbox();
   const Time window{now.fs / lookahead_.fs * lookahead_.fs};
-  run_window(window + lookahead_);
+  try {
+    run_window(window + lookahead_);
+  } catch (...) {
+    g_failure = std::current_exception();
+    sc_core::sc_stop();
+    return;
+  }
   if (const Time next = next_event(); next != Time::never()) wake_for(next);
 }
 
@@ -79,6 +88,7 @@ void report_early_send(Time now, Time at, Time latency) {
 
 std::uint64_t run_to_completion(const std::vector<Module*>& modules) {
   sc_core::sc_start();
+  if (g_failure) std::rethrow_exception(std::exchange(g_failure, nullptr));
   std::vector<std::string> stuck;
   std::uint64_t events = 0;
   for (const Module* m : modules) {

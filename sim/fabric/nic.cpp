@@ -13,12 +13,14 @@ void Nic::handle(Time now, const NicEvent& event) {
       if (event.packet.destination == node_)
         throw std::logic_error{fmt::format("{} sends to itself", name())};
       (*outstanding)[event.packet.message] = event.bytes;
-      active_.push_back({event.packet.message, event.packet.destination, event.bytes});
       const Time ready = overhead_.reserve(now, Time::from_us(spec_.message_overhead_us));
-      wake_at_ = min(wake_at_, ready);
-      schedule(ready, NicEvent{.kind = NicEvent::Kind::transmit});
+      schedule(ready, NicEvent{.kind = NicEvent::Kind::begin, .packet = event.packet, .bytes = event.bytes});
       break;
     }
+    case NicEvent::Kind::begin:
+      active_.push_back({event.packet.message, event.packet.destination, event.bytes});
+      transmit(now);
+      break;
     case NicEvent::Kind::transmit:
       wake_at_ = Time::never();
       transmit(now);

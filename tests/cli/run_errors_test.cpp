@@ -126,7 +126,7 @@ TEST_CASE("truncated JSON, a directory, an empty and a missing file are refused"
   require_bad_input(work.tessera({"run", "tiny_cascad"}), {"did you mean 'tiny_cascade'?"});
 }
 
-TEST_CASE("--set is checked like the file") {
+TEST_CASE("the option --set is checked like the file") {
   const Workplace work;
   work.write("e.yaml", kGood);
   const auto set = [&](const std::string& text) {

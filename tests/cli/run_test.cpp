@@ -127,7 +127,7 @@ TEST_CASE("the hash follows every input, and only inputs") {
   REQUIRE(hash({"--set", "hardware.comp.launch.graph_launch_us=3"}) != base);
 }
 
-TEST_CASE("--set reaches the files an experiment names") {
+TEST_CASE("the option --set reaches the files an experiment names") {
   const Workplace work;
   const nlohmann::json base = run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0"});
   const nlohmann::json slow = run_json(work, {"tiny_cascade", "--set", "workload.decode_steps=0", "--set",

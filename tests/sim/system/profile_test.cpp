@@ -1,0 +1,129 @@
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <csignal>
+#include <stdexcept>
+
+#include "sim/system/kernel_profile.hpp"
+
+namespace tessera::sim {
+namespace {
+
+GpuSpec small_gpu() {
+  GpuSpec g;
+  g.name = "small";
+  g.l2.bytes = 1000;
+  return g;
+}
+
+/// Latency 1 us plus 1 ns per kv row of context, or per byte of a copy.
+KernelResult pretend(const KernelJob& job) {
+  KernelResult r;
+  std::int64_t ns = 1000;
+  if (const auto* d = std::get_if<models::AttentionDecode>(&job.op)) ns += d->context;
+  if (const auto* c = std::get_if<models::Copy>(&job.op)) ns += c->bytes;
+  r.latency = r.execution = Time::nanoseconds(ns);
+  r.energy_j = 0.1 + 1.0 / 3.0;
+  r.utilization = {{"tensor", 0.1}};
+  r.kernels = {"k"};
+  r.statistics = {{"warm", static_cast<double>(job.options.warm_operands.size())}};
+  r.activity["HBM"] = {{Time{1}, Time{2}, 0.25}};
+  return r;
+}
+
+models::TaskGraph copies(const std::vector<std::pair<std::vector<models::BufferId>, std::int64_t>>& work) {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  for (const auto& [buffers, bytes] : work) {
+    g.tasks.push_back({0, 0, -1, models::Stage::mlp, models::Compute{models::Copy{bytes}, buffers}, {}});
+  }
+  return g;
+}
+
+TEST_CASE("equal kernels are simulated once, unless exact") {
+  const models::TaskGraph g = copies({{{0, 1}, 300}, {{2, 3}, 300}, {{4, 5}, 300}, {{6, 7}, 500}});
+  const MachineSpec spec{small_gpu(), small_gpu(), {}};
+  const KernelProfile p = profile_kernels(g, spec, {.jobs = 2}, pretend);
+  CHECK(p.kernels.size() == 2);
+  CHECK(p.kernels[0].instances == 3);
+  CHECK(p.duration_of_task[3] == Time::nanoseconds(1500));
+  CHECK(p.ci95_percent == 0);
+  CHECK(profile_kernels(g, spec, {.exact = true, .jobs = 2}, pretend).kernels.size() == 4);
+}
+
+TEST_CASE("what was touched within the L2's size is warm") {
+  // Copy 1 -> 2, then read 2 (warm), then 800 B elsewhere, then read 2 again: 2 * 800 B have passed.
+  const models::TaskGraph g = copies({{{1, 2}, 100}, {{2, 3}, 100}, {{4, 5}, 800}, {{2, 6}, 100}});
+  const KernelProfile p = profile_kernels(g, {small_gpu(), small_gpu(), {}}, {.jobs = 1}, pretend);
+  const auto warm = [&](std::size_t task) {
+    return p.kernels[p.kernel_of_task[task]].result.statistics.at("warm");
+  };
+  CHECK(warm(0) == 0);
+  CHECK(warm(1) == 1);
+  CHECK(warm(2) == 0);
+  CHECK(warm(3) == 0);
+}
+
+TEST_CASE("decode contexts are interpolated between three simulated ones") {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  for (std::int64_t c = 100; c < 150; ++c) {
+    g.tasks.push_back(
+        {0,
+         0,
+         static_cast<std::int32_t>(c),
+         models::Stage::attention,
+         models::Compute{models::AttentionDecode{.context = c, .heads = 1, .kv_heads = 1, .head_dim = 8},
+                         {0, 1, 2, 3}},
+         {}});
+  }
+  const MachineSpec spec{small_gpu(), small_gpu(), {}};
+  const KernelProfile p = profile_kernels(g, spec, {.jobs = 2}, pretend);
+  std::uint64_t instances = 0;
+  for (const KernelUse& k : p.kernels) instances += k.instances;
+  CHECK(instances == 50);
+  CHECK(p.kernels.size() < 10);
+  for (std::size_t i = 0; i < 50; ++i)
+    CHECK(p.duration_of_task[i] == Time::nanoseconds(1100 + static_cast<std::int64_t>(i)));
+  CHECK(p.ci95_percent == Catch::Approx(0).margin(1e-9));
+}
+
+TEST_CASE("results cross the process boundary bit for bit, whatever the number of workers") {
+  const GpuSpec gpu = small_gpu();
+  std::vector<KernelJob> jobs;
+  for (std::int64_t i = 1; i < 20; ++i) jobs.push_back({&gpu, models::Copy{i * 10}, {}, {}});
+  const auto one = simulate_all(jobs, 1, pretend, {}), four = simulate_all(jobs, 4, pretend, {});
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const KernelResult direct = pretend(jobs[i]);
+    for (const auto* r : {&one[i], &four[i]}) {
+      CHECK(r->latency == direct.latency);
+      CHECK(r->energy_j == direct.energy_j);
+      CHECK(r->activity.at("HBM")[0].share == 0.25);
+      CHECK(r->kernels == direct.kernels);
+    }
+  }
+}
+
+TEST_CASE("a worker's failure is told, whatever it was") {
+  const GpuSpec gpu = small_gpu();
+  const std::vector<KernelJob> jobs{{&gpu, models::Copy{8}, {}, {}}};
+  CHECK_THROWS_AS(
+      simulate_all(jobs, 1, [](const KernelJob&) -> KernelResult { throw std::invalid_argument{"no"}; }, {}),
+      std::invalid_argument);
+  const auto message = [&](const Simulate& simulate) -> std::string {
+    try {
+      (void)simulate_all(jobs, 1, simulate, {});
+    } catch (const std::runtime_error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(message([](const KernelJob&) -> KernelResult { throw std::runtime_error{"stuck"}; }) ==
+        "memcpy 8: stuck");
+  CHECK(message([](const KernelJob&) -> KernelResult {
+          raise(SIGKILL);
+          return {};
+        }) == "memcpy 8: the worker process died of signal 9");
+}
+
+}  // namespace
+}  // namespace tessera::sim

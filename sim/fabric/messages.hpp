@@ -29,6 +29,7 @@ struct Packet {
 struct NicEvent {
   enum class Kind : std::uint8_t {
     send,      ///< from its node: `bytes` to node `packet.destination` as message `packet.message`
+    begin,     ///< own: the sender's overhead for the message is over
     transmit,  ///< own: the port may be free for the next packet
     packet,    ///< from its switch
     credit,    ///< from its switch: `bytes` of its input buffer are free again

@@ -32,13 +32,6 @@ std::int64_t in_both(const std::vector<std::int32_t>& a, const std::vector<std::
   return n;
 }
 
-/// The tokens of each set that belong to the prompt.
-std::vector<std::vector<std::int32_t>> prompt_part(const Partition& p, std::int64_t prefill) {
-  std::vector<std::vector<std::int32_t>> sets = p.sets;
-  for (auto& s : sets) s.erase(std::lower_bound(s.begin(), s.end(), prefill), s.end());
-  return sets;
-}
-
 class Builder {
  public:
   Builder(const Architecture& model, const Workload& workload) : m{model}, w{workload} {
@@ -238,7 +231,8 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
   }
   const auto alpha = static_cast<std::uint32_t>(sharding.alpha()),
              beta = static_cast<std::uint32_t>(sharding.beta());
-  const auto r = prompt_part(sharding.r, w.prefill_tokens), s = prompt_part(sharding.s, w.prefill_tokens);
+  const auto r = first_tokens(sharding.r, w.prefill_tokens).sets,
+             s = first_tokens(sharding.s, w.prefill_tokens).sets;
   const std::vector<std::int32_t> r_owner = owners(sharding.r), s_owner = owners(sharding.s);
   const auto attn = [&](std::uint32_t j, std::uint32_t k) { return alpha + j * beta + k; };
 

@@ -28,6 +28,10 @@ Projected project(const Architecture& m, const LayerWeights& w, const std::vecto
   Projected p{{positions, linear(x, w.q, m.hidden, q_width)},
               {positions, linear(x, w.k, m.hidden, kv_width)},
               {positions, linear(x, w.v, m.hidden, kv_width)}};
+  if (m.qk_norm) {  // per head
+    p.q.values = rms_norm(p.q.values, w.q_norm, m.head_dim);
+    p.k.values = rms_norm(p.k.values, w.k_norm, m.head_dim);
+  }
   if (m.rope) {
     rope(p.q, m.heads, m.head_dim, m.rope_theta);
     rope(p.k, m.kv_heads, m.head_dim, m.rope_theta);
@@ -78,6 +82,15 @@ void put(std::vector<double>& all, const std::vector<std::int32_t>& positions,
   }
 }
 
+void append(Rows& rows, const Rows& more) {
+  rows.positions.insert(rows.positions.end(), more.positions.begin(), more.positions.end());
+  rows.values.insert(rows.values.end(), more.values.begin(), more.values.end());
+}
+void append(KvCache& cache, const Projected& p) {
+  append(cache.k, p.k);
+  append(cache.v, p.v);
+}
+
 }  // namespace
 
 LayerWeights random_weights(const Architecture& m, std::mt19937_64& random) {
@@ -87,23 +100,29 @@ LayerWeights random_weights(const Architecture& m, std::mt19937_64& random) {
     for (double& x : w) x = normal(random);
     return w;
   };
-  const auto gain = [&] {
+  const auto gain = [&](std::int64_t width) {
     std::uniform_real_distribution<double> uniform{0.5, 1.5};
-    std::vector<double> w(z(m.hidden));
+    std::vector<double> w(z(width));
     for (double& x : w) x = uniform(random);
     return w;
   };
   const std::int64_t q_width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
-  LayerWeights w{gain(),
-                 gain(),
+  LayerWeights w{gain(m.hidden),
+                 gain(m.hidden),
                  matrix(q_width, m.hidden),
                  matrix(kv_width, m.hidden),
                  matrix(kv_width, m.hidden),
                  matrix(m.hidden, q_width),
                  {},
                  matrix(m.intermediate, m.hidden),
-                 matrix(m.hidden, m.intermediate)};
+                 matrix(m.hidden, m.intermediate),
+                 {},
+                 {}};
   if (m.gated_mlp) w.gate = matrix(m.intermediate, m.hidden);
+  if (m.qk_norm) {
+    w.q_norm = gain(m.head_dim);
+    w.k_norm = gain(m.head_dim);
+  }
   return w;
 }
 
@@ -177,11 +196,13 @@ std::vector<double> sharded_layer(const Architecture& m, const LayerWeights& w, 
                                   const std::vector<double>& hidden) {
   const HeadShape shape = shape_of(m);
   const std::size_t tokens = hidden.size() / z(m.hidden);
+  const auto n = static_cast<std::int64_t>(tokens);
+  const auto r = first_tokens(sharding.r, n).sets, s = first_tokens(sharding.s, n).sets;
   const std::int64_t q_width = shape.q_width(), kv_width = shape.kv_width();
 
   // CompNodes project their rows; what they send lands at its place in the AttnNodes' slices.
   std::vector<double> q(tokens * z(q_width)), k(tokens * z(kv_width)), v(tokens * z(kv_width));
-  for (const auto& rows : sharding.r.sets) {
+  for (const auto& rows : r) {
     const Projected p = project(m, w, rows, take(hidden, rows, m.hidden));
     put(q, rows, p.q.values, q_width);
     put(k, rows, p.k.values, kv_width);
@@ -189,10 +210,10 @@ std::vector<double> sharded_layer(const Architecture& m, const LayerWeights& w, 
   }
   // AttnNodes (j, k), then the merge of each row set S_j.
   std::vector<double> attended(tokens * z(q_width));
-  for (const auto& row_set : sharding.s.sets) {
+  for (const auto& row_set : s) {
     if (row_set.empty()) continue;
     std::vector<Partial> parts;
-    for (const auto& column_set : sharding.s.sets) {
+    for (const auto& column_set : s) {
       parts.push_back(partial_attention(shape, {row_set, take(q, row_set, q_width)},
                                         {column_set, take(k, column_set, kv_width)},
                                         {column_set, take(v, column_set, kv_width)}, m.causal));
@@ -201,11 +222,49 @@ std::vector<double> sharded_layer(const Architecture& m, const LayerWeights& w, 
   }
   // The owners finish their rows.
   std::vector<double> out(hidden.size());
-  for (const auto& rows : sharding.r.sets) {
+  for (const auto& rows : r) {
     if (rows.empty()) continue;
     put(out, rows, finish(m, w, take(hidden, rows, m.hidden), take(attended, rows, q_width)), m.hidden);
   }
   return out;
+}
+
+KvCache cache_of(const Architecture& m, const LayerWeights& w, const std::vector<std::int32_t>& positions,
+                 const std::vector<double>& hidden) {
+  Projected p = project(m, w, positions, take(hidden, positions, m.hidden));
+  return {std::move(p.k), std::move(p.v)};
+}
+
+std::vector<KvCache> sharded_caches(const Architecture& m, const LayerWeights& w, const Sharding& sharding,
+                                    const std::vector<double>& hidden) {
+  const auto columns = first_tokens(sharding.s, static_cast<std::int64_t>(hidden.size()) / m.hidden).sets;
+  std::vector<KvCache> caches;
+  for (std::size_t j = 0; j < columns.size(); ++j) {
+    for (const auto& column : columns) caches.push_back(cache_of(m, w, column, hidden));
+  }
+  return caches;
+}
+
+std::vector<double> decode(const Architecture& m, const LayerWeights& w, KvCache& cache,
+                           std::int32_t position, const std::vector<double>& hidden) {
+  const Projected p = project(m, w, {position}, hidden);
+  append(cache, p);
+  return finish(m, w, hidden, attention(shape_of(m), p.q, cache.k, cache.v, true));
+}
+
+std::vector<double> sharded_decode(const Architecture& m, const LayerWeights& w, const Sharding& sharding,
+                                   std::vector<KvCache>& caches, std::int32_t position,
+                                   const std::vector<double>& hidden) {
+  const std::size_t beta = sharding.s.sets.size();
+  const auto j = z(owners(sharding.s)[z(position)]);
+  const Projected p = project(m, w, {position}, hidden);
+  for (std::size_t row = 0; row < beta; ++row) append(caches[row * beta + j], p);
+  std::vector<Partial> parts;
+  for (std::size_t k = 0; k < beta; ++k) {
+    const KvCache& cache = caches[j * beta + k];
+    parts.push_back(partial_attention(shape_of(m), p.q, cache.k, cache.v, true));
+  }
+  return finish(m, w, hidden, merge(shape_of(m), parts));
 }
 
 }  // namespace tessera::models::reference

@@ -44,6 +44,8 @@ std::int64_t parse_token(std::string_view text, std::string_view whole) {
 }  // namespace
 
 void check(const Partition& partition) {
+  if (partition.tokens < 0)
+    throw std::invalid_argument{fmt::format("tokens must not be negative, not {}", partition.tokens)};
   std::vector<std::int32_t> owner(static_cast<std::size_t>(partition.tokens), -1);
   for (std::size_t s = 0; s < partition.sets.size(); ++s) {
     for (const std::int32_t t : partition.sets[s]) {
@@ -112,7 +114,7 @@ Partition across_clusters(std::int64_t tokens, int sets, std::int64_t c, std::in
   return deal(tokens, sets, [=](std::int64_t t) { return t % (c + delta) % c % sets; });
 }
 
-Partition explicit_sets(std::int64_t tokens, const std::vector<std::string>& sets) {
+Partition explicit_sets(std::int64_t tokens, const std::vector<std::string>& sets, std::int64_t prompt) {
   require_positive(tokens, "tokens");
   Partition p;
   p.tokens = tokens;
@@ -132,10 +134,26 @@ Partition explicit_sets(std::int64_t tokens, const std::vector<std::string>& set
       for (std::int64_t t = first; t <= last; ++t) set.push_back(static_cast<std::int32_t>(t));
       start = comma + 1;
     }
-    std::sort(set.begin(), set.end());
   }
+  if (prompt < tokens && !p.sets.empty()) {
+    std::vector<bool> named(static_cast<std::size_t>(tokens));
+    for (const auto& set : p.sets) {
+      for (const std::int32_t t : set) named[static_cast<std::size_t>(t)] = true;
+    }
+    for (std::int64_t t = std::max<std::int64_t>(prompt, 0); t < tokens; ++t) {
+      if (!named[static_cast<std::size_t>(t)])
+        p.sets[static_cast<std::size_t>(t - prompt) % p.sets.size()].push_back(static_cast<std::int32_t>(t));
+    }
+  }
+  for (auto& set : p.sets) std::sort(set.begin(), set.end());
   check(p);
   return p;
+}
+
+Partition first_tokens(Partition partition, std::int64_t tokens) {
+  for (auto& set : partition.sets) set.erase(std::lower_bound(set.begin(), set.end(), tokens), set.end());
+  partition.tokens = std::min(partition.tokens, tokens);
+  return partition;
 }
 
 std::vector<std::int32_t> owners(const Partition& partition) {

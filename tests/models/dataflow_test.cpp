@@ -89,6 +89,251 @@ TEST_CASE("shards compute exactly the unsharded attention FLOPs, prefill and dec
   }
 }
 
+/// The message that a task is, or null.
+const Transfer* transfer_of(const Task& task) { return std::get_if<Transfer>(&task.work); }
+
+/// Everything that must have completed before a task, one bit per task.
+std::vector<std::vector<bool>> ancestors_of(const TaskGraph& g) {
+  std::vector<std::vector<bool>> before(g.tasks.size(), std::vector<bool>(g.tasks.size()));
+  for (TaskId id = 0; id < g.tasks.size(); ++id) {
+    for (const TaskId a : g.tasks[id].after) {
+      before[id][a] = true;
+      for (TaskId b = 0; b < a; ++b) before[id][b] = before[id][b] || before[a][b];
+    }
+  }
+  return before;
+}
+
+struct Case {
+  Architecture model = small_model();
+  Workload workload;
+  Sharding sharding;
+};
+Case random_case(std::mt19937_64& random, int most_prompt, int most_steps) {
+  const auto pick = [&](int least, int most) {
+    return std::uniform_int_distribution<int>{least, most}(random);
+  };
+  Case c;
+  c.model.layers = pick(1, 2);
+  c.model.kv_heads = 1 << pick(0, 2);
+  c.model.post_norm = pick(0, 1) == 1;
+  c.model.rope = pick(0, 1) == 1;
+  c.model.qk_norm = pick(0, 1) == 1;
+  c.model.gated_mlp = pick(0, 1) == 1;
+  c.model.causal = pick(0, 3) > 0;
+  c.model.language_head = c.model.causal;
+  c.workload = {.prefill_tokens = pick(1, most_prompt),
+                .decode_steps = c.model.causal ? pick(0, most_steps) : 0,
+                .batch = pick(1, 3)};
+  const std::int64_t tokens = c.workload.prefill_tokens + c.workload.decode_steps;
+  c.sharding = {testing::random_partition(tokens, pick(1, 8), random),
+                testing::random_partition(tokens, pick(1, 4), random)};
+  return c;
+}
+
+TEST_CASE("prefill: an AttnNode waits for exactly its rows, a CompNode merges exactly the visible parts") {
+  std::mt19937_64 random{41};
+  for (int i = 0; i < 150; ++i) {
+    const Case c = random_case(random, 24, 0);
+    const Architecture& m = c.model;
+    const auto& r = c.sharding.r.sets;
+    const auto& s = c.sharding.s.sets;
+    const TaskGraph g = build_cascade(m, c.sharding, c.workload);
+    totals_of(g);
+    const auto before = ancestors_of(g);
+    const std::int64_t q_bytes = m.heads * m.head_dim * 2 * c.workload.batch,
+                       kv_bytes = 2 * m.kv_heads * m.head_dim * 2 * c.workload.batch,
+                       part_bytes = q_bytes + m.heads * 8 * c.workload.batch;
+    INFO("case " << i << ": " << c.workload.prefill_tokens << " tokens, alpha " << r.size() << ", beta "
+                 << s.size());
+    // By definition: whether any row of S_j sees any of S_k.
+    const auto visible = [&](std::size_t j, std::size_t k) {
+      for (const std::int32_t q : s[j]) {
+        for (const std::int32_t kv : s[k]) {
+          if (!m.causal || kv <= q) return true;
+        }
+      }
+      return false;
+    };
+    for (std::int32_t l = 0; l < m.layers; ++l) {
+      // AttnNodes: at most one kernel, and before it q and k, v of every row.
+      for (std::size_t j = 0; j < s.size(); ++j) {
+        for (std::size_t k = 0; k < s.size(); ++k) {
+          const auto node = static_cast<std::uint32_t>(r.size() + j * s.size() + k);
+          int kernels = 0;
+          for (TaskId id = 0; id < g.tasks.size(); ++id) {
+            if (g.tasks[id].node != node || g.tasks[id].layer != l || g.tasks[id].stage != Stage::attention)
+              continue;
+            ++kernels;
+            std::int64_t bytes = 0;
+            std::map<std::uint32_t, int> senders;
+            for (const TaskId a : g.tasks[id].after) {
+              const Transfer* message = transfer_of(g.tasks[a]);
+              if (message == nullptr || message->destination != node) continue;
+              REQUIRE(g.tasks[a].layer == l);
+              REQUIRE(++senders[g.tasks[a].node] == 1);
+              bytes += message->bytes;
+            }
+            REQUIRE(bytes == static_cast<std::int64_t>(s[j].size()) * q_bytes +
+                                 static_cast<std::int64_t>(s[k].size()) * kv_bytes);
+          }
+          REQUIRE(kernels == (visible(j, k) ? 1 : 0));
+        }
+      }
+      // CompNodes: what comes back, what is merged, and that the O-projection waits for both.
+      for (std::uint32_t node = 0; node < r.size(); ++node) {
+        std::map<std::int64_t, std::int64_t> expected, merged;  // parts -> rows
+        std::int64_t expected_bytes = 0, bytes = 0;
+        for (const std::int32_t t : r[node]) {
+          const auto j = static_cast<std::size_t>(owners(c.sharding.s)[static_cast<std::size_t>(t)]);
+          std::int64_t parts = 0;
+          for (std::size_t k = 0; k < s.size(); ++k) parts += visible(j, k) ? 1 : 0;
+          if (parts > 1) expected[parts] += c.workload.batch;
+          expected_bytes += parts * part_bytes;
+        }
+        int projections = 0;
+        for (TaskId id = 0; id < g.tasks.size(); ++id) {
+          const Task& task = g.tasks[id];
+          if (task.layer != l) continue;
+          if (task.stage == Stage::returns && transfer_of(task)->destination == node)
+            bytes += transfer_of(task)->bytes;
+          if (task.node != node) continue;
+          if (task.stage == Stage::merge) {
+            const auto& merge = std::get<Merge>(std::get<Compute>(task.work).op);
+            merged[merge.parts] += merge.rows;
+          }
+          if (task.stage != Stage::o_proj) continue;
+          ++projections;
+          for (TaskId other = 0; other < g.tasks.size(); ++other) {
+            const Task& o = g.tasks[other];
+            if (o.layer != l) continue;
+            const bool needed = o.stage == Stage::merge
+                                    ? o.node == node
+                                    : o.stage == Stage::returns && transfer_of(o)->destination == node;
+            if (needed) REQUIRE(before[id][other]);
+            if (needed && o.stage == Stage::merge) {
+              for (TaskId back = 0; back < g.tasks.size(); ++back) {
+                const Task& b = g.tasks[back];
+                if (b.layer == l && b.stage == Stage::returns && transfer_of(b)->destination == node)
+                  REQUIRE(before[other][back]);
+              }
+            }
+          }
+        }
+        REQUIRE(projections == (r[node].empty() ? 0 : 1));
+        REQUIRE(merged == expected);
+        REQUIRE(bytes == expected_bytes);
+      }
+    }
+  }
+}
+
+TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn") {
+  std::mt19937_64 random{43};
+  for (int i = 0; i < 100; ++i) {
+    Case c = random_case(random, 12, 5);
+    if (!c.model.causal || c.workload.decode_steps == 0) continue;
+    const Architecture& m = c.model;
+    const std::int64_t batch = c.workload.batch;
+    const auto beta = static_cast<std::int64_t>(c.sharding.s.sets.size());
+    const auto alpha = static_cast<std::uint32_t>(c.sharding.r.sets.size());
+    const std::vector<std::int32_t> r_owner = owners(c.sharding.r), s_owner = owners(c.sharding.s);
+    const TaskGraph g = build_cascade(m, c.sharding, c.workload);
+    totals_of(g);
+    const auto before = ancestors_of(g);
+    INFO("case " << i << ": " << c.workload.prefill_tokens << " + " << c.workload.decode_steps
+                 << " tokens, alpha " << alpha << ", beta " << beta);
+    for (std::int32_t step = 0; step < c.workload.decode_steps; ++step) {
+      const auto token = static_cast<std::size_t>(c.workload.prefill_tokens + step);
+      const auto owner = static_cast<std::uint32_t>(r_owner[token]);
+      const auto j = static_cast<std::uint32_t>(s_owner[token]);
+      for (std::int32_t l = 0; l < m.layers; ++l) {
+        std::int64_t sent = 0, returned = 0, context = 0, parts = 0, nonempty = 0;
+        for (const auto& column : c.sharding.s.sets)
+          nonempty += !column.empty() && column.front() <= static_cast<std::int32_t>(token) ? 1 : 0;
+        for (TaskId id = 0; id < g.tasks.size(); ++id) {
+          const Task& task = g.tasks[id];
+          if (task.step != step || task.layer != l) continue;
+          if (const Transfer* message = transfer_of(task)) {
+            (task.stage == Stage::send ? sent : returned) += message->bytes;
+            REQUIRE((task.stage == Stage::send ? task.node : message->destination) == owner);
+            continue;
+          }
+          const auto& compute = std::get<Compute>(task.work);
+          if (const auto* gemm = std::get_if<Gemm>(&compute.op)) REQUIRE(gemm->m == batch);
+          if (const auto* merge = std::get_if<Merge>(&compute.op)) {
+            REQUIRE(merge->rows == batch);
+            parts = merge->parts;
+          }
+          const auto* attention = std::get_if<AttentionDecode>(&compute.op);
+          if (attention == nullptr) {
+            REQUIRE(task.node == owner);
+            continue;
+          }
+          REQUIRE(task.node >= alpha + j * static_cast<std::uint32_t>(beta));
+          REQUIRE(task.node < alpha + (j + 1) * static_cast<std::uint32_t>(beta));
+          REQUIRE(attention->partial);
+          context += attention->context;
+          // Every k, v and q message that ever came to this node for this layer has arrived.
+          for (TaskId other = 0; other < id; ++other) {
+            const Transfer* message = transfer_of(g.tasks[other]);
+            if (message == nullptr || g.tasks[other].layer != l || message->destination != task.node)
+              continue;
+            const bool arrived = before[id][other];
+            // The prefill kernel, run before on the same node, may have waited for it instead.
+            bool waited = arrived;
+            for (TaskId kernel = 0; kernel < id && !waited; ++kernel)
+              waited = g.tasks[kernel].node == task.node && transfer_of(g.tasks[kernel]) == nullptr &&
+                       before[kernel][other];
+            INFO("step " << step << " layer " << l << " at " << g.nodes[task.node].name << ", message of step "
+                         << g.tasks[other].step << ", " << message->bytes << " bytes, context "
+                         << attention->context << ", q row " << m.heads * m.head_dim * 2 * batch);
+            REQUIRE(waited);
+          }
+        }
+        const std::int64_t row = m.heads * m.head_dim * 2;
+        REQUIRE(sent == batch * beta * (row + 2 * m.kv_heads * m.head_dim * 2));
+        REQUIRE(returned == batch * nonempty * (row + m.heads * 8));
+        REQUIRE(context == static_cast<std::int64_t>(token) + 1);
+        REQUIRE(parts == (nonempty > 1 ? nonempty : 0));
+      }
+      // Nothing of a step starts before the previous step has sampled its token.
+      for (TaskId id = 0; id < g.tasks.size(); ++id) {
+        if (g.tasks[id].step != step) continue;
+        for (TaskId head = 0; head < g.tasks.size(); ++head) {
+          if (g.tasks[head].step == step - 1 && g.tasks[head].stage == Stage::head) REQUIRE(before[id][head]);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("operands fit their buffers, and caches keep theirs from step to step") {
+  std::mt19937_64 random{47};
+  for (int i = 0; i < 100; ++i) {
+    const Case c = random_case(random, 24, 5);
+    for (const TaskGraph& g :
+         {build_cascade(c.model, c.sharding, c.workload), build_single(c.model, c.workload)}) {
+      std::map<std::pair<std::uint32_t, std::int32_t>, std::pair<BufferId, BufferId>> caches;
+      for (const Task& task : g.tasks) {
+        const auto* compute = std::get_if<Compute>(&task.work);
+        if (compute == nullptr) continue;
+        const std::vector<Operand> operands = operands_of(compute->op);
+        for (std::size_t o = 0; o < operands.size(); ++o) {
+          INFO(kind_of(compute->op) << ": " << operands[o].role << " in "
+                                    << g.buffers[compute->operands[o]].name);
+          REQUIRE(operands[o].bytes <= g.buffers[compute->operands[o]].bytes);
+          REQUIRE(!(operands[o].written && g.buffers[compute->operands[o]].weight));
+        }
+        if (task.stage != Stage::attention) continue;
+        const std::pair<BufferId, BufferId> kv{compute->operands[1], compute->operands[2]};
+        const auto [known, fresh] = caches.try_emplace({task.node, task.layer}, kv);
+        REQUIRE((fresh || known->second == kv));
+      }
+    }
+  }
+}
+
 TEST_CASE("a node that nobody needs gets no work, and one set means no merge") {
   const Architecture m = small_model();
   const TaskGraph g = build_cascade(m, {contiguous(8, 1), contiguous(8, 1)}, {.prefill_tokens = 8});

@@ -55,6 +55,50 @@ TEST_CASE("explicit sets and what is wrong with them") {
   CHECK_THROWS_AS(explicit_sets(6, {"0,0,1-5"}), std::invalid_argument);
 }
 
+TEST_CASE("tokens to be decoded that explicit sets do not name are dealt out in turn") {
+  CHECK(explicit_sets(9, {"2-3", "0-1"}, 4).sets == Sets{{2, 3, 4, 6, 8}, {0, 1, 5, 7}});
+  CHECK(explicit_sets(7, {"2-3,5", "0-1"}, 4).sets == Sets{{2, 3, 4, 5, 6}, {0, 1}});  // 5 is named
+  CHECK_THROWS_MATCHES(explicit_sets(6, {"0-1", "3"}, 4), std::invalid_argument,
+                       Message("token 2 is in no set"));
+}
+
+TEST_CASE("a generator's pattern goes on where the prompt ends") {
+  const Partition all = c_delta(40, 2, 5), prompt = first_tokens(all, 23);
+  CHECK(prompt.sets == c_delta(23, 2, 5).sets);
+  CHECK(prompt.tokens == 23);
+  CHECK_NOTHROW(check(prompt));
+  CHECK(first_tokens(all, 99).sets == all.sets);
+}
+
+TEST_CASE("every CompNode of a (c, delta)-sharding sees clusters of at most c and gaps of at least delta") {
+  for (const std::int64_t c : {1, 2, 3, 8}) {
+    for (const std::int64_t delta : {1, 3, 5, 17, 56}) {
+      const Partition p = c_delta(10 * (c + delta), c, delta);
+      CHECK(p.sets.size() == static_cast<std::size_t>((c + delta + c - 1) / c));
+      for (const auto& set : p.sets) {
+        CHECK(exposure(set).largest_cluster <= c);
+        CHECK(exposure(set).smallest_gap >= delta);
+      }
+    }
+  }
+  // AttnNode (0, 1) sees both of two sets: everything.
+  const Partition s = across_clusters(14, 2, 2, 5);
+  CHECK(exposure(union_of(s.sets[0], s.sets[1])).largest_cluster == 14);
+}
+
+TEST_CASE("check names the token") {
+  CHECK_THROWS_MATCHES(check(Partition{3, {{0, 1}, {1, 2}}}), std::invalid_argument,
+                       Message("token 1 is in set 0 and in set 1"));
+  CHECK_THROWS_MATCHES(check(Partition{3, {{0}, {2}}}), std::invalid_argument,
+                       Message("token 1 is in no set"));
+  CHECK_THROWS_MATCHES(check(Partition{2, {{0, 1}, {-1}}}), std::invalid_argument,
+                       Message("token -1 of set 1 is not among the 2 tokens"));
+  CHECK_THROWS_MATCHES(check(Partition{2, {{1, 0}}}), std::invalid_argument,
+                       Message("set 0 is not in increasing order"));
+  CHECK_THROWS_AS(check(Partition{-1, {}}), std::invalid_argument);
+  CHECK_NOTHROW(check(Partition{2, {{0, 1}, {}}}));
+}
+
 TEST_CASE("R and S must share out the same tokens") {
   CHECK_THROWS_AS(check(Sharding{contiguous(4, 2), contiguous(5, 2)}), std::invalid_argument);
   Sharding bad{contiguous(4, 2), contiguous(4, 2)};

@@ -296,7 +296,8 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
       const TaskId ready = project(i, comp[i], static_cast<std::int64_t>(r[i].size()) * w.batch, last[i]);
       for (std::uint32_t j = 0; j < beta; ++j) {
         for (std::uint32_t k = 0; k < beta; ++k) {
-          const std::int64_t bytes = (overlap[i][j] * q_width + overlap[i][k] * 2 * kv_width) * e * w.batch;
+          const std::int64_t q_rows = s[k].empty() ? 0 : overlap[i][j];  // no keys there: no use for queries
+          const std::int64_t bytes = (q_rows * q_width + overlap[i][k] * 2 * kv_width) * e * w.batch;
           if (bytes > 0) received[j * beta + k].push_back(send(i, attn(j, k), Stage::send, bytes, {ready}));
         }
       }
@@ -360,6 +361,11 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
     const auto i = static_cast<std::uint32_t>(r_owner[token]);
     const auto j = static_cast<std::uint32_t>(s_owner[token]);
     const CompBuffers& b = comp[i];
+    std::vector<std::int64_t> contexts;  // keys of each column, the token's own included
+    for (const auto& column : sharding.s.sets) {
+      contexts.push_back(std::upper_bound(column.begin(), column.end(), static_cast<std::int32_t>(token)) -
+                         column.begin());
+    }
     layer = -1;
     if (i != at) sampled = send(at, i, Stage::embed, kTokenBytes * w.batch, {sampled});
     TaskId t = embed(i, b, w.batch, {sampled});
@@ -368,6 +374,7 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
       const TaskId ready = project(i, b, w.batch, t);
       std::vector<TaskId> queries(beta);
       for (std::uint32_t k = 0; k < beta; ++k) {  // q to row j; (j, j) is also in the token's column
+        if (contexts[k] == 0) continue;
         const std::int64_t bytes = (q_width + (k == j ? 2 * kv_width : 0)) * e * w.batch;
         queries[k] = send(i, attn(j, k), Stage::send, bytes, {ready});
       }
@@ -379,16 +386,13 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
       std::vector<TaskId> returned;
       for (std::uint32_t k = 0; k < beta; ++k) {
         AttnBuffers& n = nodes[j * beta + k];
-        const auto& column = sharding.s.sets[k];
-        const auto context =
-            std::upper_bound(column.begin(), column.end(), static_cast<std::int32_t>(token)) - column.begin();
-        if (context == 0) continue;
+        if (contexts[k] == 0) continue;
         std::vector<TaskId> after = std::move(n.arrivals[l]);
         n.arrivals[l].clear();
         after.push_back(queries[k]);
         const TaskId a = add(attn(j, k), Stage::attention,
                              AttentionDecode{.batch = w.batch,
-                                             .context = context,
+                                             .context = contexts[k],
                                              .heads = m.heads,
                                              .kv_heads = m.kv_heads,
                                              .head_dim = m.head_dim,

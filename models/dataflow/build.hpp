@@ -15,15 +15,16 @@ namespace tessera::models {
 struct Workload {
   std::int64_t prefill_tokens = 0;
   std::int64_t decode_steps = 0;
-  std::int64_t batch = 1;        ///< sequences, all of the same length and sharded alike
+  std::int64_t batch = 1;  ///< sequences, all of the same length and sharded alike
 };
 
 /// One GPU: the baseline.
 TaskGraph build_single(const Architecture& model, const Workload& workload);
 
-/// alpha CompNodes and beta x beta AttnNodes (the founding diagram's dataflow). Throws
-/// std::invalid_argument if the sharding does not cover prefill_tokens + decode_steps tokens, or decoding is
-/// asked of a bidirectional model.
+/// alpha CompNodes and beta x beta AttnNodes (the founding diagram's dataflow). An AttnNode that holds no
+/// keys is sent no queries; one that holds only keys its queries may not see gets both, but runs no kernel.
+/// Throws std::invalid_argument if the sharding does not cover prefill_tokens + decode_steps tokens, or
+/// decoding is asked of a bidirectional model.
 TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, const Workload& workload);
 
 }  // namespace tessera::models

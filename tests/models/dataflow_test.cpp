@@ -160,7 +160,15 @@ TEST_CASE("prefill: an AttnNode waits for exactly its rows, a CompNode merges ex
       for (std::size_t j = 0; j < s.size(); ++j) {
         for (std::size_t k = 0; k < s.size(); ++k) {
           const auto node = static_cast<std::uint32_t>(r.size() + j * s.size() + k);
+          std::int64_t expected = static_cast<std::int64_t>(s[k].size()) * kv_bytes;
+          if (!s[k].empty()) expected += static_cast<std::int64_t>(s[j].size()) * q_bytes;
+          std::int64_t sent = 0;
           int kernels = 0;
+          for (const Task& task : g.tasks) {
+            if (task.stage == Stage::send && task.layer == l && transfer_of(task)->destination == node)
+              sent += transfer_of(task)->bytes;
+          }
+          REQUIRE(sent == expected);
           for (TaskId id = 0; id < g.tasks.size(); ++id) {
             if (g.tasks[id].node != node || g.tasks[id].layer != l || g.tasks[id].stage != Stage::attention)
               continue;
@@ -174,8 +182,7 @@ TEST_CASE("prefill: an AttnNode waits for exactly its rows, a CompNode merges ex
               REQUIRE(++senders[g.tasks[a].node] == 1);
               bytes += message->bytes;
             }
-            REQUIRE(bytes == static_cast<std::int64_t>(s[j].size()) * q_bytes +
-                                 static_cast<std::int64_t>(s[k].size()) * kv_bytes);
+            REQUIRE(bytes == expected);
           }
           REQUIRE(kernels == (visible(j, k) ? 1 : 0));
         }
@@ -285,14 +292,11 @@ TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn"
             for (TaskId kernel = 0; kernel < id && !waited; ++kernel)
               waited = g.tasks[kernel].node == task.node && transfer_of(g.tasks[kernel]) == nullptr &&
                        before[kernel][other];
-            INFO("step " << step << " layer " << l << " at " << g.nodes[task.node].name << ", message of step "
-                         << g.tasks[other].step << ", " << message->bytes << " bytes, context "
-                         << attention->context << ", q row " << m.heads * m.head_dim * 2 * batch);
             REQUIRE(waited);
           }
         }
         const std::int64_t row = m.heads * m.head_dim * 2;
-        REQUIRE(sent == batch * beta * (row + 2 * m.kv_heads * m.head_dim * 2));
+        REQUIRE(sent == batch * (nonempty * row + beta * 2 * m.kv_heads * m.head_dim * 2));
         REQUIRE(returned == batch * nonempty * (row + m.heads * 8));
         REQUIRE(context == static_cast<std::int64_t>(token) + 1);
         REQUIRE(parts == (nonempty > 1 ? nonempty : 0));

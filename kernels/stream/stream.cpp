@@ -157,11 +157,11 @@ StreamWork softmax_work(const models::Softmax& s, const Addresses& at) {
 }
 
 StreamWork copy_work(const models::Copy& c, const Addresses& at) {
-  // One long row, cut into pieces; every piece but the last is whole.
-  const std::uint64_t bytes = u(c.bytes), piece = std::min<std::uint64_t>(bytes, kPieceBytes);
-  StreamWork w{.name = "copy", .rows = static_cast<std::int64_t>((bytes + piece - 1) / piece)};
-  w.in = {{at.operands[0], piece, piece}};
-  w.out = {{at.operands[1], piece, piece}};
+  // One long row, cut into pieces.
+  const std::uint64_t bytes = u(c.bytes);
+  StreamWork w{.name = "copy", .rows = 1};
+  w.in = {{at.operands[0], bytes, bytes}};
+  w.out = {{at.operands[1], bytes, bytes}};
   return w;
 }
 

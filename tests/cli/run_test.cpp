@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <fstream>
+#include <iterator>
 #include <map>
 
 #include "tests/cli/command.hpp"
@@ -204,4 +206,25 @@ TEST_CASE("run --timeline is a trace of every task") {
       REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 2e-6);
     }
   }
+}
+
+// To accept a change of the model: tessera run tiny_cascade --json - | grep -v '"wall_s"' >
+// tests/cli/golden/tiny_cascade.json, and the same with `kernel gemm m=256 n=256 k=256 --hardware
+// a100_sxm_80gb`.
+TEST_CASE("results equal the golden files, byte for byte, in every build type") {
+  const auto golden = [](const std::string& name) {
+    std::ifstream in{std::string{TESSERA_SOURCE_DIR} + "/tests/cli/golden/" + name};
+    REQUIRE(in);
+    return std::string{std::istreambuf_iterator<char>{in}, {}};
+  };
+  const Workplace work;
+  const Outcome run = work.tessera({"run", "tiny_cascade", "--json", "-"});
+  REQUIRE(run.exit_code == 0);
+  CHECK(without_wall(run.out) == golden("tiny_cascade.json"));
+  const Outcome kernel = work.tessera(
+      {"kernel", "gemm", "m=256", "n=256", "k=256", "--hardware", "a100_sxm_80gb", "--json", "-"});
+  REQUIRE(kernel.exit_code == 0);
+  const std::string text =
+      kernel.out.find("\"wall_s\"") == std::string::npos ? kernel.out : without_wall(kernel.out);
+  CHECK(text == golden("gemm_a100.json"));
 }

@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <random>
+
+#include "kernels/attention_decode/attention_decode.hpp"
+#include "kernels/gemm/gemm.hpp"
+#include "kernels/library/lower.hpp"
+#include "tests/kernels/counting.hpp"
+
+namespace tessera::kernels {
+namespace {
+
+GpuSpec hopper() {
+  GpuSpec g;
+  g.gpc_sms = {16, 16, 16, 16, 16, 16, 18, 18};
+  return g;
+}
+GpuSpec ampere() {
+  GpuSpec g = hopper();
+  g.architecture = GpuArchitecture::ampere;
+  g.sm.has_tma = false;
+  g.sm.tensor_flops_per_cycle = 2048;
+  g.sm.shared_bytes = 167936;
+  g.sm.shared_bytes_per_cta = 166912;
+  return g;
+}
+
+constexpr std::uint64_t kStride = 1ULL << 32U;
+Addresses addresses_for(const models::Operator& op) {
+  Addresses a;
+  const std::size_t n = models::operands_of(op).size();
+  for (std::size_t i = 0; i < n; ++i) a.operands.push_back((i + 1) * kStride);
+  a.workspace = (n + 1) * kStride;
+  return a;
+}
+
+/// Runs all kernels of `op` functionally: every output byte must be stored exactly once, every input byte
+/// asked for at least once in all, and the tensor cores must do at least the operator's FLOPs.
+void check_operator(const models::Operator& op, const GpuSpec& gpu, bool tensor) {
+  INFO(models::signature_of(op) << (gpu.sm.has_tma ? " on hopper" : " on ampere"));
+  const Addresses addresses = addresses_for(op);
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> stores;
+  double tensor_flops = 0;
+  std::uint64_t loaded = 0;
+  for (const auto& kernel : lower(op, gpu, addresses)) {
+    const tile::testing::Counts c = tile::testing::count(*kernel);
+    stores.insert(stores.end(), c.stores.begin(), c.stores.end());
+    tensor_flops += c.tensor_flops;
+    loaded += c.loaded;
+  }
+  if (tensor) CHECK(tensor_flops >= models::flops_of(op));
+  std::sort(stores.begin(), stores.end());
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  std::uint64_t inputs = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (!operands[i].written) {
+      inputs += static_cast<std::uint64_t>(operands[i].bytes);
+      continue;
+    }
+    std::uint64_t next = addresses.operands[i];
+    for (const auto& [first, last] : stores) {
+      if (first < addresses.operands[i] || first >= addresses.operands[i] + kStride) continue;
+      REQUIRE(first == next);  // neither a gap nor an overlap
+      next = last;
+    }
+    REQUIRE(next == addresses.operands[i] + static_cast<std::uint64_t>(operands[i].bytes));
+  }
+  const auto* attention = std::get_if<models::Attention>(&op);
+  if (attention == nullptr || !attention->causal) CHECK(loaded >= inputs);
+}
+
+TEST_CASE("GEMMs of random shapes store every output once and do every FLOP") {
+  std::mt19937_64 random{1};
+  const auto pick = [&](std::int64_t most) {
+    return static_cast<std::int64_t>(1 + random() % static_cast<std::uint64_t>(most));
+  };
+  for (int i = 0; i < 60; ++i) {
+    const models::Gemm g{pick(700), 8 * pick(90), 8 * pick(60)};
+    check_operator(g, hopper(), g.m > 4);
+    check_operator(g, ampere(), g.m > 4);
+  }
+}
+
+TEST_CASE("every tiling of a GEMM is complete, clusters and split-K included") {
+  const models::Gemm g{300, 520, 1096};
+  const Addresses addresses = addresses_for(g);
+  for (const std::uint32_t tile_m : {64U, 128U}) {
+    for (const std::uint32_t tile_n : {64U, 128U, 192U, 256U}) {
+      for (const std::uint32_t cluster : {1U, 2U, 4U}) {
+        for (const std::uint32_t split : {1U, 3U}) {
+          const auto kernels = make_gemm(g, hopper(), addresses, {tile_m, tile_n, 64, cluster, split, 3});
+          const tile::testing::Counts c = tile::testing::count(*kernels.front());
+          CHECK(c.stored == static_cast<std::uint64_t>(g.m * g.n) * (split > 1 ? 4 * split : 2));
+          CHECK(c.tensor_flops >= models::flops_of(g));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("attention of random shapes, masks, GQA ratios and shards is complete") {
+  std::mt19937_64 random{2};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most - least + 1));
+  };
+  constexpr std::int64_t kHeadDims[] = {64, 96, 128, 192, 256};
+  for (int i = 0; i < 60; ++i) {
+    models::Attention a{.batch = pick(1, 2),
+                        .q_rows = pick(1, 400),
+                        .kv_heads = pick(1, 2),
+                        .head_dim = kHeadDims[i % 5],
+                        .causal = i % 2 == 0,
+                        .partial = i % 3 == 0,
+                        .flash_version = i % 4 == 3 ? 2 : 3};
+    a.heads = a.kv_heads * pick(1, 4);
+    a.kv_rows = a.q_rows + pick(0, 200);
+    if (a.causal && i % 4 == 0) {  // a shard: some rows may see nothing
+      std::vector<std::int32_t> q, k;
+      for (std::int64_t p = 0; p < a.q_rows; ++p) q.push_back(static_cast<std::int32_t>(3 * p));
+      for (std::int64_t p = 0; p < a.kv_rows; ++p) k.push_back(static_cast<std::int32_t>(2 * p + 50));
+      a.q_positions = std::make_shared<const std::vector<std::int32_t>>(q);
+      a.kv_positions = std::make_shared<const std::vector<std::int32_t>>(k);
+    }
+    check_operator(a, hopper(), true);
+    check_operator(a, ampere(), true);
+  }
+}
+
+TEST_CASE("decode attention is complete for any number of splits") {
+  for (const std::int64_t context : {1, 127, 128, 129, 1000, 5000}) {
+    for (const std::int64_t heads : {2, 8}) {
+      for (const bool partial : {false, true}) {
+        const models::AttentionDecode a{.batch = 2,
+                                        .context = context,
+                                        .heads = heads,
+                                        .kv_heads = 2,
+                                        .head_dim = 128,
+                                        .partial = partial};
+        check_operator(a, hopper(), true);
+        check_operator(a, ampere(), true);
+      }
+    }
+  }
+  CHECK(choose_splits(200, 132, 64) == 1);
+  CHECK(choose_splits(8, 132, 64) > 8);
+  CHECK(choose_splits(1, 132, 3) <= 3);
+}
+
+TEST_CASE("streaming kernels of random widths are complete") {
+  std::mt19937_64 random{3};
+  for (int i = 0; i < 40; ++i) {
+    const auto rows = static_cast<std::int64_t>(1 + random() % 50),
+               width = static_cast<std::int64_t>(8 * (1 + random() % 700));
+    for (const models::Operator& op : std::vector<models::Operator>{
+             models::Norm{rows, width}, models::Norm{rows, width, models::NormKind::layer, true},
+             models::Activation{rows, width}, models::Activation{rows, width, models::ActivationKind::gelu},
+             models::Softmax{rows, width}, models::Embedding{rows, width},
+             models::Rope{rows, 4, 2, width / 8 * 2}, models::Merge{rows, 2, width, 1 + i % 4}}) {
+      check_operator(op, hopper(), false);
+    }
+  }
+  for (const std::int64_t bytes : {1, 1000, 4096, 10'000, 1'000'003}) check_operator(models::Copy{bytes}, hopper(), false);
+}
+
+}  // namespace
+}  // namespace tessera::kernels

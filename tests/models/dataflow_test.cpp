@@ -312,6 +312,21 @@ TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn"
   }
 }
 
+TEST_CASE("one GPU: every kernel waits for all those before it, prefill and steps alike") {
+  std::mt19937_64 random{53};
+  for (int i = 0; i < 50; ++i) {
+    const Case c = random_case(random, 24, 5);
+    const TaskGraph g = build_single(c.model, c.workload);
+    totals_of(g);
+    REQUIRE(g.nodes.size() == 1);
+    REQUIRE(g.tasks.front().after.empty());
+    for (TaskId id = 1; id < g.tasks.size(); ++id) {
+      REQUIRE(transfer_of(g.tasks[id]) == nullptr);
+      REQUIRE(g.tasks[id].after == std::vector<TaskId>{id - 1});
+    }
+  }
+}
+
 TEST_CASE("operands fit their buffers, and caches keep theirs from step to step") {
   std::mt19937_64 random{47};
   for (int i = 0; i < 100; ++i) {

@@ -57,6 +57,7 @@ TEST_CASE("explicit sets and what is wrong with them") {
 
 TEST_CASE("tokens to be decoded that explicit sets do not name are dealt out in turn") {
   CHECK(explicit_sets(9, {"2-3", "0-1"}, 4).sets == Sets{{2, 3, 4, 6, 8}, {0, 1, 5, 7}});
+  CHECK(explicit_sets(7, {"1-2", "0"}, 3).sets == Sets{{1, 2, 3, 5}, {0, 4, 6}});
   CHECK(explicit_sets(7, {"2-3,5", "0-1"}, 4).sets == Sets{{2, 3, 4, 5, 6}, {0, 1}});  // 5 is named
   CHECK_THROWS_MATCHES(explicit_sets(6, {"0-1", "3"}, 4), std::invalid_argument,
                        Message("token 2 is in no set"));

@@ -1,6 +1,8 @@
 #include "configs/reader/document.hpp"
 
 #include <fmt/format.h>
+#include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -78,20 +80,21 @@ struct Value::Impl {
   int line = 1;
   bool overridden = false;
 
-  /// `key_line` is the line of the node's key, 0 if it has none: a block map's own mark is a line too late.
-  static Value make(const std::shared_ptr<const Document::State>& state, const YAML::Node& node,
-                    std::string path, int fallback_line, int key_line = 0) {
+  /// The value `node` inside this one. `key_line` is the line of its key, 0 if it has none: a block map's own
+  /// mark is a line too late. What lies inside a value given by --set was given by --set too.
+  Value child(const YAML::Node& node_inside, std::string path_inside, int key_line = 0) const {
     auto impl = std::make_shared<Impl>();
     impl->state = state;
-    impl->node.reset(node);
-    impl->overridden = state->overrides.find(path) != state->overrides.end();
-    impl->path = std::move(path);
-    impl->file = state->file;
-    impl->line = key_line > 0 ? key_line : node.Mark().line >= 0 ? node.Mark().line + 1 : fallback_line;
+    impl->node.reset(node_inside);
+    impl->overridden = overridden || state->overrides.find(path_inside) != state->overrides.end();
+    impl->path = std::move(path_inside);
+    impl->file = file;
+    impl->line = key_line > 0 ? key_line : node_inside.Mark().line >= 0 ? node_inside.Mark().line + 1 : line;
     return Value{std::move(impl)};
   }
-  std::string child_path(std::string_view key) const {
-    return path.empty() ? std::string{key} : fmt::format("{}.{}", path, key);
+  Value child(const YAML::Node& key, const YAML::Node& node_inside) const {
+    return child(node_inside, path.empty() ? key.Scalar() : fmt::format("{}.{}", path, key.Scalar()),
+                 key.Mark().line + 1);
   }
   std::vector<std::string> keys() const {
     std::vector<std::string> names;
@@ -121,13 +124,16 @@ std::optional<Value> Value::find(std::string_view key) const {
   for (const auto& entry : impl_->node) {
     if (entry.first.Scalar() != key) continue;
     if (entry.second.IsNull()) return std::nullopt;
-    return Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line, entry.first.Mark().line + 1);
+    return impl_->child(entry.first, entry.second);
   }
   return std::nullopt;
 }
 
 Value Value::at(std::string_view key) const {
   if (auto value = find(key)) return *value;
+  for (const auto& entry : impl_->node) {
+    if (entry.first.Scalar() == key) throw impl_->child(entry.first, entry.second).error("has no value");
+  }
   throw error(fmt::format("key '{}' is missing{}", key, [&] {
     const std::string near = nearest(key, impl_->keys());
     return near.empty() ? std::string{} : fmt::format(" ('{}' is there: is it misspelt?)", printable(near));
@@ -139,8 +145,7 @@ void Value::allow_only(const std::vector<std::string>& known) const {
   for (const auto& entry : impl_->node) {
     const std::string& key = entry.first.Scalar();
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    throw Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line, entry.first.Mark().line + 1)
-        .error(fmt::format("unknown key{}", suggestion(key, known)));
+    throw impl_->child(entry.first, entry.second).error(fmt::format("unknown key{}", suggestion(key, known)));
   }
 }
 
@@ -149,7 +154,7 @@ std::vector<Value> Value::items() const {
   std::vector<Value> values;
   std::size_t i = 0;
   for (const auto& item : impl_->node) {
-    values.push_back(Impl::make(impl_->state, item, fmt::format("{}[{}]", impl_->path, i++), impl_->line));
+    values.push_back(impl_->child(item, fmt::format("{}[{}]", impl_->path, i++)));
   }
   return values;
 }
@@ -157,11 +162,8 @@ std::vector<Value> Value::items() const {
 std::vector<std::pair<std::string, Value>> Value::entries() const {
   if (!is_map()) throw error("expected a map of keys and values");
   std::vector<std::pair<std::string, Value>> values;
-  for (const auto& entry : impl_->node) {
-    const std::string& key = entry.first.Scalar();
-    values.emplace_back(key, Impl::make(impl_->state, entry.second, impl_->child_path(key), impl_->line,
-                                        entry.first.Mark().line + 1));
-  }
+  for (const auto& entry : impl_->node)
+    values.emplace_back(entry.first.Scalar(), impl_->child(entry.first, entry.second));
   return values;
 }
 
@@ -234,24 +236,100 @@ std::string Value::as_one_of(const std::vector<std::string>& names) const {
 
 namespace {
 
-/// yaml-cpp keeps both of two equal keys, and any node can be a key; neither makes sense here.
-void check_keys(const YAML::Node& node, const std::string& file, int depth) {
+/// yaml-cpp keeps both of two equal keys, and any node can be a key; neither makes sense here. Aliases can
+/// make a document refer to itself, or a few lines stand for billions of values. `where` is "FILE:LINE" of a
+/// line; `values` counts what was seen.
+template <class Where>
+void check_keys(const YAML::Node& node, const Where& where, std::size_t& values, int depth = 0) {
   constexpr int kDeepest = 64;
-  if (depth > kDeepest) throw InputError{fmt::format("{}:{}: nested too deeply", file, node.Mark().line + 1)};
+  constexpr std::size_t kMostValues = 10'000'000;
+  const int line = node.Mark().line + 1;
+  if (depth > kDeepest) throw InputError{fmt::format("{}: nested too deeply", where(line))};
+  if (++values > kMostValues)
+    throw InputError{fmt::format("{}: more than {} values", where(line), kMostValues)};
   if (node.IsMap()) {
     std::set<std::string> seen;
     for (const auto& entry : node) {
-      const int line = entry.first.Mark().line + 1;
-      if (!entry.first.IsScalar()) throw InputError{fmt::format("{}:{}: a key must be text", file, line)};
-      if (!seen.insert(entry.first.Scalar()).second) {
-        throw InputError{
-            fmt::format("{}:{}: {}: key given twice", file, line, printable(entry.first.Scalar()))};
-      }
-      check_keys(entry.second, file, depth + 1);
+      const YAML::Node& key = entry.first;
+      const int key_line = key.Mark().line + 1;
+      if (!key.IsScalar()) throw InputError{fmt::format("{}: a key must be text", where(key_line))};
+      if (!seen.insert(key.Scalar()).second)
+        throw InputError{fmt::format("{}: {}: key given twice", where(key_line), printable(key.Scalar()))};
+      check_keys(entry.second, where, values, depth + 1);
     }
   } else if (node.IsSequence()) {
-    for (const auto& item : node) check_keys(item, file, depth + 1);
+    for (const auto& item : node) check_keys(item, where, values, depth + 1);
   }
+}
+
+/// Takes note of where a document begins and of nothing else.
+class DocumentStart : public YAML::EventHandler {
+ public:
+  int line = 0;
+  void OnDocumentStart(const YAML::Mark& mark) override { line = mark.line + 1; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+  }
+  void OnMapEnd() override {}
+};
+
+/// The line at which a second document of `text` begins, 0 if there is none. Not with YAML::LoadAll, which
+/// does not come back from a stray closing bracket.
+int second_document(const std::string& text) {
+  std::istringstream stream{text};
+  YAML::Parser parser{stream};
+  DocumentStart start;
+  if (!parser.HandleNextDocument(start)) return 0;
+  return parser.HandleNextDocument(start) ? start.line : 0;
+}
+
+/// The one document in `text`, checked. A null node if there is none.
+template <class Where>
+YAML::Node load(const std::string& text, const Where& where) {
+  try {
+    YAML::Node document = YAML::Load(text);
+    if (const int line = second_document(text); line != 0)
+      throw InputError{fmt::format("{}: a second document begins here, only one is expected", where(line))};
+    std::size_t values = 0;
+    check_keys(document, where, values);
+    return document;
+  } catch (const YAML::DeepRecursion& e) {
+    throw InputError{fmt::format("{}: nested too deeply", where(e.mark.line + 1))};
+  } catch (const YAML::Exception& e) {
+    throw InputError{fmt::format("{}: {}", where(std::max(1, e.mark.line + 1)), printable(e.msg))};
+  }
+}
+
+/// `map` with the value at the dotted path `rest` replaced. The maps on the way are copied, not changed in
+/// place: an alias elsewhere in the document may share them.
+YAML::Node replaced(const YAML::Node& map, std::string_view rest, const YAML::Node& value,
+                    std::string_view whole_path) {
+  const std::size_t dot = rest.find('.');
+  const std::string key{rest.substr(0, dot)};
+  if (key.empty())
+    throw InputError{fmt::format("--set: '{}' is no dotted path of keys", printable(whole_path))};
+  if (!map.IsNull() && !map.IsMap()) {
+    throw InputError{fmt::format("--set: {}: '{}' is inside a value that has no keys", printable(whole_path),
+                                 printable(key))};
+  }
+  const auto inside = [&](const YAML::Node& old) {
+    return dot == std::string_view::npos ? value : replaced(old, rest.substr(dot + 1), value, whole_path);
+  };
+  YAML::Node copy{YAML::NodeType::Map};
+  bool found = false;
+  for (const auto& entry : map) {
+    const bool here = entry.first.Scalar() == key;
+    copy.force_insert(entry.first, here ? inside(entry.second) : entry.second);
+    found = found || here;
+  }
+  if (!found) copy.force_insert(key, inside(YAML::Node{}));
+  return copy;
 }
 
 }  // namespace
@@ -272,14 +350,8 @@ Document Document::parse(const std::string& text, const std::filesystem::path& n
   Document document;
   document.state_ = std::make_shared<State>();
   document.state_->file = name;
-  try {
-    document.state_->root = YAML::Load(text);
-    check_keys(document.state_->root, file, 0);
-  } catch (const YAML::Exception& e) {
-    throw InputError{fmt::format("{}:{}: {}", file, std::max(1, e.mark.line + 1), printable(e.msg))};
-  }
-  if (document.state_->root.IsNull() || !document.state_->root.IsDefined())
-    throw InputError{fmt::format("{}:1: the file is empty", file)};
+  document.state_->root = load(text, [&](int line) { return fmt::format("{}:{}", file, line); });
+  if (document.state_->root.IsNull()) throw InputError{fmt::format("{}:1: the file is empty", file)};
   return document;
 }
 
@@ -296,35 +368,19 @@ Document Document::read(const std::filesystem::path& file) {
 }
 
 void Document::set(std::string_view dotted_path, std::string_view value) {
-  YAML::Node parsed;
-  try {
-    parsed = YAML::Load(std::string{value});
-  } catch (const YAML::Exception& e) {
-    throw InputError{fmt::format("--set: {}: {}", printable(dotted_path), printable(e.msg))};
-  }
-  YAML::Node node;
-  node.reset(state_->root);
-  std::string_view rest = dotted_path;
-  for (;;) {
-    const std::size_t dot = rest.find('.');
-    const std::string key{rest.substr(0, dot)};
-    if (key.empty())
-      throw InputError{fmt::format("--set: '{}' is no dotted path of keys", printable(dotted_path))};
-    if (node.IsDefined() && !node.IsNull() && !node.IsMap()) {
-      throw InputError{fmt::format("--set: {}: '{}' is inside a value that has no keys",
-                                   printable(dotted_path), printable(key))};
-    }
-    if (dot == std::string_view::npos) {
-      node[key] = parsed;
-      break;
-    }
-    YAML::Node child = node[key];
-    node.reset(child);
-    rest.remove_prefix(dot + 1);
-  }
+  const YAML::Node parsed =
+      load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); });
+  state_->root.reset(replaced(state_->root, dotted_path, parsed, dotted_path));
   state_->overrides.insert(std::string{dotted_path});
 }
 
-Value Document::root() const { return Value::Impl::make(state_, state_->root, "", 1); }
+Value Document::root() const {
+  auto impl = std::make_shared<Value::Impl>();
+  impl->state = state_;
+  impl->node.reset(state_->root);
+  impl->file = state_->file;
+  impl->line = std::max(1, state_->root.Mark().line + 1);
+  return Value{std::move(impl)};
+}
 
 }  // namespace tessera::config

@@ -45,7 +45,7 @@ class Value {
 
   std::string as_string() const;
   bool as_bool() const;
-  std::int64_t as_integer() const;                     ///< also "8Ki", "64K", "1M" style suffixes
+  std::int64_t as_integer() const;                     ///< also "8K" (= "8Ki" = 8192), "2M", "1G": powers of 1024
   std::int64_t as_integer(std::int64_t least, std::int64_t most = INT64_MAX) const;
   double as_number() const;
   double as_number(double least, double most) const;
@@ -65,15 +65,15 @@ class Value {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// A whole file. `.json` is checked to be strict JSON first.
+/// A whole file: one YAML document. `.json` is checked to be strict JSON first. Keys given twice are errors.
 class Document {
  public:
   /// InputError if the path is missing, a directory, unreadable, empty or malformed.
   static Document read(const std::filesystem::path& file);
   /// For tests, and for `--set`: text with a name to use in messages.
   static Document parse(const std::string& text, const std::filesystem::path& name);
-  /// Replaces or adds the scalar at a dotted path ("prefill.tokens"); the value is YAML. Errors then name
-  /// "--set" instead of a line.
+  /// Replaces or adds the value at a dotted path ("prefill.tokens"); the value is YAML. Errors in it then name
+  /// "--set" instead of file and line. Values read before keep what they were.
   void set(std::string_view dotted_path, std::string_view value);
 
   Value root() const;

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <systemc>
+#include <utility>
 #include <vector>
 
 #include "sim/core/time.hpp"
@@ -58,48 +59,64 @@ class Module : public sc_core::sc_module {
   bool elaborated_ = false;
 };
 
-/// A module whose events are all of one small struct type.
+/// A module that takes events of one small struct type from others.
 template <class Event>
-class EventModule : public Module {
+class Receiver : public Module {
  public:
   /// For Outlet only: hands over an event that arrives at `at` on `port`.
   void receive(std::uint32_t port, Time at, const Event& event) {
     inbox_.push_back(Arrival{at, port, event});
     wake_for(at);
   }
-  /// For Outlet only: declares an incoming connection and returns its port number.
-  std::uint32_t add_inlet(Time latency) {
+  /// For Outlet only: declares an incoming connection of `lanes` ports and returns the first one's number.
+  std::uint32_t add_inlet(Time latency, std::uint32_t lanes) {
     limit_lookahead(latency);
-    return inlets_++;
+    return std::exchange(inlets_, inlets_ + lanes);
   }
 
  protected:
-  explicit EventModule(sc_core::sc_module_name name) : Module{name} {}
+  explicit Receiver(sc_core::sc_module_name name) : Module{name} {}
 
-  virtual void handle(Time now, const Event& event) = 0;
-  /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
-  void schedule(Time at, const Event& event) {
-    wheel_.schedule(at, event);
-    if (!running_) wake_for(at);
-  }
-
- private:
   struct Arrival {
     Time at;
     std::uint32_t port;
     Event event;
   };
+  /// What has arrived since the last call, in the order of sending; valid until the next call.
+  const std::vector<Arrival>& take_inbox() {
+    taken_.clear();
+    std::swap(taken_, inbox_);
+    return taken_;
+  }
 
+ private:
+  std::vector<Arrival> inbox_, taken_;
+  std::uint32_t inlets_ = 0;
+};
+
+/// A receiver that handles its events, and those it schedules for itself, one by one in the order of time.
+template <class Event>
+class EventModule : public Receiver<Event> {
+ protected:
+  explicit EventModule(sc_core::sc_module_name name) : Receiver<Event>{name} {}
+
+  virtual void handle(Time now, const Event& event) = 0;
+  /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
+  void schedule(Time at, const Event& event) {
+    wheel_.schedule(at, event);
+    if (!running_) this->wake_for(at);
+  }
+
+ private:
   void accept_inbox() final {
-    for (const Arrival& a : inbox_) wheel_.deliver(a.at, a.port, a.event);
-    inbox_.clear();
+    for (const auto& a : this->take_inbox()) wheel_.deliver(a.at, a.port, a.event);
   }
   void run_window(Time end) final {
     running_ = true;
     Time at;
     Event event;
     while (wheel_.pop(end, at, event)) {
-      ++events_handled_;
+      ++this->events_handled_;
       handle(at, event);
     }
     running_ = false;
@@ -107,8 +124,6 @@ class EventModule : public Module {
   Time next_event() const final { return wheel_.next_time(); }
 
   TimeWheel<Event> wheel_;
-  std::vector<Arrival> inbox_;
-  std::uint32_t inlets_ = 0;
   bool running_ = false;
 };
 
@@ -116,11 +131,12 @@ class EventModule : public Module {
 template <class Event>
 class Outlet {
  public:
-  /// `latency` is the least time between sending and arrival; it must be positive.
-  void connect(EventModule<Event>& to, Time latency) {
+  /// `latency` is the least time between sending and arrival; it must be positive. Events of one lane keep
+  /// their order at equal times; those of several lanes arrive in the order of the lanes.
+  void connect(Receiver<Event>& to, Time latency, std::uint32_t lanes = 1) {
     to_ = &to;
     latency_ = latency;
-    port_ = to.add_inlet(latency);
+    port_ = to.add_inlet(latency, lanes);
   }
   bool connected() const { return to_ != nullptr; }
   Time latency() const { return latency_; }
@@ -128,15 +144,15 @@ class Outlet {
   /// Sends at `now` with the connection's own latency.
   void send(Time now, const Event& event) { to_->receive(port_, now + latency_, event); }
   /// Sends so that the event arrives at `at`, which is at least now + latency().
-  void send_at(Time now, Time at, const Event& event) {
+  void send_at(Time now, Time at, const Event& event, std::uint32_t lane = 0) {
     if (at < now + latency_) throw_too_early(now, at);
-    to_->receive(port_, at, event);
+    to_->receive(port_ + lane, at, event);
   }
 
  private:
   [[noreturn]] void throw_too_early(Time now, Time at) const;
 
-  EventModule<Event>* to_ = nullptr;
+  Receiver<Event>* to_ = nullptr;
   Time latency_;
   std::uint32_t port_ = 0;
 };

@@ -109,7 +109,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   l2.to_hbm.connect(hbm, Time::from_ns(gpu.hbm.l2_to_hbm_ns));
   l2.to_front_end.connect(front_end, dispatch);
   front_end.to_l2.connect(l2, dispatch);
-  hbm.to_l2.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
+  hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
   const std::vector<models::Operand> operands = models::operands_of(op);
   for (const std::uint32_t i : options.warm_operands) {

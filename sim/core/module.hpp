@@ -7,7 +7,9 @@
 // before then (conservative synchronisation). Windows are aligned to multiples of the lookahead, and
 // idle modules are not activated at all.
 
+#include <array>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <systemc>
@@ -16,14 +18,27 @@
 
 #include "sim/core/time.hpp"
 #include "sim/core/wheel.hpp"
+#include "sim/core/window_pool.hpp"
 
 namespace tessera::sim {
 
 class Statistics;
 
-/// Limits every module's lookahead, for tests of independence from it. Must be set before elaboration.
+/// Limits every module's lookahead. Results do not depend on it. Must be set before elaboration.
 void set_lookahead_limit(Time limit);
 Time lookahead_limit();
+/// While one lives, `threads` threads run the windows of modules that are activated together, and modules may
+/// share no state that one of them changes. Results do not depend on the number. Must live from before the modules
+/// are made until after the last of them is gone.
+class Threads {
+ public:
+  explicit Threads(unsigned threads);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+};
+/// Whether several threads may be at work.
+bool threaded();
 
 class Module : public sc_core::sc_module {
  public:
@@ -47,15 +62,23 @@ class Module : public sc_core::sc_module {
   virtual void accept_inbox() = 0;
   virtual void run_window(Time end) = 0;
   virtual Time next_event() const = 0;
+  /// Takes over what other threads have sent, and returns the earliest time of it.
+  virtual Time collect() = 0;
 
   std::uint64_t events_handled_ = 0;
 
  private:
+  friend class Windows;
+
   void activate();
+  void execute(Time now);  ///< the window at `now`; on any thread
+  void finish();           ///< after it, on SystemC's own
 
   sc_core::sc_event wake_;
   Time lookahead_ = Time::never();
   Time armed_ = Time::never();  // window start of the pending activation
+  std::exception_ptr failure_;
+  double window_us_ = 0;  // how long a window takes to run, smoothed; decides the order of starting only
   bool elaborated_ = false;
 };
 
@@ -65,8 +88,14 @@ class Receiver : public Module {
  public:
   /// For Outlet only: hands over an event that arrives at `at` on `port`.
   void receive(std::uint32_t port, Time at, const Event& event) {
-    inbox_.push_back(Arrival{at, port, event});
-    wake_for(at);
+    if (threaded()) {
+      Inbox& inbox = inboxes_[thread_index()];
+      inbox.arrivals.push_back(Arrival{at, port, event});
+      inbox.earliest = min(inbox.earliest, at);
+    } else {
+      arrivals_.push_back(Arrival{at, port, event});
+      this->wake_for(at);
+    }
   }
   /// For Outlet only: declares an incoming connection of `lanes` ports and returns the first one's number.
   std::uint32_t add_inlet(Time latency, std::uint32_t lanes) {
@@ -82,15 +111,38 @@ class Receiver : public Module {
     std::uint32_t port;
     Event event;
   };
-  /// What has arrived since the last call, in the order of sending; valid until the next call.
-  const std::vector<Arrival>& take_inbox() {
-    taken_.clear();
-    std::swap(taken_, inbox_);
-    return taken_;
+  /// Calls visit(arrival) for everything that has arrived since the last call; of each port in the order of
+  /// sending.
+  template <class Visit>
+  void take_arrivals(Visit visit) {
+    for (const Arrival& a : arrivals_) visit(a);
+    arrivals_.clear();
   }
 
  private:
-  std::vector<Arrival> inbox_, taken_;
+  /// What one thread has sent since the last window.
+  struct alignas(64) Inbox {
+    std::vector<Arrival> arrivals;
+    Time earliest = Time::never();
+  };
+
+  Time collect() final {
+    Time earliest = Time::never();
+    for (Inbox& inbox : inboxes_) {
+      if (inbox.arrivals.empty()) continue;
+      earliest = min(earliest, std::exchange(inbox.earliest, Time::never()));
+      if (arrivals_.empty()) {
+        std::swap(arrivals_, inbox.arrivals);
+      } else {
+        arrivals_.insert(arrivals_.end(), inbox.arrivals.begin(), inbox.arrivals.end());
+        inbox.arrivals.clear();
+      }
+    }
+    return earliest;
+  }
+
+  std::vector<Arrival> arrivals_;
+  std::array<Inbox, kMostThreads> inboxes_;
   std::uint32_t inlets_ = 0;
 };
 
@@ -104,12 +156,12 @@ class EventModule : public Receiver<Event> {
   /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
   void schedule(Time at, const Event& event) {
     wheel_.schedule(at, event);
-    if (!running_) this->wake_for(at);
+    if (!running_) this->wake_for(at);  // in a window, its end sees to that
   }
 
  private:
   void accept_inbox() final {
-    for (const auto& a : this->take_inbox()) wheel_.deliver(a.at, a.port, a.event);
+    this->take_arrivals([&](const auto& a) { wheel_.deliver(a.at, a.port, a.event); });
   }
   void run_window(Time end) final {
     running_ = true;

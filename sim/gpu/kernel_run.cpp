@@ -89,6 +89,9 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
   const Time transit = sm_clock.cycles_f(gpu.l2.hit_latency / 3);
   const Time dispatch = sm_clock.cycles_f(gpu.launch.cta_launch_cycles / 2);
+  const Threads threads{options.threads};
+  // Windows of equal length start together and so run together.
+  if (options.threads > 1) set_lookahead_limit(min(lookahead_limit(), min(transit, dispatch)));
 
   std::vector<std::unique_ptr<Gpc>> gpcs;
   std::vector<Gpc*> gpc_pointers;

@@ -51,6 +51,7 @@ struct L2Event {
 /// To a GPC module.
 struct GpcEvent {
   enum class Kind : std::uint8_t {
+    prepare,        ///< from the front end: kernel `value` of the list comes next, with `bytes` CTAs to an SM
     launch,         ///< from the front end: CTA `value` starts in (sm, slot)
     resume,         ///< own: the role goes on
     loaded,         ///< from the L2: `bytes` of a load have arrived

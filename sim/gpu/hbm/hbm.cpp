@@ -15,7 +15,7 @@ Hbm::Hbm(sc_core::sc_module_name name, const HbmSpec& spec)
 }
 
 void Hbm::accept_inbox() {
-  for (const Arrival& arrival : take_inbox()) {
+  take_arrivals([&](const Arrival& arrival) {
     const HbmLocation place = map_.locate(arrival.event.run);
     PseudoChannel& channel = channels_[place.channel];
     // On the first edge of the command clock from its arrival on.
@@ -27,7 +27,7 @@ void Hbm::accept_inbox() {
                   .write = arrival.event.kind == HbmEvent::Kind::write});
     next_[place.channel] = channel.next();
     ++events_handled_;
-  }
+  });
 }
 
 void Hbm::run_window(Time end) {

@@ -205,8 +205,9 @@ void L2::serve(Time now, std::uint32_t index) {
   Segment segments[kChunkRuns];
   const unsigned n = take_segments(box, segments);
 
+  const std::uint32_t near_slice = partition * slices_per_partition;  // the first of the near partition
   Time at = now;
-  unsigned served = 0, hits = 0, far = 0;
+  unsigned served = 0, hits = 0, far = 0, sectors_asked = 0, sectors_hit = 0;
   Time first_ready = Time::never(), last_ready;
   for (unsigned i = 0; i < n; ++i) {
     const Segment& segment = segments[i];
@@ -214,37 +215,36 @@ void L2::serve(Time now, std::uint32_t index) {
     const std::uint32_t slice = slice_of(segment.place.set);
     Time& free = slice_free_[slice];
     free = max(free, at) + sector_service_ * sectors;
-    Time ready = free + access_;
-    if (slice / slices_per_partition != partition) {
-      ready += far_;
-      far += lines;
-    }
-    if (read) {
-      TagSet& set = sets_[segment.place.set];
-      unsigned missing = segment.sectors;
-      for (unsigned line = 0; line < 2; ++line) {
-        if (sectors_of_line(segment.sectors, line) == 0) continue;
-        const unsigned way = set.find(segment.place.tag(line));
-        if (way == TagSet::kNoWay) continue;
-        set.touch(way);
-        missing &= ~(unsigned{set.valid(way)} << 4 * line);
-      }
-      counters_.read_sectors += sectors;
-      if (missing == 0) {
-        counters_.hit_sectors += sectors;
-        hits += lines;
-        first_ready = min(first_ready, ready);
-        last_ready = max(last_ready, ready);
-      } else {
-        counters_.hit_sectors += sectors - count(missing);
-        read_run(free, index, segment, static_cast<std::uint8_t>(missing), ready);
-      }
-    } else {
-      write_run(free, segment);
-    }
+    const bool is_far = slice - near_slice >= slices_per_partition;
+    const Time ready = free + access_ + (is_far ? far_ : Time{});
+    far += is_far ? lines : 0;
     served += lines;
     at += line_interval_ * lines;
+    if (!read) {
+      write_run(free, segment);
+      continue;
+    }
+    TagSet& set = sets_[segment.place.set];
+    unsigned missing = segment.sectors;
+    for (unsigned line = (segment.sectors & 0xfU) != 0 ? 0 : 1; line < 2 && segment.sectors >> 4 * line != 0; ++line) {
+      const unsigned way = set.find(segment.place.tag(line));
+      if (way == TagSet::kNoWay) continue;
+      set.touch(way);
+      missing &= ~(unsigned{set.valid(way)} << 4 * line);
+    }
+    sectors_asked += sectors;
+    if (missing == 0) {
+      sectors_hit += sectors;
+      hits += lines;
+      first_ready = min(first_ready, ready);
+      last_ready = max(last_ready, ready);
+    } else {
+      sectors_hit += sectors - count(missing);
+      read_run(free, index, segment, static_cast<std::uint8_t>(missing), ready);
+    }
   }
+  counters_.read_sectors += sectors_asked;
+  counters_.hit_sectors += sectors_hit;
 
   counters_.far_lines += far;
   if (far != 0) {
@@ -315,9 +315,14 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
     ++miss.fills;
     send_to_hbm(at, HbmEvent::Kind::read, map_.run(set_index, quotient * 2), fetch, index);
   }
-  const std::uint32_t w = take_free(waiters_, free_waiter_);
-  waiters_[w] = Waiter{box, lines_of(segment.sectors), miss.waiters};
-  miss.waiters = w;
+  const unsigned lines = lines_of(segment.sectors);
+  if (miss.waiting_here < kWaitersHere) {
+    miss.here[miss.waiting_here++] = box * 2 + lines - 1;
+  } else {
+    const std::uint32_t w = take_free(waiters_, free_waiter_);
+    waiters_[w] = Waiter{box, lines, miss.waiters};
+    miss.waiters = w;
+  }
   ++boxes_[box].missing;
   boxes_[box].ready = max(boxes_[box].ready, ready);
 }
@@ -376,19 +381,23 @@ void L2::fill(Time now, std::uint32_t index) {
   std::uint32_t* link = &set.first_miss;
   while (*link != index) link = &misses_[*link].next;
   *link = miss.next;
-  std::uint32_t w = miss.waiters;
   miss.next = free_miss_;
   free_miss_ = index;
-  while (w != kNone) {
+  for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 2, miss.here[i] % 2 + 1);
+  for (std::uint32_t w = miss.waiters; w != kNone;) {
     const Waiter waiter = waiters_[w];
     waiters_[w].next = free_waiter_;
     free_waiter_ = w;
     w = waiter.next;
-    BoxState& box = boxes_[waiter.box];
-    box.ready = max(box.ready, gpc_return_[box.event.from.gpc].reserve(now, gpc_line_ * waiter.lines));
-    --box.missing;
-    finish_if_complete(now, waiter.box);
+    arrive(now, waiter.box, waiter.lines);
   }
+}
+
+void L2::arrive(Time now, std::uint32_t index, std::uint32_t lines) {
+  BoxState& box = boxes_[index];
+  box.ready = max(box.ready, gpc_return_[box.event.from.gpc].reserve(now, gpc_line_ * lines));
+  --box.missing;
+  finish_if_complete(now, index);
 }
 
 void L2::finish_if_complete(Time now, std::uint32_t index) {

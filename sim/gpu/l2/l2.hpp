@@ -47,6 +47,7 @@ class L2 : public EventModule<L2Event> {
  private:
   static constexpr std::uint32_t kNone = 0xffffffffU;
   static constexpr unsigned kChunkRuns = 32;
+  static constexpr unsigned kWaitersHere = 5;
 
   struct BoxState {
     L2Event event;
@@ -65,18 +66,21 @@ class L2 : public EventModule<L2Event> {
     std::uint8_t sectors;  // low four bits: the run's first line
   };
   struct Waiter {
-    std::uint32_t box;
-    std::uint32_t lines;
-    std::uint32_t next;
+    std::uint32_t box = kNone;
+    std::uint32_t lines = 0;
+    std::uint32_t next = kNone;
   };
   /// A run in flight from HBM.
   struct Miss {
     std::uint32_t set = 0, quotient = 0;  // which run
-    std::uint32_t waiters = kNone;
-    std::uint32_t next = kNone;     // of the same set, or free
-    std::uint8_t way[2] = {0, 0};   // where its lines go, kNoWay: nowhere
-    std::uint8_t sectors = 0;       // asked for
-    std::uint8_t fills = 0;         // HBM reads outstanding
+    std::uint32_t next = kNone;    // of the same set, or free
+    std::uint8_t way[2] = {0, 0};  // where its lines go, kNoWay: nowhere
+    std::uint8_t sectors = 0;      // asked for
+    std::uint8_t fills = 0;        // HBM reads outstanding
+    // Boxes that wait, the first few here: box * 2 + lines - 1.
+    std::uint8_t waiting_here = 0;
+    std::uint32_t here[kWaitersHere] = {};
+    std::uint32_t waiters = kNone;  // the others
   };
 
   void handle(Time now, const L2Event& event) override;
@@ -85,6 +89,7 @@ class L2 : public EventModule<L2Event> {
   /// The next segments of the box, at most a chunk; moves the box on.
   unsigned take_segments(BoxState& box, Segment* segments) const;
   void fill(Time now, std::uint32_t miss);
+  void arrive(Time now, std::uint32_t box, std::uint32_t lines);
   void finish_if_complete(Time now, std::uint32_t box);
   void read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready);
   void write_run(Time at, const Segment& segment);

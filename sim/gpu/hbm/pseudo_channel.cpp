@@ -97,6 +97,7 @@ void PseudoChannel::precharge(Cycle at, std::uint32_t index) {
   const BankMask bit = BankMask{1} << index;
   hit_[0] &= ~bit;
   hit_[1] &= ~bit;
+  capped_ &= ~bit;
 }
 
 void PseudoChannel::activate(Cycle at, std::uint32_t index) {
@@ -130,10 +131,13 @@ void PseudoChannel::refresh(Cycle at, std::uint32_t index) {
   banks_[index].activate_ok = at + t_.rfc;
 }
 
+Cycle PseudoChannel::activate_floor() const {
+  return std::max(std::max(last_activate_ + t_.rrd_s, activates_[activate_index_] + t_.faw), last_refresh_ + t_.rrefd);
+}
+
 Cycle PseudoChannel::activate_time(std::uint32_t index) const {
   const Cycle rrd = group_of(index) == last_activate_group_ ? t_.rrd_l : t_.rrd_s;
-  return std::max(std::max(banks_[index].activate_ok, last_activate_ + rrd),
-                  std::max(activates_[activate_index_] + t_.faw, last_refresh_ + t_.rrefd));
+  return std::max(std::max(banks_[index].activate_ok, last_activate_ + rrd), activate_floor());
 }
 
 void PseudoChannel::choose_mode() {
@@ -207,16 +211,19 @@ Cycle PseudoChannel::issue_row(Cycle now) {
     if (!spec_.per_bank_refresh) return soonest;  // no row is opened until all banks are refreshed
   }
   const bool w = writing_;
+  const Cycle any_precharge = last_precharge_ + t_.ppd;
+  const Cycle any_activate = activate_floor();
   std::uint32_t best = 0, best_order = UINT32_MAX;
-  for_each_bit(waiting_[w], [&](std::uint32_t b) {
+  for_each_bit(waiting_[w] & (~hit_[w] | capped_), [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
     Cycle ready;
     if (bank.open) {
       if (!row_done(bank, w)) return;
-      ready = std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
+      ready = std::max(bank.precharge_ok, any_precharge);
     } else {
       if (bank.refresh) return;
-      ready = activate_time(b);
+      ready = std::max(bank.activate_ok, any_activate);
+      if (group_of(b) == last_activate_group_) ready = std::max(ready, last_activate_ + t_.rrd_l);
     }
     if (ready > now) {
       soonest = std::min(soonest, ready);
@@ -238,34 +245,39 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   return std::min(soonest, banks_[best].activate_ok);
 }
 
-Cycle PseudoChannel::column_time(Cycle now, std::uint32_t index, bool write) const {
-  const std::uint32_t group = group_of(index);
-  Cycle ready =
-      std::max(std::max(now, banks_[index].activated + (write ? t_.rcd_wr : t_.rcd_rd)), group_free_[group]);
-  if (!write) ready = std::max(ready, group_read_after_[group]);
-  if (write != last_was_write_) return std::max(ready, last_column_ + (write ? t_.rtw : t_.wtr_s));
-  if (stack_id_of(index) != last_stack_id_) return std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
-  if (last_column_ + t_.ccd_s <= ready) return ready;  // all lanes will be free
-  Cycle at = last_column_ + t_.ccd_s;
+Cycle PseudoChannel::next_slot(Cycle now, bool write) const {
+  if (write != last_was_write_) return std::max(now, last_column_ + (write ? t_.rtw : t_.wtr_s));
+  if (last_column_ + t_.ccd_s <= now) return now;  // the bus is empty
+  Cycle slot = last_column_ + t_.ccd_s;
   for (unsigned lane = 0; lane < lanes_; ++lane) {
-    // The lane's slots are tCCD_L apart, those of a free lane too, until all lanes are free.
-    const Cycle late = std::max<Cycle>(0, ready - lane_free_[lane]);
-    at = std::min(at, lane_free_[lane] + (late + t_.ccd_l - 1) / t_.ccd_l * t_.ccd_l);
+    // The slots of a lane are tCCD_L apart, also while it is free, until the bus is empty.
+    const Cycle late = std::max<Cycle>(0, now - lane_free_[lane]);
+    slot = std::min(slot, lane_free_[lane] + (late + t_.ccd_l - 1) / t_.ccd_l * t_.ccd_l);
   }
-  return at;
+  return slot;
 }
 
 bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   const bool w = writing_;
+  next_column_ = kNever;
+  if (hit_[w] == 0) return false;
+  if (const Cycle slot = next_slot(now, w); slot > now) {
+    next_column_ = slot;
+    return false;
+  }
+  const Cycle rcd = w ? t_.rcd_wr : t_.rcd_rd;
   std::uint32_t best = 0, best_order = UINT32_MAX;
   std::uint16_t best_entry = kNone;
   Cycle soonest = kNever;
   for_each_bit(hit_[w], [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
     if (bank.refresh || row_done(bank, w)) return;
-    const Cycle at = column_time(now, b, w);
-    if (at > now) {
-      soonest = std::min(soonest, at);
+    const std::uint32_t group = group_of(b);
+    Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
+    if (!w) ready = std::max(ready, group_read_after_[group]);
+    if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+    if (ready > now) {
+      soonest = std::min(soonest, ready);
       return;
     }
     std::uint16_t e = bank.head[w];
@@ -310,9 +322,11 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
       static_cast<std::uint64_t>(accesses) * static_cast<std::uint64_t>(spec_.access_bytes);
   ++(w ? counters_.writes : counters_.reads);
   if (++bank.streak > 1) ++counters_.row_hits;
+  if (bank.streak >= kHitCap) capped_ |= BankMask{1} << best;
   if (--bank.hits[w] == 0) hit_[w] &= ~(BankMask{1} << best);
   unlink(best, w, best_entry);
-  if (counts_[0] + counts_[1] != 0) next_column_ = std::min(next_column_, now + t_.ccd_s);
+  // No other access before the next slot; by then the direction may have changed too.
+  if (counts_[0] + counts_[1] != 0) next_column_ = next_slot(now + 1, w);
   if (bank.head[w] != kNone && row_done(bank, w)) next_row_ = std::min(next_row_, bank.precharge_ok);
   done = Completion{last + (w ? t_.cwl : t_.cl) + t_.bl, request.tag, !w};
   return true;

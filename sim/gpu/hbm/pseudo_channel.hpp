@@ -109,9 +109,11 @@ class PseudoChannel {
   void activate(Cycle at, std::uint32_t bank);
   void precharge(Cycle at, std::uint32_t bank);
   void refresh(Cycle at, std::uint32_t bank);
+  /// The earliest any bank can be activated, and this bank.
+  Cycle activate_floor() const;
   Cycle activate_time(std::uint32_t bank) const;
-  /// The first slot of the column bus, from now on, that the bank's open row can use.
-  Cycle column_time(Cycle now, std::uint32_t bank, bool write) const;
+  /// The first slot of the column bus from now on at which an access can begin.
+  Cycle next_slot(Cycle now, bool write) const;
   /// Only other rows of the bank are asked for, or it is their turn.
   bool row_done(const Bank& bank, bool write) const {
     return bank.hits[write] == 0 || (bank.streak >= kHitCap && entries_[bank.head[write]].request.row != bank.row);
@@ -133,6 +135,7 @@ class PseudoChannel {
   std::vector<Request> arrivals_;          // not yet in the queues, latest first
   std::array<BankMask, 2> waiting_{0, 0};  // banks with queued requests, [write]
   std::array<BankMask, 2> hit_{0, 0};      // of these, with one for the open row
+  BankMask capped_ = 0;                    // open ones that have had their share of hits
   std::array<int, 2> counts_{0, 0};
   std::uint16_t free_entry_ = kNone;
   std::uint32_t next_order_ = 0;

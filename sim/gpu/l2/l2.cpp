@@ -200,63 +200,71 @@ void L2::serve(Time now, std::uint32_t index) {
   const unsigned partition =
       gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
   const std::uint32_t slices_per_partition = slices_ / static_cast<std::uint32_t>(gpu_.l2.partitions);
+  const std::uint32_t near_slice = partition * slices_per_partition;  // the first of the near partition
 
-  // The segments first, so that the host fetches their tag sets while the loop below works through them.
+  // The segments first, so that the host fetches their tag sets while the loops below work through them.
   Segment segments[kChunkRuns];
   const unsigned n = take_segments(box, segments);
 
-  const std::uint32_t near_slice = partition * slices_per_partition;  // the first of the near partition
   Time at = now;
-  unsigned served = 0, hits = 0, far = 0, sectors_asked = 0, sectors_hit = 0;
-  Time first_ready = Time::never(), last_ready;
-  for (unsigned i = 0; i < n; ++i) {
-    const Segment& segment = segments[i];
-    const unsigned lines = lines_of(segment.sectors), sectors = count(segment.sectors);
-    const std::uint32_t slice = slice_of(segment.place.set);
-    Time& free = slice_free_[slice];
-    free = max(free, at) + sector_service_ * sectors;
-    const bool is_far = slice - near_slice >= slices_per_partition;
-    const Time ready = free + access_ + (is_far ? far_ : Time{});
-    far += is_far ? lines : 0;
-    served += lines;
-    at += line_interval_ * lines;
-    if (!read) {
-      write_run(free, segment);
-      continue;
+  unsigned served = 0, far = 0, sectors_asked = 0;
+  Hits hits;
+  for (unsigned i = 0; i < n;) {
+    // Neighbours mostly cover the same sectors of their runs: what follows from those is worked out once.
+    const std::uint8_t sectors = segments[i].sectors;
+    const unsigned lines = lines_of(sectors), line = (sectors & 0xfU) != 0 ? 0 : 1;
+    const unsigned need = sectors_of_line(sectors, line);
+    const Time service = sector_service_ * count(sectors), interval = line_interval_ * lines;
+    const unsigned first = i;
+    unsigned far_segments = 0, whole_hits = 0;
+    for (; i < n && segments[i].sectors == sectors; ++i) {
+      const Segment& segment = segments[i];
+      const std::uint32_t slice = slice_of(segment.place.set);
+      Time& free = slice_free_[slice];
+      free = max(free, at) + service;
+      at += interval;
+      Time ready = free + access_;
+      if (slice - near_slice >= slices_per_partition) {
+        ready += far_;
+        ++far_segments;
+      }
+      if (!read) {
+        write_run(free, segment);
+        continue;
+      }
+      if (lines == 1) {
+        TagSet& set = sets_[segment.place.set];
+        const unsigned way = set.find(segment.place.tag(line));
+        if (way != TagSet::kNoWay && (set.valid(way) & need) == need) {
+          set.touch(way);
+          ++whole_hits;
+          hits.first_ready = min(hits.first_ready, ready);
+          hits.last_ready = max(hits.last_ready, ready);
+          continue;
+        }
+      }
+      read_segment(index, segment, free, ready, hits);
     }
-    TagSet& set = sets_[segment.place.set];
-    unsigned missing = segment.sectors;
-    for (unsigned line = (segment.sectors & 0xfU) != 0 ? 0 : 1; line < 2 && segment.sectors >> 4 * line != 0; ++line) {
-      const unsigned way = set.find(segment.place.tag(line));
-      if (way == TagSet::kNoWay) continue;
-      set.touch(way);
-      missing &= ~(unsigned{set.valid(way)} << 4 * line);
-    }
-    sectors_asked += sectors;
-    if (missing == 0) {
-      sectors_hit += sectors;
-      hits += lines;
-      first_ready = min(first_ready, ready);
-      last_ready = max(last_ready, ready);
-    } else {
-      sectors_hit += sectors - count(missing);
-      read_run(free, index, segment, static_cast<std::uint8_t>(missing), ready);
-    }
+    served += lines * (i - first);
+    far += lines * far_segments;
+    sectors_asked += count(sectors) * (i - first);
+    hits.lines += whole_hits;
+    hits.sectors += count(sectors) * whole_hits;
   }
-  counters_.read_sectors += sectors_asked;
-  counters_.hit_sectors += sectors_hit;
 
   counters_.far_lines += far;
   if (far != 0) {
     const Time through = link_[partition & 1U].reserve(now, link_line_ * far);
-    if (read && hits != 0) last_ready = max(last_ready, through + access_ + far_);
+    if (hits.lines != 0) hits.last_ready = max(hits.last_ready, through + access_ + far_);
   }
   if (read) {
-    if (hits != 0) {
+    counters_.read_sectors += sectors_asked;
+    counters_.hit_sectors += hits.sectors;
+    if (hits.lines != 0) {
       // Booked now, not at first_ready: bookings of hits and of fills must come in time order, or the gaps
       // between them would be lost to the port.
-      const Time out = gpc_return_[gpc].reserve(now, gpc_line_ * hits) + (first_ready - now);
-      box.ready = max(box.ready, max(out, last_ready));
+      const Time out = gpc_return_[gpc].reserve(now, gpc_line_ * hits.lines) + (hits.first_ready - now);
+      box.ready = max(box.ready, max(out, hits.last_ready));
     }
   } else {
     gpc_request_[gpc].reserve(now, gpc_line_ * served);
@@ -271,6 +279,26 @@ void L2::serve(Time now, std::uint32_t index) {
     finish_if_complete(now, index);
   else
     free_boxes_.push_back(index);
+}
+
+void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Time ready, Hits& hits) {
+  TagSet& set = sets_[segment.place.set];
+  unsigned missing = segment.sectors;
+  for (unsigned line = 0; line < 2; ++line) {
+    if (sectors_of_line(segment.sectors, line) == 0) continue;
+    const unsigned way = set.find(segment.place.tag(line));
+    if (way == TagSet::kNoWay) continue;
+    set.touch(way);
+    missing &= ~(set.valid(way) << 4 * line);
+  }
+  hits.sectors += count(segment.sectors) - count(missing);
+  if (missing != 0) {
+    read_run(served, box, segment, static_cast<std::uint8_t>(missing), ready);
+    return;
+  }
+  hits.lines += lines_of(segment.sectors);
+  hits.first_ready = min(hits.first_ready, ready);
+  hits.last_ready = max(hits.last_ready, ready);
 }
 
 void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag) {
@@ -303,7 +331,7 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
       if (way == TagSet::kNoWay) {
         way = allocate(at, set_index, segment.place.tag(line));
       } else {
-        valid |= unsigned{set.valid(way)} << 4 * line;
+        valid |= set.valid(way) << 4 * line;
       }
       miss.way[line] = static_cast<std::uint8_t>(way);
       if (way == TagSet::kNoWay) continue;
@@ -357,9 +385,9 @@ unsigned L2::allocate(Time at, std::uint32_t set_index, std::uint32_t tag) {
   if (way == TagSet::kNoWay) return way;
   if (set.dirty(way) != 0) {
     const std::uint32_t old = set.tag(way);
-    unsigned sectors = unsigned{set.dirty(way)} << 4 * (old & 1U);
+    unsigned sectors = set.dirty(way) << 4 * (old & 1U);
     if (const unsigned other = set.find(old ^ 1U); other != TagSet::kNoWay) {
-      sectors |= unsigned{set.dirty(other)} << 4 * (~old & 1U);
+      sectors |= set.dirty(other) << 4 * (~old & 1U);
       set.clean(other);
     }
     send_to_hbm(at, HbmEvent::Kind::write, map_.run(set_index, old), static_cast<std::uint8_t>(sectors), 0);

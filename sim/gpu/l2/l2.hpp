@@ -91,6 +91,13 @@ class L2 : public EventModule<L2Event> {
   void fill(Time now, std::uint32_t miss);
   void arrive(Time now, std::uint32_t box, std::uint32_t lines);
   void finish_if_complete(Time now, std::uint32_t box);
+  /// What a chunk of a read adds up to.
+  struct Hits {
+    unsigned lines = 0, sectors = 0;
+    Time first_ready = Time::never(), last_ready;
+  };
+  /// Reads a segment whose slice has served it at `served`; adds to `hits` what is there.
+  void read_segment(std::uint32_t box, const Segment& segment, Time served, Time ready, Hits& hits);
   void read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready);
   void write_run(Time at, const Segment& segment);
   /// A way of the set for the line, which replaces another; TagSet::kNoWay if all are in flight.

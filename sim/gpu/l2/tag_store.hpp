@@ -30,7 +30,7 @@ class alignas(64) TagSet {
   unsigned find(std::uint32_t tag) const {
     for (std::uint32_t match = matches(static_cast<std::uint16_t>(tag)); match != 0; match &= match - 1) {
       const auto way = static_cast<unsigned>(std::countr_zero(match));
-      if (nibble(high_, way) == tag >> 16U) return way;
+      if (high(way) == tag >> 16U) return way;
     }
     return kNoWay;
   }
@@ -48,17 +48,16 @@ class alignas(64) TagSet {
   }
   void replace(unsigned way, std::uint32_t tag) {
     low_[way] = static_cast<std::uint16_t>(tag);
-    set_nibble(high_, way, static_cast<std::uint8_t>(tag >> 16U));
-    set_nibble(valid_, way, 0);
-    set_nibble(dirty_, way, 0);
+    high_ = (high_ & ~(std::uint64_t{0xf} << 4 * way)) | std::uint64_t{tag >> 16U} << 4 * way;
+    sectors_[way] = 0;
   }
 
-  std::uint32_t tag(unsigned way) const { return low_[way] | std::uint32_t{nibble(high_, way)} << 16U; }
-  std::uint8_t valid(unsigned way) const { return nibble(valid_, way); }
-  std::uint8_t dirty(unsigned way) const { return nibble(dirty_, way); }
-  void add_valid(unsigned way, std::uint8_t sectors) { valid_ |= std::uint64_t{sectors} << 4 * way; }
-  void add_dirty(unsigned way, std::uint8_t sectors) { dirty_ |= std::uint64_t{sectors} << 4 * way; }
-  void clean(unsigned way) { set_nibble(dirty_, way, 0); }
+  std::uint32_t tag(unsigned way) const { return low_[way] | high(way) << 16U; }
+  unsigned valid(unsigned way) const { return sectors_[way] & 0xfU; }
+  unsigned dirty(unsigned way) const { return sectors_[way] >> 4U; }
+  void add_valid(unsigned way, unsigned sectors) { sectors_[way] = static_cast<std::uint8_t>(sectors_[way] | sectors); }
+  void add_dirty(unsigned way, unsigned sectors) { add_valid(way, sectors << 4U); }
+  void clean(unsigned way) { sectors_[way] &= 0xfU; }
   bool any_pending() const { return pending_ != 0; }
   void set_pending(unsigned way, bool pending) {
     const auto bit = static_cast<std::uint16_t>(1U << way);
@@ -66,12 +65,7 @@ class alignas(64) TagSet {
   }
 
  private:
-  static std::uint8_t nibble(std::uint64_t packed, unsigned way) {
-    return static_cast<std::uint8_t>(packed >> 4 * way & 0xfU);
-  }
-  static void set_nibble(std::uint64_t& packed, unsigned way, std::uint8_t value) {
-    packed = (packed & ~(std::uint64_t{0xf} << 4 * way)) | std::uint64_t{value} << 4 * way;
-  }
+  std::uint32_t high(unsigned way) const { return static_cast<std::uint32_t>(high_ >> 4 * way & 0xfU); }
   /// A bit for each way whose tag ends in `low`.
   std::uint32_t matches(std::uint16_t low) const {
 #if defined(__SSE2__)
@@ -88,8 +82,8 @@ class alignas(64) TagSet {
   }
 
   std::array<std::uint16_t, kWays> low_{};
-  std::uint64_t high_ = ~std::uint64_t{0};  // the tags' upper four bits
-  std::uint64_t valid_ = 0, dirty_ = 0;
+  std::array<std::uint8_t, kWays> sectors_{};  // low four bits: valid, upper four: dirty
+  std::uint64_t high_ = ~std::uint64_t{0};     // the tags' upper four bits
   std::uint16_t recent_ = 0, pending_ = 0;
 
  public:

@@ -155,6 +155,27 @@ TEST_CASE("one GPU needs no fabric and sends nothing") {
   REQUIRE(number(json["breakdown"]["prefill"], "exposed_communication_us") == 0);
 }
 
+TEST_CASE("decoded tokens that explicit sets do not name go to the sets in turn") {
+  const Workplace work;
+  const auto experiment = [](const std::string& r, const std::string& s) {
+    return "name: sets\nmodel: tiny\nhardware: h200_sxm\nfabric: nvlink4_nvswitch\nsharding:\n  mode: "
+           "cascade\n"
+           "  R: {scheme: explicit, sets: " +
+           r + "}\n  S: {scheme: explicit, sets: " + s + "}\n" +
+           "workload: {prefill_tokens: 8, decode_steps: 3}\n";
+  };
+  work.write("unnamed.yaml", experiment(R"(["0-5", "6-7"])", R"(["4-7", [0, 1, 2, 3]])"));
+  work.write("named.yaml", experiment(R"(["0-5,8,10", "6-7,9"])", R"(["4-7,8,10", [0, 1, 2, 3, 9]])"));
+  nlohmann::json unnamed = run_json(work, {"unnamed.yaml"}), named = run_json(work, {"named.yaml"});
+  REQUIRE(unnamed["breakdown"]["decode"]["steps"] == 3);
+  REQUIRE(unnamed["config_hash"] != named["config_hash"]);
+  for (nlohmann::json* json : {&unnamed, &named}) {
+    json->erase("config_hash");
+    json->erase("wall_s");
+  }
+  REQUIRE(unnamed == named);
+}
+
 TEST_CASE("run prints tables for people") {
   const Workplace work;
   const Outcome outcome = work.tessera({"run", "tiny_cascade", "--json", "out.json"});

@@ -63,6 +63,45 @@ TEST_CASE("what was touched within the L2's size is warm") {
   CHECK(warm(3) == 0);
 }
 
+/// The warm operands of each task of a graph of (operator, buffers) on one small GPU.
+std::vector<double> warm_operands(
+    const std::vector<std::pair<models::Operator, std::vector<models::BufferId>>>& work) {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  for (const auto& [op, buffers] : work)
+    g.tasks.push_back({0, 0, -1, models::Stage::mlp, models::Compute{op, buffers}, {}});
+  const KernelProfile p =
+      profile_kernels(g, {small_gpu(), small_gpu(), {}}, {.exact = true, .jobs = 1}, pretend);
+  std::vector<double> warm;
+  for (const std::uint32_t kernel : p.kernel_of_task)
+    warm.push_back(p.kernels[kernel].result.statistics.at("warm"));
+  return warm;
+}
+
+TEST_CASE("operands that share a buffer are different parts of it, those written in place the same") {
+  // q and k of 480 + 120 B, rotated in place: 600 B pass, not 1200 and not the last operand's 120.
+  const models::Rope rope{.rows = 1, .heads = 4, .kv_heads = 1, .head_dim = 60};
+  const auto rotate = std::pair{models::Operator{rope}, std::vector<models::BufferId>{1, 1, 1, 1}};
+  const auto copy = [](models::BufferId from, models::BufferId to, std::int64_t bytes) {
+    return std::pair{models::Operator{models::Copy{bytes}}, std::vector<models::BufferId>{from, to}};
+  };
+  CHECK(warm_operands({copy(2, 3, 100), rotate, copy(3, 4, 100)}) == std::vector<double>{0, 0, 1});
+  CHECK(warm_operands({copy(2, 3, 100), copy(5, 6, 250), rotate, copy(3, 4, 100)}) ==
+        std::vector<double>{0, 0, 0, 0});
+}
+
+TEST_CASE("what a kernel appends to a cold buffer does not make it warm") {
+  const auto copy = [](models::BufferId from, models::BufferId to, std::int64_t bytes) {
+    return std::pair{models::Operator{models::Copy{bytes}}, std::vector<models::BufferId>{from, to}};
+  };
+  // 400 B into buffer 1, pushed out, 100 B appended: the appended row is warm, the whole is not.
+  const auto fill = copy(0, 1, 400), pass = copy(5, 6, 600), append = copy(2, 1, 100);
+  CHECK(warm_operands({fill, pass, append, copy(1, 3, 100)}).back() == 1);
+  CHECK(warm_operands({fill, pass, append, copy(1, 3, 500)}).back() == 0);
+  // Not pushed out: both are.
+  CHECK(warm_operands({fill, append, copy(1, 3, 500)}).back() == 1);
+}
+
 TEST_CASE("decode contexts are interpolated between three simulated ones") {
   models::TaskGraph g;
   g.nodes = {{"a", models::NodeKind::comp}};

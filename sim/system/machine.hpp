@@ -33,7 +33,7 @@ struct RunOptions {
 };
 
 struct TaskTiming {
-  Time start, end;                    ///< of the kernel on its GPU, or of the message from first to last byte
+  Time start, end;  ///< of the kernel on its GPU; of the message, from the NIC's order to its last byte there
   std::uint32_t kernel = UINT32_MAX;  ///< index into RunResult::kernels; UINT32_MAX for a transfer
 };
 
@@ -50,6 +50,7 @@ struct LinkUse {
   std::string name;        ///< "comp0 -> switch0"
   std::int64_t bytes = 0;  ///< payload
   double utilization = 0;
+  std::vector<Activity> activity;  ///< by window, idle windows left out
 };
 
 struct KernelUse {

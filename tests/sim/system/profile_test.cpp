@@ -1,7 +1,9 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <chrono>
 #include <csignal>
 #include <stdexcept>
+#include <thread>
 
 #include "sim/system/kernel_profile.hpp"
 
@@ -140,6 +142,27 @@ TEST_CASE("results cross the process boundary bit for bit, whatever the number o
       CHECK(r->kernels == direct.kernels);
     }
   }
+}
+
+TEST_CASE("progress ends at everything done, and goes on while a long kernel runs") {
+  const GpuSpec gpu = small_gpu();
+  const std::vector<KernelJob> jobs{{&gpu, models::Copy{800}, {}, {}}, {&gpu, models::Copy{200}, {}, {}}};
+  std::vector<WorkDone> reports;
+  const Simulate slow = [](const KernelJob& job) {
+    if (std::get<models::Copy>(job.op).bytes == 800)
+      std::this_thread::sleep_for(std::chrono::milliseconds{700});
+    return pretend(job);
+  };
+  (void)simulate_all(jobs, 1, slow, [&](const WorkDone& work) { reports.push_back(work); });
+  REQUIRE(reports.size() >= 3);
+  CHECK(reports.front().done == 0);
+  CHECK(reports.front().what == "memcpy 800");
+  CHECK(reports.front().share == 0);
+  const WorkDone& first = reports[reports.size() - 2];
+  CHECK(first.done == 1);
+  CHECK(first.share == Catch::Approx(0.8));
+  CHECK(reports.back().done == 2);
+  CHECK(reports.back().share == Catch::Approx(1));
 }
 
 TEST_CASE("a worker's failure is told, whatever it was") {

@@ -40,15 +40,23 @@ Progress::~Progress() {
 
 void Progress::update(const sim::WorkDone& work) {
   const Clock::time_point now = Clock::now();
+  if (work.share > share_) {
+    share_ = work.share;
+    advanced_ = now;
+  }
   if (now - start_ < quiet_ || work.total == 0) return;
   if (shown_ != start_ && now - shown_ < (terminal_ ? Clock::duration{kRedraw} : Clock::duration{kLineEvery}))
     return;
   shown_ = now;
-  const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const std::string left =
-      work.share > 0 ? fmt::format(", about {} left", eta_text(elapsed * (1 - work.share) / work.share)) : "";
+  // At the pace up to the last kernel's end, counting down since.
+  const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+  std::string left;
+  if (share_ > 0) {
+    const double then = seconds(advanced_ - start_) * (1 - share_) / share_;
+    left = fmt::format(", about {} left", eta_text(std::max(0.0, then - seconds(now - advanced_))));
+  }
   if (terminal_) {
-    const auto filled = std::min(kBar, static_cast<std::size_t>(static_cast<double>(kBar) * work.share));
+    const auto filled = std::min(kBar, static_cast<std::size_t>(static_cast<double>(kBar) * share_));
     const std::string line =
         fmt::format("[{}{}] {}/{}{}  {}", std::string(filled, '#'), std::string(kBar - filled, '.'),
                     work.done, work.total, left, work.what);

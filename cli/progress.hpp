@@ -24,6 +24,8 @@ class Progress {
   const Clock::duration quiet_;
   const Clock::time_point start_ = Clock::now();
   Clock::time_point shown_;
+  Clock::time_point advanced_;  // when the share was last seen to change
+  double share_ = 0;
   bool bar_shown_ = false;
 };
 

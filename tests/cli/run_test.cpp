@@ -64,7 +64,17 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
 
   // The critical paths of prefill and decode fill the latency, stage by stage.
   double latency = 0;
+  std::map<std::string, double> hbm;  // by kind of node: shares of the run, from the phases'
   for (const auto& [name, phase] : json["breakdown"].items()) {
+    double limits = 0;
+    for (const auto& limit : phase["limits"]) limits += number(limit, "share");
+    REQUIRE_THAT(limits, WithinRel(1, 1e-9));
+    for (const char* kind : {"comp", "attn"}) {
+      const double share = number(phase, "latency_us") / number(json, "latency_us");
+      hbm[kind] += number(phase["utilization"][kind], "hbm") * share;
+      REQUIRE(number(phase["utilization"][kind], "busy") <= 1);
+    }
+
     double sum = number(phase, "launch_us"), communication = 0;  // decoding also sends the new token on
     for (const auto& [stage, times] : phase["stages"].items()) {
       sum += number(times, "critical_us");
@@ -87,13 +97,16 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
   // What leaves nodes arrives at nodes.
   std::int64_t out = 0, in = 0;
   double energy = 0;
+  std::map<std::string, double> mean_hbm;
   for (const auto& node : json["nodes"]) {
     out += node["bytes_out"].get<std::int64_t>();
     in += node["bytes_in"].get<std::int64_t>();
     energy += number(node, "energy_j");
+    mean_hbm[node["kind"]] += number(node, "hbm") / 4;
     REQUIRE(number(node, "busy") > 0);
     REQUIRE(number(node, "busy") <= 1);
   }
+  for (const char* kind : {"comp", "attn"}) REQUIRE_THAT(mean_hbm[kind], WithinRel(hbm[kind], 1e-6));
   REQUIRE(out == in);
   REQUIRE(out > 0);
   REQUIRE(energy > 0);

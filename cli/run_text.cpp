@@ -249,7 +249,9 @@ std::string run_text(const RunRecord& record) {
   line("latency",
        duration_text(run.latency.us()) +
            (run.ci95_percent > 0 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
-  if (a.prefill.present()) line("prefill (TTFT)", duration_text(a.prefill.latency_us));
+  const bool causal = record.experiment.model.causal;  // an encoder has no first token to wait for
+  if (a.prefill.present())
+    line(causal ? "prefill (TTFT)" : "forward pass", duration_text(a.prefill.latency_us));
   if (a.decode.present()) {
     line("decode per token",
          fmt::format("{} (mean of {} steps)", duration_text(a.decode.latency_us / a.decode.steps),
@@ -266,7 +268,9 @@ std::string run_text(const RunRecord& record) {
 
   if (a.prefill.present()) {
     text +=
-        "\nPrefill: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n" +
+        fmt::format(
+            "\n{}: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n",
+            causal ? "Prefill" : "Forward pass") +
         phase_text(a.prefill, layers, "total", record.experiment.cascade);
   }
   if (a.decode.present()) {

@@ -190,6 +190,28 @@ TEST_CASE("decoded tokens that explicit sets do not name go to the sets in turn"
   REQUIRE(unnamed == named);
 }
 
+TEST_CASE("a bidirectional model keeps no cache, in memory or in time") {
+  const Workplace work;
+  work.write(
+      "m.yaml",
+      "name: m\nlayers: 3\nhidden: 128\nheads: 4\nkv_heads: 2\nhead_dim: 32\nintermediate: 256\nvocab: 512\n"
+      "tied_embeddings: true\n");
+  work.write("e.yaml",
+             "model: m.yaml\nhardware: h200_sxm\nsharding: {mode: single}\nworkload: {prefill_tokens: 64, "
+             "batch: 2}\n");
+  const nlohmann::json decoder = run_json(work, {"e.yaml"}),
+                       encoder = run_json(work, {"e.yaml", "--set", "model.causal=false"});
+  const std::int64_t cache = 3 * 2 * (64 * 2) * (2 * 32) * 2;  // layers, k and v, rows, kv width, bytes
+  REQUIRE(decoder["nodes"][0]["memory_bytes"].get<std::int64_t>() -
+              encoder["nodes"][0]["memory_bytes"].get<std::int64_t>() ==
+          cache);
+  REQUIRE(decoder["breakdown"]["prefill"]["stages"]["cache"]["tasks"] == 3);
+  REQUIRE_FALSE(encoder["breakdown"]["prefill"]["stages"].contains("cache"));
+  const Outcome text = work.tessera({"run", "e.yaml", "--set", "model.causal=false"});
+  REQUIRE(text.out.find("forward pass") != std::string::npos);
+  REQUIRE(text.out.find("TTFT") == std::string::npos);
+}
+
 TEST_CASE("run prints tables for people") {
   const Workplace work;
   const Outcome outcome = work.tessera({"run", "tiny_cascade", "--json", "out.json"});

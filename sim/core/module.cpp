@@ -74,6 +74,8 @@ void Module::activate() {
     run_window(window + lookahead_);
   } catch (...) {
     g_failure = std::current_exception();
+    // It would say so on standard output, which may be a result's.
+    sc_core::sc_report_handler::set_actions(sc_core::SC_INFO, sc_core::SC_DO_NOTHING);
     sc_core::sc_stop();
     return;
   }

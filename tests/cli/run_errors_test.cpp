@@ -176,6 +176,8 @@ TEST_CASE("the option --set is checked like the file") {
   require_bad_input(set("model.layrs=2"), {"layrs", "did you mean 'layers'?"});
   require_bad_input(set("hardware.comp.sm.mufu_per_cycle=0"), {"mufu_per_cycle", "positive"});
   require_bad_input(set("model"), {"key=value"});
+  // Found out only by simulating: nothing but the complaint may be printed then either.
+  require_bad_input(set("hardware.comp.sm.registers=6536"), {"e.yaml:", "registers", "6536"});
   REQUIRE(work.files() == std::vector<std::string>{"e.yaml"});
 }
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,10 +78,14 @@ void write_all(int fd, const std::string& text) {
 Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) {
   int ends[2];
   if (pipe(ends) != 0) throw std::runtime_error{"cannot create a pipe for a worker process"};
+  const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
   if (pid == 0) {
     close(ends[0]);
+    // A run that is killed takes its workers along.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
     json reply;
     try {
       reply["result"] = to_json(simulate(job));

@@ -1,3 +1,7 @@
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <chrono>
@@ -163,6 +167,32 @@ TEST_CASE("progress ends at everything done, and goes on while a long kernel run
   CHECK(first.share == Catch::Approx(0.8));
   CHECK(reports.back().done == 2);
   CHECK(reports.back().share == Catch::Approx(1));
+}
+
+TEST_CASE("workers end with the run that started them, however it ends") {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t run = fork();
+  REQUIRE(run >= 0);
+  if (run == 0) {
+    const GpuSpec gpu = small_gpu();
+    const Simulate endless = [&](const KernelJob&) -> KernelResult {
+      (void)!write(ends[1], "x", 1);
+      std::this_thread::sleep_for(std::chrono::minutes{1});
+      return {};
+    };
+    (void)simulate_all({{&gpu, models::Copy{8}, {}, {}}}, 1, endless, {});
+    _exit(0);
+  }
+  close(ends[1]);
+  char byte = 0;
+  REQUIRE(read(ends[0], &byte, 1) == 1);  // the worker is at work
+  kill(run, SIGKILL);
+  waitpid(run, nullptr, 0);
+  pollfd closed{ends[0], POLLIN, 0};
+  REQUIRE(poll(&closed, 1, 10'000) == 1);  // by the last process that held its other end
+  REQUIRE(read(ends[0], &byte, 1) == 0);
+  close(ends[0]);
 }
 
 TEST_CASE("a worker's failure is told, whatever it was") {

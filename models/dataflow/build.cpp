@@ -338,8 +338,8 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
           a.q_positions = positions[j];
           a.kv_positions = positions[k];
         }
-        const TaskId t =
-            add(attn(j, k), Stage::attention, a, {n.received, n.received, n.received, n.out, n.stats}, std::move(after));
+        const TaskId t = add(attn(j, k), Stage::attention, a,
+                             {n.received, n.received, n.received, n.out, n.stats}, std::move(after));
         for (std::uint32_t i = 0; i < alpha; ++i) {
           if (overlap[i][j] > 0) {
             returned[i].push_back(

@@ -136,6 +136,42 @@ void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResu
   }
 }
 
+/// Largest first.
+std::vector<LimitShare> shares_of(const std::map<std::string, double>& limits) {
+  double sum = 0;
+  for (const auto& [name, us] : limits) sum += us;
+  std::vector<LimitShare> shares;
+  for (const auto& [name, us] : limits) shares.push_back({name, sum > 0 ? us / sum : 0});
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
+  return shares;
+}
+
+void add_uses(const TaskGraph& graph, const sim::RunResult& run, Analysis& analysis) {
+  std::map<models::NodeKind, int> nodes;
+  for (const models::Node& node : graph.nodes) ++nodes[node.kind];
+  for (TaskId t = 0; t < graph.tasks.size(); ++t) {
+    const Task& task = graph.tasks[t];
+    if (!is_kernel(task)) continue;
+    Phase& phase = task.step < 0 ? analysis.prefill : analysis.decode;
+    if (phase.latency_us <= 0) continue;
+    const models::NodeKind kind = graph.nodes[task.node].kind;
+    PhaseUse& use = kind == models::NodeKind::comp ? phase.comp : phase.attn;
+    const std::map<std::string, double>& utilization = run.kernels[run.tasks[t].kernel].result.utilization;
+    const double of_peak = phase.latency_us * nodes[kind];
+    const double executing = (run.tasks[t].end - execution_start(run, t)).us() / of_peak;
+    const auto add = [&](double& sum, const char* name) {
+      if (const auto share = utilization.find(name); share != utilization.end())
+        sum += executing * share->second;
+    };
+    use.busy += (run.tasks[t].end - run.tasks[t].start).us() / of_peak;
+    add(use.tensor, "tensor");
+    add(use.mufu, "mufu");
+    add(use.hbm, "hbm");
+    add(use.l2, "l2");
+  }
+}
+
 }  // namespace
 
 std::vector<PathSpan> critical_path(const TaskGraph& graph, const sim::RunResult& run, TaskId last,
@@ -160,8 +196,7 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
   }
 
   const auto previous = previous_kernels(graph);
-  std::map<std::string, double> limits;
-  double critical_us = 0;
+  std::map<std::string, double> limits, prefill_limits, decode_limits;
   Time from;
   for (std::size_t s = 0; s < last.size(); ++s) {
     if (!last[s]) continue;
@@ -184,7 +219,7 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
         if (!is_kernel(task)) phase.exposed_communication_us += us;
       }
       add_limits(span, graph, run, fabric, limits);
-      critical_us += us;
+      add_limits(span, graph, run, fabric, prefill ? prefill_limits : decode_limits);
     }
     from = end;
   }
@@ -215,10 +250,10 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
       for (double& us : layer.decode_stages) us /= analysis.decode.steps;
     }
   }
-  for (const auto& [name, us] : limits)
-    analysis.limits.push_back({name, critical_us > 0 ? us / critical_us : 0});
-  std::stable_sort(analysis.limits.begin(), analysis.limits.end(),
-                   [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
+  analysis.limits = shares_of(limits);
+  analysis.prefill.limits = shares_of(prefill_limits);
+  analysis.decode.limits = shares_of(decode_limits);
+  add_uses(graph, run, analysis);
   analysis.bottleneck = analysis.limits.empty() ? "none" : analysis.limits.front().name;
   return analysis;
 }

@@ -38,6 +38,20 @@ struct StageTimes {
   std::uint64_t tasks = 0;
 };
 
+/// A share of the critical path held by one resource: a kernel's bottleneck ("tensor cores", "HBM bandwidth",
+/// ...); "launch"; "interconnect latency", what a message of no bytes would take on an idle network; and the
+/// rest of messages, serialisation and queueing: "interconnect bandwidth", or "interconnect message rate"
+/// where the sender's cost per message exceeds the bytes' time on the wire.
+struct LimitShare {
+  std::string name;
+  double share = 0;
+};
+
+/// Shares of peak while a phase lasts, mean over the nodes of a kind.
+struct PhaseUse {
+  double busy = 0, tensor = 0, mufu = 0, hbm = 0, l2 = 0;
+};
+
 /// A phase: the prefill, or all decode steps together.
 struct Phase {
   double latency_us = 0;
@@ -49,6 +63,8 @@ struct Phase {
   /// At least one message in flight and no kernel running on any GPU: what is exposed of the whole machine,
   /// not of its slowest chain.
   double network_only_us = 0;
+  std::vector<LimitShare> limits;  ///< of its critical path, largest first
+  PhaseUse comp, attn;
   bool present() const { return steps > 0; }
 };
 
@@ -57,15 +73,6 @@ struct LayerTimes {
   double prefill_us = 0;  ///< on the critical path, launches included
   double decode_us = 0;   ///< the same, mean per decode step
   std::array<double, models::kStages> prefill_stages{}, decode_stages{};  ///< without launches
-};
-
-/// A share of the critical path held by one resource: a kernel's bottleneck ("tensor cores", "HBM bandwidth",
-/// ...); "launch"; "interconnect latency", what a message of no bytes would take on an idle network; and the
-/// rest of messages, serialisation and queueing: "interconnect bandwidth", or "interconnect message rate"
-/// where the sender's cost per message exceeds the bytes' time on the wire.
-struct LimitShare {
-  std::string name;
-  double share = 0;
 };
 
 struct Analysis {

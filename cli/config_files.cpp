@@ -87,6 +87,9 @@ fs::path resolve_config(const std::string& kind, const config::Value& value) {
   if (is_path(name)) {
     for (const fs::path& file : {fs::path{name}, value.file().parent_path() / name}) {
       if (fs::is_regular_file(file / kInFolder)) return file / kInFolder;
+      if (fs::is_directory(file))
+        throw value.error(fmt::format("{} is a directory{}, not a file", name,
+                                      kind == "models" ? fmt::format(" without a {}", kInFolder) : ""));
       if (fs::exists(file)) return file;
     }
     throw value.error(fmt::format("no file {}", name));

@@ -152,9 +152,10 @@ struct Scheme {
   std::int64_t c = 0, delta = 0;  ///< of c_delta: the clusters that a strided partition goes across
 };
 
-/// A partition of `tokens` tokens into `sets` sets; 0: as many as the scheme makes.
-Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* count_key,
+/// A partition of the workload's tokens into `sets` sets; 0: as many as the scheme makes.
+Scheme read_scheme(const Value& map, const models::Workload& workload, int sets, const char* count_key,
                    const Scheme& other) {
+  const std::int64_t tokens = workload.prefill_tokens + workload.decode_steps;
   const std::string scheme =
       map.at("scheme").as_one_of({"c_delta", "contiguous", "round_robin", "strided", "explicit"});
   const auto require_sets = [&] {
@@ -195,7 +196,7 @@ Scheme read_scheme(const Value& map, std::int64_t tokens, int sets, const char* 
       map.allow_only({"scheme", "sets"});
       std::vector<std::string> texts;
       for (const Value& set : map.at("sets").items()) texts.push_back(set_text(set));
-      result.partition = models::explicit_sets(tokens, texts);
+      result.partition = models::explicit_sets(tokens, texts, workload.prefill_tokens);
     }
     models::check(result.partition);
   } catch (const std::invalid_argument& e) {
@@ -232,9 +233,8 @@ void read_sharding(const Value& map, Experiment& e) {
     const auto value = map.find(key);
     return value ? static_cast<int>(value->as_integer(1, kMostNodes)) : 0;
   };
-  const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
-  Scheme r = read_scheme(map.at("R"), tokens, count("alpha"), "alpha", {});
-  Scheme s = read_scheme(map.at("S"), tokens, count("beta"), "beta", r);
+  Scheme r = read_scheme(map.at("R"), e.workload, count("alpha"), "alpha", {});
+  Scheme s = read_scheme(map.at("S"), e.workload, count("beta"), "beta", r);
   if (static_cast<std::int64_t>(s.partition.sets.size() * s.partition.sets.size()) > kMostNodes) {
     throw map.at("S").error(fmt::format("beta x beta is more than {} AttnNodes", kMostNodes));
   }

@@ -3,22 +3,22 @@
 // names.
 //
 //   name: cascade_llama3_8b
-//   description: what it is for                        (optional)
-//   model: llama3_8b                                   name in configs/models, file, or Hugging Face folder
-//   hardware: {comp: h200_sxm, attn: h200_sxm}         names in configs/hardware or files; attn defaults to
-//   comp fabric: nvlink4_nvswitch                           name in configs/fabrics or file; not needed on
-//   one node sharding: cascade_4x2                              name in configs/shardings or file, or the map
-//   itself:
-//     mode: cascade                                    or single (one GPU; nothing else then)
-//     alpha: 4                                         CompNodes; optional where R's scheme implies it
-//     beta: 2                                          beta x beta AttnNodes
+//   description: what it is for          optional
+//   model: llama3_8b                     name in configs/models, file, or Hugging Face folder
+//   hardware: {comp: h200_sxm, attn: h200_sxm}
+//                                        names in configs/hardware or files; attn defaults to comp
+//   fabric: nvlink4_nvswitch             name in configs/fabrics or file; not needed on one node
+//   sharding: cascade_4x2                name in configs/shardings or file, or the map itself:
+//     mode: cascade                      or single (one GPU; nothing else then)
+//     alpha: 4                           CompNodes; optional where R's scheme implies it
+//     beta: 2                            beta x beta AttnNodes
 //     R: {scheme: c_delta, c: 2, delta: 6}
 //     S: {scheme: strided}
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
 //
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
 // strided {c, delta; R's by default} (across the clusters of a c_delta partition); explicit {sets: ["0-3,8",
-// [4, 5]]}.
+// [4, 5]]}, where tokens to be decoded that no set names are dealt out in turn.
 
 #include <cstdint>
 #include <filesystem>

@@ -55,9 +55,7 @@ void run_experiment(const Options& options) {
   const sim::RunResult run = [&] {
     Progress progress;
     sim::RunOptions run_options{.exact = options.exact, .jobs = options.jobs, .seed = options.seed};
-    run_options.progress = [&](std::size_t done, std::size_t total, const std::string& what) {
-      progress.update(done, total, what);
-    };
+    run_options.progress = [&](const sim::WorkDone& work) { progress.update(work); };
     try {
       return sim::run_machine(graph, experiment.machine, run_options);
     } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports

@@ -19,6 +19,16 @@ Json stages_json(const std::array<double, models::kStages>& us) {
   return json;
 }
 
+Json limits_json(const std::vector<LimitShare>& limits) {
+  Json json = Json::array();
+  for (const LimitShare& limit : limits) json.push_back({{"name", limit.name}, {"share", limit.share}});
+  return json;
+}
+
+Json use_json(const PhaseUse& use) {
+  return {{"busy", use.busy}, {"tensor", use.tensor}, {"mufu", use.mufu}, {"hbm", use.hbm}, {"l2", use.l2}};
+}
+
 Json phase_json(const Phase& phase) {
   Json json;
   json["latency_us"] = phase.latency_us;
@@ -37,6 +47,8 @@ Json phase_json(const Phase& phase) {
   json["launch_us"] = phase.launch_us;
   json["exposed_communication_us"] = phase.exposed_communication_us;
   json["network_only_us"] = phase.network_only_us;
+  json["limits"] = limits_json(phase.limits);
+  json["utilization"] = {{"comp", use_json(phase.comp)}, {"attn", use_json(phase.attn)}};
   return json;
 }
 
@@ -132,9 +144,7 @@ Json run_json(const RunRecord& record) {
                                {"bottleneck", kernel.result.bottleneck}});
   }
   json["bottleneck"] = a.bottleneck;
-  json["limits"] = Json::array();
-  for (const LimitShare& limit : a.limits)
-    json["limits"].push_back({{"name", limit.name}, {"share", limit.share}});
+  json["limits"] = limits_json(a.limits);
   json["energy_j"] = run.energy_j;
   const Cost cost = cost_of(record);
   json["cost_usd"] = cost.usd;

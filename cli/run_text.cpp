@@ -60,8 +60,22 @@ std::string header_text(const RunRecord& record) {
   return text;
 }
 
+/// "HBM bandwidth 57.9 %, launch 15.3 %": the largest.
+std::string limits_text(const std::vector<LimitShare>& limits) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min<std::size_t>(limits.size(), 4); ++i)
+    text += fmt::format("{}{} {}", i == 0 ? "" : ", ", limits[i].name, percent_text(limits[i].share));
+  return text;
+}
+
+std::string use_text(const char* nodes, const PhaseUse& use) {
+  return fmt::format("  {:<22}busy {}, tensor cores {}, MUFU {}, HBM {}, L2 {}\n", nodes,
+                     percent_text(use.busy), percent_text(use.tensor), percent_text(use.mufu),
+                     percent_text(use.hbm), percent_text(use.l2));
+}
+
 /// One phase's critical path by stage. Times are per step.
-std::string phase_text(const Phase& phase, double layers, const char* unit) {
+std::string phase_text(const Phase& phase, double layers, const char* unit, bool cascade) {
   const double steps = phase.steps;
   Table table{{"stage", "per layer", unit, "share", "elapsed"}};
   const auto row = [&](std::string name, double us, bool in_layers, std::string elapsed) {
@@ -85,6 +99,9 @@ std::string phase_text(const Phase& phase, double layers, const char* unit) {
                         percent_text(phase.exposed_communication_us / phase.latency_us),
                         duration_text(phase.network_only_us / steps));
   }
+  text += fmt::format("  {:<22}{}\n", "limited by", limits_text(phase.limits));
+  text += use_text(cascade ? "mean of CompNodes" : "GPU", phase.comp);
+  if (cascade) text += use_text("mean of AttnNodes", phase.attn);
   return text;
 }
 
@@ -232,32 +249,33 @@ std::string run_text(const RunRecord& record) {
   line("latency",
        duration_text(run.latency.us()) +
            (run.ci95_percent > 0 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
-  if (a.prefill.present()) line("prefill (TTFT)", duration_text(a.prefill.latency_us));
+  const bool causal = record.experiment.model.causal;  // an encoder has no first token to wait for
+  if (a.prefill.present())
+    line(causal ? "prefill (TTFT)" : "forward pass", duration_text(a.prefill.latency_us));
   if (a.decode.present()) {
     line("decode per token",
          fmt::format("{} (mean of {} steps)", duration_text(a.decode.latency_us / a.decode.steps),
                      a.decode.steps));
   }
-  std::string limits = a.bottleneck;
-  for (std::size_t i = 0; i < std::min<std::size_t>(a.limits.size(), 4); ++i) {
-    limits += fmt::format("{}{} {}", i == 0 ? "   (critical path: " : ", ", a.limits[i].name,
-                          percent_text(a.limits[i].share));
-  }
-  line("bottleneck", limits + (a.limits.empty() ? "" : ")"));
+  line("bottleneck",
+       a.bottleneck + (a.limits.empty() ? "" : fmt::format("   (critical path: {})", limits_text(a.limits))));
   line("energy",
        fmt::format("{}, mean {:.0f} W", energy_text(run.energy_j), run.energy_j / run.latency.seconds()));
   const Cost cost = cost_of(record);
-  line("cost", fmt::format("{:.3g} USD ({})", cost.usd, cost.basis));
+  line("cost", cost.usd > 0 ? fmt::format("{:.3g} USD ({})", cost.usd, cost.basis)
+                            : fmt::format("not known: {}", cost.basis));
   text += memory_warnings(record);
 
   if (a.prefill.present()) {
     text +=
-        "\nPrefill: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n" +
-        phase_text(a.prefill, layers, "total");
+        fmt::format(
+            "\n{}: the critical path by stage (elapsed: time some node was in the stage; stages overlap)\n",
+            causal ? "Prefill" : "Forward pass") +
+        phase_text(a.prefill, layers, "total", record.experiment.cascade);
   }
   if (a.decode.present()) {
-    text +=
-        "\nDecode: the critical path by stage, mean per step\n" + phase_text(a.decode, layers, "per token");
+    text += "\nDecode: the critical path by stage, mean per step\n" +
+            phase_text(a.decode, layers, "per token", record.experiment.cascade);
   }
   text += "\nNodes: share of peak over the whole run\n" + nodes_text(record);
   if (const std::string links = links_text(record); !links.empty()) text += "\nLinks\n" + links;

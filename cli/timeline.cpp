@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
-#include <nlohmann/json.hpp>
 #include <vector>
+
+#include "cli/trace_events.hpp"
 
 namespace tessera::cli {
 
@@ -13,67 +13,11 @@ namespace {
 
 constexpr int kComputeTrack = 1;
 constexpr int kOutTracks = 1000, kInTracks = 2000;  // the first track of each direction
-// Beyond this many points, utilisation within kernels is left out and only each kernel's mean is drawn.
-constexpr std::size_t kMostActivityPoints = 300'000;
+// Beyond this many slices, later decode steps are left out.
+constexpr std::size_t kMostSlices = 400'000;
 
-/// A quoted, escaped JSON string.
-std::string json_string(std::string_view text) { return nlohmann::json(text).dump(); }
-
-/// Trace events, one a line. Times are in microseconds to the nanosecond's thousandth.
-class Trace {
- public:
-  void name_process(std::size_t process, std::string_view name) {
-    event(R"({{"ph":"M","pid":{},"name":"process_name","args":{{"name":{}}}}})", process, json_string(name));
-    event(R"({{"ph":"M","pid":{},"name":"process_sort_index","args":{{"sort_index":{}}}}})", process,
-          process);
-  }
-  void name_track(std::size_t process, int track, std::string_view name) {
-    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":{}}}}})", process, track,
-          json_string(name));
-    event(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_sort_index","args":{{"sort_index":{}}}}})", process,
-          track, track);
-  }
-  /// `args` is a JSON object's inside.
-  void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
-             std::string_view category, std::string_view args) {
-    event(R"({{"ph":"X","pid":{},"tid":{},"ts":{:.6f},"dur":{:.6f},"name":{},"cat":{},"args":{{{}}}}})",
-          process, track, start.us(), (end - start).us(), json_string(name), json_string(category), args);
-  }
-  void counter(std::size_t process, Time at, std::string_view name, double percent) {
-    event(R"({{"ph":"C","pid":{},"ts":{:.6f},"name":{},"args":{{"percent":{:.2f}}}}})", process, at.us(),
-          json_string(name), percent);
-  }
-  std::string finish() {
-    return "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n" + fmt::to_string(events_) + "\n]}\n";
-  }
-
- private:
-  template <class... Args>
-  void event(fmt::format_string<Args...> format, Args&&... args) {
-    if (events_.size() > 0) events_.append(std::string_view{",\n"});
-    fmt::format_to(std::back_inserter(events_), format, std::forward<Args>(args)...);
-  }
-  fmt::memory_buffer events_;
-};
-
-/// Slices of one track must not overlap: each message takes the first lane that is free when it starts.
-class Lanes {
- public:
-  int take(Time start, Time end) {
-    for (std::size_t lane = 0; lane < free_at_.size(); ++lane) {
-      if (free_at_[lane] <= start) {
-        free_at_[lane] = end;
-        return static_cast<int>(lane);
-      }
-    }
-    free_at_.push_back(end);
-    return static_cast<int>(free_at_.size()) - 1;
-  }
-  int count() const { return static_cast<int>(free_at_.size()); }
-
- private:
-  std::vector<Time> free_at_;
-};
+constexpr std::pair<const char*, const char*> kMeans[] = {
+    {"l2", "L2"}, {"mufu", "MUFU"}, {"shared", "shared memory"}, {"tensor", "tensor cores"}};
 
 std::string phase_name(const models::Task& task) {
   return task.step < 0 ? "prefill" : fmt::format("decode {}", task.step);
@@ -83,81 +27,101 @@ std::string layer_name(const models::Task& task) {
   return task.layer < 0 ? "" : fmt::format(" layer {}", task.layer);
 }
 
-/// Stretches of activity as a step function, back to zero at the end and across gaps.
-void add_activity(Trace& trace, std::size_t process, Time offset, const sim::KernelResult& result) {
-  for (const auto& [track, stretches] : result.activity) {
-    Time last;
+/// A GPC's activity is that of its tensor cores.
+std::string counter_name(const std::string& track) {
+  return track.starts_with("GPC") ? track + " tensor cores" : track;
+}
+
+/// A kernel's use of the GPU over [start, end): by power window where the simulation says so, else its mean.
+/// An interpolated kernel's differ in length from the one simulated.
+void add_kernel(Counters& counters, std::size_t process, Time start, Time end,
+                const sim::KernelResult& kernel) {
+  const double scale = (end - start).us() / kernel.latency.us();
+  const auto at = [&](Time offset) { return min(end, start + Time::from_us(offset.us() * scale)); };
+  for (const auto& [track, stretches] : kernel.activity) {
+    // Units are booked ahead: what a window counts beyond its length is work of the next.
+    double ahead_us = 0;
     for (const sim::Activity& a : stretches) {
-      if (last < a.start && last > Time{}) trace.counter(process, offset + last, track, 0);
-      trace.counter(process, offset + a.start, track, a.share * 100);
-      last = a.end;
+      const double window_us = (a.end - a.start).us(), busy_us = a.share * window_us + ahead_us;
+      counters.add(process, counter_name(track), at(a.start), at(a.end), std::min(1.0, busy_us / window_us));
+      ahead_us = std::max(0.0, busy_us - window_us);
     }
-    if (!stretches.empty()) trace.counter(process, offset + last, track, 0);
+  }
+  const Time executes = at(max(Time{}, kernel.latency - kernel.execution));
+  for (const auto& [key, label] : kMeans) {
+    if (const auto share = kernel.utilization.find(key); share != kernel.utilization.end())
+      counters.add(process, label, executes, end, share->second);
   }
 }
 
-std::size_t activity_points(const sim::RunResult& run) {
+std::size_t stretches_of(const sim::RunResult& run) {
   std::vector<std::size_t> of_kernel;
   for (const sim::KernelUse& kernel : run.kernels) {
-    std::size_t points = 0;
-    for (const auto& [track, stretches] : kernel.result.activity) points += stretches.size() + 1;
-    of_kernel.push_back(points);
+    std::size_t stretches = std::size(kMeans);
+    for (const auto& [track, list] : kernel.result.activity) stretches += list.size();
+    of_kernel.push_back(stretches);
   }
-  std::size_t points = 0;
+  std::size_t stretches = 0;
   for (const sim::TaskTiming& timing : run.tasks) {
-    if (timing.kernel < of_kernel.size()) points += of_kernel[timing.kernel];
+    if (timing.kernel < of_kernel.size()) stretches += of_kernel[timing.kernel];
   }
-  return points;
+  for (const sim::LinkUse& link : run.links) stretches += link.activity.size();
+  return stretches;
 }
 
-/// The kernel's mean use of `name` as a counter that falls to zero when it ends.
-void add_mean(Trace& trace, std::size_t process, const sim::TaskTiming& timing,
-              const sim::KernelResult& kernel, const char* name, const char* label) {
-  const auto share = kernel.utilization.find(name);
-  if (share == kernel.utilization.end()) return;
-  trace.counter(process, timing.start, label, share->second * 100);
-  trace.counter(process, timing.end, label, 0);
+/// The first decode step whose slices are not drawn.
+std::int32_t first_step_left_out(const models::TaskGraph& graph) {
+  std::vector<std::size_t> slices;  // by step, the prefill first
+  for (const models::Task& task : graph.tasks) {
+    const auto step = static_cast<std::size_t>(task.step + 1);
+    if (slices.size() <= step) slices.resize(step + 1);
+    slices[step] += std::holds_alternative<models::Transfer>(task.work) ? 2 : 1;
+  }
+  std::size_t sum = 0, step = 0;
+  while (step < slices.size() && (step == 0 || sum + slices[step] <= kMostSlices)) sum += slices[step++];
+  return static_cast<std::int32_t>(step) - 1;
 }
 
 }  // namespace
 
 std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& run) {
   Trace trace;
-  const bool detailed = activity_points(run) <= kMostActivityPoints;
+  const std::size_t fabric = graph.nodes.size() + 1;  // its process
+  // A stretch takes up to two points.
+  Counters counters{run.latency, 2 * stretches_of(run) <= Counters::kMostPoints};
   std::vector<models::TaskId> order(graph.tasks.size());
   for (models::TaskId t = 0; t < order.size(); ++t) order[t] = t;
   std::stable_sort(order.begin(), order.end(), [&](models::TaskId a, models::TaskId b) {
     return run.tasks[a].start < run.tasks[b].start;
   });
+  const std::int32_t left_out = first_step_left_out(graph);
 
   std::vector<Lanes> out(graph.nodes.size()), in(graph.nodes.size());
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     trace.name_process(n + 1, graph.nodes[n].name);
     trace.name_track(n + 1, kComputeTrack, "compute stream");
   }
+  std::int32_t steps = 0;
   for (const models::TaskId t : order) {
     const models::Task& task = graph.tasks[t];
     const sim::TaskTiming& timing = run.tasks[t];
     const std::size_t process = task.node + 1;
+    const bool drawn = task.step < left_out;
+    steps = std::max(steps, task.step + 1);
     const std::string where = fmt::format(R"("phase":"{}","task":{})", phase_name(task), t);
     if (const auto* compute = std::get_if<models::Compute>(&task.work)) {
       const sim::KernelResult& kernel = run.kernels[timing.kernel].result;
+      add_kernel(counters, process, timing.start, timing.end, kernel);
+      if (!drawn) continue;
       trace.slice(
           process, kComputeTrack, timing.start, timing.end,
           fmt::format("{}{} {}", models::name_of(task.stage), layer_name(task), models::kind_of(compute->op)),
           models::name_of(task.stage),
           fmt::format(R"({},"operator":{},"bottleneck":{})", where,
                       json_string(run.kernels[timing.kernel].signature), json_string(kernel.bottleneck)));
-      if (detailed && !kernel.activity.empty()) {
-        add_activity(trace, process, timing.start, kernel);
-      } else {
-        add_mean(trace, process, timing, kernel, "hbm", "HBM");
-      }
-      add_mean(trace, process, timing, kernel, "tensor", "tensor cores (mean)");
-      add_mean(trace, process, timing, kernel, "l2", "L2 (mean)");
-      add_mean(trace, process, timing, kernel, "mufu", "MUFU (mean)");
       continue;
     }
+    if (!drawn) continue;
     const auto& transfer = std::get<models::Transfer>(task.work);
     const auto slice = [&](std::size_t node, Lanes& lanes, int first, const char* preposition,
                            std::size_t peer) {
@@ -177,6 +141,17 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
       trace.name_track(n + 1, kInTracks + lane, lane == 0 ? "link in" : fmt::format("link in {}", lane));
     }
   }
+  if (graph.nodes.size() > 1) {
+    trace.name_process(fabric, "fabric");
+    for (const sim::LinkUse& link : run.links) {
+      counters.declare(fabric, link.name);
+      for (const sim::Activity& a : link.activity) counters.add(fabric, link.name, a.start, a.end, a.share);
+    }
+  }
+  counters.write(trace);
+  trace.note("slices", left_out >= steps
+                           ? "every kernel and message"
+                           : fmt::format("prefill and the first {} of {} decode steps", left_out, steps));
   return trace.finish();
 }
 
@@ -187,7 +162,11 @@ std::string kernel_timeline(const std::string& title, const sim::KernelResult& r
   trace.slice(1, kComputeTrack, Time{}, result.latency, title, "kernel",
               fmt::format(R"("bottleneck":{},"execution_us":{})", json_string(result.bottleneck),
                           result.execution.us()));
-  add_activity(trace, 1, Time{}, result);
+  std::size_t stretches = std::size(kMeans);
+  for (const auto& [track, list] : result.activity) stretches += list.size();
+  Counters counters{result.latency, 2 * stretches <= Counters::kMostPoints};
+  add_kernel(counters, 1, Time{}, result.latency, result);
+  counters.write(trace);
   return trace.finish();
 }
 

@@ -173,14 +173,16 @@ std::string Value::as_string() const {
 }
 
 bool Value::as_bool() const {
-  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  if (!is_scalar()) throw error("expected true or false");
+  const std::string text = impl_->node.Scalar();
   if (text == "true" || text == "True" || text == "yes") return true;
   if (text == "false" || text == "False" || text == "no") return false;
   throw error(fmt::format("expected true or false, not '{}'", printable(text)));
 }
 
 std::int64_t Value::as_integer() const {
-  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  if (!is_scalar()) throw error("expected an integer");
+  const std::string text = impl_->node.Scalar();
   std::int64_t n = 0;
   const char* end = text.data() + text.size();
   const auto [rest, status] = std::from_chars(text.data(), end, n);
@@ -211,7 +213,8 @@ std::int64_t Value::as_integer(std::int64_t least, std::int64_t most) const {
 }
 
 double Value::as_number() const {
-  const std::string text = is_scalar() ? impl_->node.Scalar() : "";
+  if (!is_scalar()) throw error("expected a number");
+  const std::string text = impl_->node.Scalar();
   double x = 0;
   const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), x);
   if (status != std::errc{} || rest != text.data() + text.size() || !std::isfinite(x)) {
@@ -289,9 +292,24 @@ int second_document(const std::string& text) {
   return parser.HandleNextDocument(start) ? start.line : 0;
 }
 
+/// Results repeat names and texts in JSON, which is UTF-8.
+bool is_utf8(std::string_view text) {
+  try {
+    return !nlohmann::json(text).dump().empty();
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
 /// The one document in `text`, checked. A null node if there is none.
 template <class Where>
 YAML::Node load(const std::string& text, const Where& where) {
+  if (!is_utf8(text)) {
+    int line = 1;
+    std::istringstream lines{text};
+    for (std::string one; std::getline(lines, one) && is_utf8(one);) ++line;
+    throw InputError{fmt::format("{}: not valid UTF-8 text", where(line))};
+  }
   try {
     YAML::Node document = YAML::Load(text);
     if (const int line = second_document(text); line != 0)

@@ -11,7 +11,10 @@ namespace {
 
 using config::Value;
 
-constexpr std::int64_t kMost = std::int64_t{1} << 40;
+constexpr std::int64_t kMost = std::int64_t{1} << 24;  // of any dimension: products stay within 64 bits
+constexpr std::int64_t kMostLayers = 4096;
+// What FlashAttention's kernels take.
+constexpr std::int64_t kHeadDimStep = 8, kMostHeadDim = 256;
 
 std::int64_t positive(const Value& map, std::string_view key) { return map.at(key).as_integer(1, kMost); }
 std::int64_t positive_or(const Value& map, std::string_view key, std::int64_t otherwise) {
@@ -40,6 +43,12 @@ void read_shape(const Value& map, Architecture& a, std::string_view heads_key,
     }
     a.head_dim = a.hidden / a.heads;
   }
+  if (a.head_dim % kHeadDimStep != 0 || a.head_dim > kMostHeadDim) {
+    const auto head_dim = map.find("head_dim");
+    throw(head_dim ? *head_dim : map.at(heads_key))
+        .error(fmt::format("attention kernels take head dimensions that are multiples of {} up to {}, not {}",
+                           kHeadDimStep, kMostHeadDim, a.head_dim));
+  }
 }
 
 Dtype read_dtype(const Value& map, std::string_view key) {
@@ -54,7 +63,7 @@ Architecture read_hugging_face(const Value& root, const std::string& name) {
   Architecture a;
   a.name = name;
   a.family = root.at("model_type").as_one_of({"llama", "mistral", "qwen2", "qwen3", "bert"});
-  a.layers = positive(root, "num_hidden_layers");
+  a.layers = root.at("num_hidden_layers").as_integer(1, kMostLayers);
   a.hidden = positive(root, "hidden_size");
   read_shape(root, a, "num_attention_heads", "num_key_value_heads");
   a.intermediate = positive(root, "intermediate_size");
@@ -92,7 +101,7 @@ Architecture read_own(const Value& root) {
   Architecture a;
   a.name = root.at("name").as_string();
   a.family = root.find("family") ? root.at("family").as_string() : "custom";
-  a.layers = positive(root, "layers");
+  a.layers = root.at("layers").as_integer(1, kMostLayers);
   a.hidden = positive(root, "hidden");
   read_shape(root, a, "heads", "kv_heads");
   a.intermediate = positive(root, "intermediate");

@@ -10,8 +10,9 @@
 namespace tessera::models {
 
 std::string_view name_of(Stage stage) {
-  static constexpr std::array<std::string_view, kStages> names{
-      "embed", "norm", "qkv", "rope", "send", "attention", "return", "merge", "o_proj", "mlp", "head"};
+  static constexpr std::array<std::string_view, kStages> names{"embed", "norm",   "qkv",       "rope",
+                                                               "send",  "cache",  "attention", "return",
+                                                               "merge", "o_proj", "mlp",       "head"};
   return names[static_cast<std::size_t>(stage)];
 }
 
@@ -84,8 +85,25 @@ class Builder {
   // Parts of a layer on one node; each returns its last task.
   TaskId embed(std::uint32_t node, const CompBuffers& b, std::int64_t rows, std::vector<TaskId> after);
   TaskId project(std::uint32_t node, const CompBuffers& b, std::int64_t rows, TaskId after);
-  TaskId after_attention(std::uint32_t node, const CompBuffers& b, std::int64_t rows,
+  /// `attended`: the buffer that holds the attention's result.
+  TaskId after_attention(std::uint32_t node, const CompBuffers& b, BufferId attended, std::int64_t rows,
                          std::vector<TaskId> after);
+  /// Appends `rows` new rows of k and v, which lie in `projections`, to a layer's cache.
+  TaskId append(std::uint32_t node, BufferId projections, BufferId cache, std::int64_t rows,
+                std::vector<TaskId> after) {
+    return add(node, Stage::cache, Copy{2 * rows * kv_width * e}, {projections, cache}, std::move(after));
+  }
+  /// One cache per layer, for `tokens` rows of k and of v; none if the model never decodes.
+  std::vector<BufferId> caches(std::uint32_t node, std::int64_t tokens) {
+    std::vector<BufferId> ids;
+    if (!keeps_cache()) return ids;
+    for (std::int64_t l = 0; l < m.layers; ++l)
+      ids.push_back(buffer(node, 2 * tokens * kv_width * e * w.batch, fmt::format("k, v cache.{}", l)));
+    return ids;
+  }
+  /// A causal model's prompt is kept for the tokens to come, decoded in this run or not; a bidirectional
+  /// model recomputes everything, and so keeps nothing.
+  bool keeps_cache() const { return m.causal; }
   TaskId head(std::uint32_t node, const CompBuffers& b, TaskId after);
 
   const Architecture& m;
@@ -152,12 +170,12 @@ TaskId Builder::project(std::uint32_t node, const CompBuffers& b, std::int64_t r
   return t;
 }
 
-TaskId Builder::after_attention(std::uint32_t node, const CompBuffers& b, std::int64_t rows,
-                                std::vector<TaskId> after) {
+TaskId Builder::after_attention(std::uint32_t node, const CompBuffers& b, BufferId attended,
+                                std::int64_t rows, std::vector<TaskId> after) {
   const auto l = static_cast<std::size_t>(layer);
   const std::int64_t up_width = (m.gated_mlp ? 2 : 1) * m.intermediate;
   const Norm norm{rows, m.hidden, m.norm, true, m.dtype};
-  TaskId t = add(node, Stage::o_proj, Gemm{rows, m.hidden, q_width, m.dtype}, {b.attended, b.o[l], b.branch},
+  TaskId t = add(node, Stage::o_proj, Gemm{rows, m.hidden, q_width, m.dtype}, {attended, b.o[l], b.branch},
                  std::move(after));
   t = add(node, Stage::mlp, norm, {b.branch, b.hidden, b.norm, b.normed, b.hidden}, {t});
   t = add(node, Stage::mlp, Gemm{rows, up_width, m.hidden, m.dtype}, {b.normed, b.up[l], b.wide}, {t});
@@ -183,12 +201,7 @@ TaskGraph Builder::single() {
   g.nodes = {{"gpu0", NodeKind::comp}};
   const std::int64_t rows = w.prefill_tokens * w.batch;
   const CompBuffers b = comp_buffers(0, rows, 0);
-  const std::int64_t cache_bytes = (w.prefill_tokens + w.decode_steps) * kv_width * e * w.batch;
-  std::vector<BufferId> k, v;
-  for (std::int64_t l = 0; l < m.layers; ++l) {
-    k.push_back(buffer(0, cache_bytes, fmt::format("k cache.{}", l)));
-    v.push_back(buffer(0, cache_bytes, fmt::format("v cache.{}", l)));
-  }
+  const std::vector<BufferId> cache = caches(0, w.prefill_tokens + w.decode_steps);
   std::vector<TaskId> previous;
   for (step = -1; step < w.decode_steps; ++step) {
     const std::int64_t step_rows = step < 0 ? rows : w.batch;
@@ -196,6 +209,9 @@ TaskGraph Builder::single() {
     for (layer = 0; layer < m.layers; ++layer) {
       const auto l = static_cast<std::size_t>(layer);
       t = project(0, b, step_rows, t);
+      if (keeps_cache()) t = append(0, b.projections, cache[l], step_rows, {t});
+      // The prompt's keys are all at hand; a decode step's are in the cache, its own included.
+      const BufferId kv = step < 0 ? b.projections : cache[l];
       Operator attention;
       if (step < 0) {
         attention = Attention{.batch = w.batch,
@@ -214,8 +230,8 @@ TaskGraph Builder::single() {
                                     .head_dim = m.head_dim,
                                     .dtype = m.dtype};
       }
-      t = add(0, Stage::attention, std::move(attention), {b.projections, k[l], v[l], b.attended}, {t});
-      t = after_attention(0, b, step_rows, {t});
+      t = add(0, Stage::attention, std::move(attention), {b.projections, kv, kv, b.attended}, {t});
+      t = after_attention(0, b, b.attended, step_rows, {t});
     }
     previous = {head(0, b, t)};
   }
@@ -260,9 +276,9 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
     comp.push_back(comp_buffers(i, rows, beta));
   }
   struct AttnBuffers {
-    BufferId q = 0, out = 0, stats = 0;
-    std::vector<BufferId> k, v;
-    std::vector<std::vector<TaskId>> arrivals;  // k, v of decoded tokens not yet waited for, per layer
+    BufferId received = 0, out = 0, stats = 0;  // q, k, v of one layer; messages put rows where they belong
+    std::vector<BufferId> cache;
+    std::vector<std::vector<TaskId>> appended;  // to the cache and not yet waited for, per layer
   };
   std::vector<AttnBuffers> nodes(std::size_t{beta} * beta);
   for (std::uint32_t j = 0; j < beta; ++j) {
@@ -270,15 +286,12 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
       AttnBuffers& n = nodes[j * beta + k];
       const std::uint32_t id = attn(j, k);
       const std::int64_t rows = std::max<std::int64_t>(1, static_cast<std::int64_t>(s[j].size())) * w.batch;
-      const auto cached = static_cast<std::int64_t>(sharding.s.sets[k].size()) * w.batch;
-      n.q = buffer(id, rows * q_width * e, "q");
+      const auto kv_rows = std::max<std::int64_t>(1, static_cast<std::int64_t>(s[k].size())) * w.batch;
+      n.received = buffer(id, (rows * q_width + 2 * kv_rows * kv_width) * e, "q, k, v");
       n.out = buffer(id, rows * q_width * e, "partial output");
       n.stats = buffer(id, rows * m.heads * kStatsBytes, "partial max and expsum");
-      n.arrivals.resize(static_cast<std::size_t>(m.layers));
-      for (std::int64_t l = 0; l < m.layers; ++l) {
-        n.k.push_back(buffer(id, cached * kv_width * e, fmt::format("k cache.{}", l)));
-        n.v.push_back(buffer(id, cached * kv_width * e, fmt::format("v cache.{}", l)));
-      }
+      n.cache = caches(id, static_cast<std::int64_t>(sharding.s.sets[k].size()));
+      n.appended.resize(static_cast<std::size_t>(m.layers));
     }
   }
   const std::int64_t result_bytes = q_width * e + m.heads * kStatsBytes;  // per row
@@ -305,10 +318,13 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
     for (std::uint32_t j = 0; j < beta; ++j) {
       for (std::uint32_t k = 0; k < beta; ++k) {
         AttnBuffers& n = nodes[j * beta + k];
-        if (!sees(j, k)) {
-          n.arrivals[l] = received[j * beta + k];
-          continue;
+        std::vector<TaskId> after = received[j * beta + k];
+        if (keeps_cache() && !s[k].empty()) {
+          after.push_back(append(attn(j, k), n.received, n.cache[l],
+                                 static_cast<std::int64_t>(s[k].size()) * w.batch, after));
+          n.appended[l] = {after.back()};
         }
+        if (!sees(j, k)) continue;
         Attention a{.batch = w.batch,
                     .q_rows = static_cast<std::int64_t>(s[j].size()),
                     .kv_rows = static_cast<std::int64_t>(s[k].size()),
@@ -322,8 +338,8 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
           a.q_positions = positions[j];
           a.kv_positions = positions[k];
         }
-        const TaskId t = add(attn(j, k), Stage::attention, a, {n.q, n.k[l], n.v[l], n.out, n.stats},
-                             received[j * beta + k]);
+        const TaskId t = add(attn(j, k), Stage::attention, a,
+                             {n.received, n.received, n.received, n.out, n.stats}, std::move(after));
         for (std::uint32_t i = 0; i < alpha; ++i) {
           if (overlap[i][j] > 0) {
             returned[i].push_back(
@@ -344,12 +360,15 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
         rows_by_parts[parts] += overlap[i][j];
       }
       std::vector<TaskId> after = returned[i];
+      // A row's only part is its result. It is received among the other rows' results, if they are merged.
+      BufferId attended = b.parts;
       for (const auto& [parts, rows] : rows_by_parts) {
-        if (parts < 2) continue;  // a single part is the result
+        if (parts < 2) continue;
+        attended = b.attended;
         after = {add(i, Stage::merge, Merge{rows * w.batch, m.heads, m.head_dim, parts, m.dtype},
                      {b.parts, b.stats, b.attended}, after)};
       }
-      last[i] = after_attention(i, b, static_cast<std::int64_t>(r[i].size()) * w.batch, after);
+      last[i] = after_attention(i, b, attended, static_cast<std::int64_t>(r[i].size()) * w.batch, after);
     }
   }
   auto at = static_cast<std::uint32_t>(r_owner[static_cast<std::size_t>(w.prefill_tokens - 1)]);
@@ -379,16 +398,17 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
         queries[k] = send(i, attn(j, k), Stage::send, bytes, {ready});
       }
       for (std::uint32_t row = 0; row < beta; ++row) {
-        if (row == j) continue;
-        nodes[row * beta + j].arrivals[l].push_back(
-            send(i, attn(row, j), Stage::send, 2 * kv_width * e * w.batch, {ready}));
+        AttnBuffers& n = nodes[row * beta + j];
+        const TaskId sent =
+            row == j ? queries[j] : send(i, attn(row, j), Stage::send, 2 * kv_width * e * w.batch, {ready});
+        n.appended[l].push_back(append(attn(row, j), n.received, n.cache[l], w.batch, {sent}));
       }
       std::vector<TaskId> returned;
       for (std::uint32_t k = 0; k < beta; ++k) {
         AttnBuffers& n = nodes[j * beta + k];
         if (contexts[k] == 0) continue;
-        std::vector<TaskId> after = std::move(n.arrivals[l]);
-        n.arrivals[l].clear();
+        std::vector<TaskId> after = std::move(n.appended[l]);
+        n.appended[l].clear();
         after.push_back(queries[k]);
         const TaskId a = add(attn(j, k), Stage::attention,
                              AttentionDecode{.batch = w.batch,
@@ -398,15 +418,16 @@ TaskGraph Builder::cascade(const Sharding& sharding) {
                                              .head_dim = m.head_dim,
                                              .partial = true,
                                              .dtype = m.dtype},
-                             {n.q, n.k[l], n.v[l], n.out, n.stats}, std::move(after));
+                             {n.received, n.cache[l], n.cache[l], n.out, n.stats}, std::move(after));
         returned.push_back(send(attn(j, k), i, Stage::returns, result_bytes * w.batch, {a}));
       }
+      const BufferId attended = returned.size() > 1 ? b.attended : b.parts;
       if (returned.size() > 1) {
         const auto parts = static_cast<std::int64_t>(returned.size());
         returned = {add(i, Stage::merge, Merge{w.batch, m.heads, m.head_dim, parts, m.dtype},
                         {b.parts, b.stats, b.attended}, returned)};
       }
-      t = after_attention(i, b, w.batch, returned);
+      t = after_attention(i, b, attended, w.batch, returned);
     }
     sampled = head(i, b, t);
     at = i;

@@ -18,6 +18,7 @@ enum class Stage : std::uint8_t {
   qkv,        ///< q, k, v projections
   rope,
   send,       ///< CompNode -> AttnNode: q, k, v slices
+  cache,      ///< new k, v rows appended to the KV cache
   attention,
   returns,    ///< AttnNode -> CompNode: partial results
   merge,
@@ -26,7 +27,7 @@ enum class Stage : std::uint8_t {
   head,       ///< final norm and vocabulary projection (after the last layer)
 };
 std::string_view name_of(Stage stage);
-inline constexpr int kStages = 11;
+inline constexpr int kStages = 12;
 
 enum class NodeKind : std::uint8_t { comp, attn };
 

@@ -171,6 +171,8 @@ void Module::execute(Time now) {
 void Module::finish() {
   if (failure_) {
     if (!g_failure) g_failure = std::exchange(failure_, nullptr);
+    // It would say so on standard output, which may be a result's.
+    sc_core::sc_report_handler::set_actions(sc_core::SC_INFO, sc_core::SC_DO_NOTHING);
     sc_core::sc_stop();
     return;
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/core/busy_history.hpp"
 #include "sim/core/hardware.hpp"
 #include "sim/core/module.hpp"
 #include "sim/core/pipe.hpp"
@@ -22,6 +23,7 @@ struct LinkState {
   std::int64_t credits = 0;  ///< wire bytes that the far input buffer still has room for
   std::int64_t credits_at_rest = 0;
   Pipe wire;
+  BusyHistory history;
   std::int64_t payload_bytes = 0;
 
   bool can_send(Time now, const Packet& packet) const {
@@ -31,7 +33,9 @@ struct LinkState {
   Time send(Time now, const Packet& packet) {
     credits -= packet.wire;
     payload_bytes += packet.payload;
-    return wire.reserve(now, transfer_time(packet.wire, gb_per_s));
+    const Time left = wire.reserve(now, transfer_time(packet.wire, gb_per_s));
+    history.add(now, left);  // can_send: the wire was free
+    return left;
   }
 };
 

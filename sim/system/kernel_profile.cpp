@@ -13,23 +13,40 @@ namespace {
 
 using models::BufferId;
 
-/// The buffers a node touched, most recent last.
+/// The bytes of a buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v of
+/// the projections), except that what is written may be what was read (in place).
+std::map<BufferId, std::int64_t> touched(const std::vector<BufferId>& buffers,
+                                         const std::vector<models::Operand>& operands) {
+  std::map<BufferId, std::int64_t> read, bytes;
+  for (std::size_t i = 0; i < buffers.size(); ++i)
+    (operands[i].written ? bytes : read)[buffers[i]] += operands[i].bytes;
+  for (const auto& [buffer, n] : read) bytes[buffer] = std::max(bytes[buffer], n);
+  return bytes;
+}
+
+/// The parts of buffers that a node touched, most recent last. Which part of its buffer a kernel touches is
+/// taken to be the part touched last; what is left of an earlier, larger part keeps its age. So a row
+/// appended to a cold cache does not make the cache warm.
 class Residency {
  public:
   explicit Residency(std::int64_t l2_bytes) : l2_bytes_{l2_bytes} {}
 
-  /// Indices of the read operands that are still in L2, least recently used first.
-  std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) const {
+  /// Indices of the read operands that are still in L2, least recently used first: an operand is there or not
+  /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there).
+  std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers,
+                                  const std::vector<models::Operand>& operands) const {
+    const std::map<BufferId, std::int64_t> needed = touched(buffers, operands);
     std::vector<std::pair<std::size_t, std::uint32_t>> found;  // by age
     for (std::uint32_t i = 0; i < buffers.size(); ++i) {
       if (operands[i].written) continue;
-      std::int64_t since = 0;
+      std::int64_t since = 0, there = 0;
       for (std::size_t age = recent_.size(); age-- > 0 && since < l2_bytes_;) {
-        if (recent_[age].first == buffers[i]) {
+        if (recent_[age].buffer == buffers[i]) there += recent_[age].bytes;
+        if (2 * there >= needed.at(buffers[i])) {
           found.emplace_back(age, i);
           break;
         }
-        since += recent_[age].second;
+        since += recent_[age].bytes;
       }
     }
     std::sort(found.begin(), found.end());
@@ -39,14 +56,26 @@ class Residency {
   }
 
   void touch(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) {
-    for (std::size_t i = 0; i < buffers.size(); ++i) {
-      std::erase_if(recent_, [&](const auto& r) { return r.first == buffers[i]; });
-      recent_.emplace_back(buffers[i], operands[i].bytes);
+    std::map<BufferId, std::int64_t> bytes = touched(buffers, operands);
+    std::map<BufferId, std::int64_t> again = bytes;
+    for (std::size_t age = recent_.size(); age-- > 0;) {
+      const auto at = again.find(recent_[age].buffer);
+      if (at == again.end()) continue;
+      const std::int64_t taken = std::min(at->second, recent_[age].bytes);
+      at->second -= taken;
+      recent_[age].bytes -= taken;
     }
+    std::erase_if(recent_, [](const Part& p) { return p.bytes == 0; });
+    // In the order of each buffer's last operand.
+    std::vector<Part> parts;
+    for (std::size_t i = buffers.size(); i-- > 0;) {
+      if (const auto node = bytes.extract(buffers[i])) parts.push_back({buffers[i], node.mapped()});
+    }
+    recent_.insert(recent_.end(), parts.rbegin(), parts.rend());
     // What lies beyond the L2's size is cold whatever comes.
     std::int64_t kept = 0;
     for (std::size_t age = recent_.size(); age-- > 0;) {
-      kept += recent_[age].second;
+      kept += recent_[age].bytes;
       if (kept > 2 * l2_bytes_) {
         recent_.erase(recent_.begin(), recent_.begin() + static_cast<std::ptrdiff_t>(age));
         break;
@@ -55,15 +84,20 @@ class Residency {
   }
 
  private:
+  struct Part {
+    BufferId buffer = 0;
+    std::int64_t bytes = 0;
+  };
   std::int64_t l2_bytes_;
-  std::vector<std::pair<BufferId, std::int64_t>> recent_;
+  std::vector<Part> recent_;
 };
 
 KernelResult interpolate(const KernelResult& a, const KernelResult& b, double x) {
   KernelResult r = x < 0.5 ? a : b;
   const auto mix = [x](double p, double q) { return p + (q - p) * x; };
   r.latency.fs = std::llround(mix(static_cast<double>(a.latency.fs), static_cast<double>(b.latency.fs)));
-  r.execution.fs = std::llround(mix(static_cast<double>(a.execution.fs), static_cast<double>(b.execution.fs)));
+  r.execution.fs =
+      std::llround(mix(static_cast<double>(a.execution.fs), static_cast<double>(b.execution.fs)));
   return r;
 }
 
@@ -71,8 +105,8 @@ constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attent
 
 }  // namespace
 
-KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options,
-                              const Simulate& simulate) {
+KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
+                              const RunOptions& options, const Simulate& simulate) {
   KernelProfile profile;
   profile.kernel_of_task.assign(graph.tasks.size(), UINT32_MAX);
   profile.duration_of_task.assign(graph.tasks.size(), Time{});

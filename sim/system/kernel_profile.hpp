@@ -25,7 +25,7 @@ using Simulate = std::function<KernelResult(const KernelJob&)>;
 /// must not have created a SystemC object yet. A job's std::invalid_argument is rethrown as such, any other
 /// failure as std::runtime_error with the kernel's name.
 std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
-                                       const std::function<void(std::size_t, std::size_t, const std::string&)>& progress);
+                                       const std::function<void(const WorkDone&)>& progress);
 
 /// What each Compute task costs, and the distinct kernels behind it.
 struct KernelProfile {

@@ -37,6 +37,18 @@ void account_kernels(const models::TaskGraph& graph, const MachineSpec& spec, Ru
   }
 }
 
+std::vector<Activity> activity_of(const BusyHistory& history, Time run_end) {
+  std::vector<Activity> activity;
+  for (std::size_t i = 0; i < history.busy().size(); ++i) {
+    const Time busy = history.busy()[i];
+    if (busy == Time{}) continue;
+    const Time start = history.width() * static_cast<std::int64_t>(i);
+    const Time end = min(start + history.width(), run_end);
+    activity.push_back({start, end, busy.us() / (end - start).us()});
+  }
+  return activity;
+}
+
 }  // namespace
 
 RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
@@ -89,7 +101,8 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
     run.energy_j += use.energy_j;
   }
   for (const LinkState* link : fabric.links()) {
-    run.links.push_back({link->name, link->payload_bytes, link->wire.busy().us() / run.latency.us()});
+    run.links.push_back({link->name, link->payload_bytes, link->wire.busy().us() / run.latency.us(),
+                         activity_of(link->history, run.latency)});
   }
   return run;
 }

@@ -24,16 +24,23 @@ struct MachineSpec {
   FabricSpec fabric;
 };
 
+/// How far a run's kernel simulations are.
+struct WorkDone {
+  std::size_t done = 0, total = 0;  ///< kernels
+  double share = 0;                 ///< of the whole work, kernels weighted by their estimated length
+  std::string what;                 ///< the kernel just ended, or the one that has been running for longest
+};
+
 struct RunOptions {
   bool exact = false;
   int jobs = 0;  ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;
-  std::function<void(std::size_t done, std::size_t total, const std::string& what)> progress;
+  std::function<void(const WorkDone&)> progress;  ///< called at each end of a kernel, and twice a second
 };
 
 struct TaskTiming {
-  Time start, end;                    ///< of the kernel on its GPU, or of the message from first to last byte
+  Time start, end;  ///< of the kernel on its GPU; of the message, from the NIC's order to its last byte there
   std::uint32_t kernel = UINT32_MAX;  ///< index into RunResult::kernels; UINT32_MAX for a transfer
 };
 
@@ -50,6 +57,7 @@ struct LinkUse {
   std::string name;        ///< "comp0 -> switch0"
   std::int64_t bytes = 0;  ///< payload
   double utilization = 0;
+  std::vector<Activity> activity;  ///< by window, idle windows left out
 };
 
 struct KernelUse {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,10 +78,14 @@ void write_all(int fd, const std::string& text) {
 Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) {
   int ends[2];
   if (pipe(ends) != 0) throw std::runtime_error{"cannot create a pipe for a worker process"};
+  const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
   if (pid == 0) {
     close(ends[0]);
+    // A run that is killed takes its workers along.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
     json reply;
     try {
       reply["result"] = to_json(simulate(job));
@@ -105,7 +110,7 @@ double weight(const KernelJob& job) {
 }  // namespace
 
 std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
-                                       const std::function<void(std::size_t, std::size_t, const std::string&)>& progress) {
+                                       const std::function<void(const WorkDone&)>& progress) {
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -122,6 +127,11 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
   };
   try {
     std::size_t next = 0, done = 0;
+    double weight_done = 0, weight_total = 0;
+    for (const KernelJob& job : jobs) weight_total += weight(job);
+    const auto report = [&](const std::string& what) {
+      if (progress) progress({done, jobs.size(), weight_total > 0 ? weight_done / weight_total : 0, what});
+    };
     while (done < jobs.size()) {
       while (next < jobs.size() && running.size() < static_cast<std::size_t>(processes)) {
         running.push_back(start(jobs[order[next]], order[next], simulate));
@@ -129,7 +139,12 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
       }
       std::vector<pollfd> polls;
       for (const Worker& w : running) polls.push_back({w.pipe, POLLIN, 0});
-      if (poll(polls.data(), polls.size(), -1) < 0 && errno != EINTR) throw std::runtime_error{"poll failed"};
+      const int ready = poll(polls.data(), polls.size(), 500);
+      if (ready < 0 && errno != EINTR) throw std::runtime_error{"poll failed"};
+      if (ready <= 0) {
+        report(models::signature_of(jobs[running.front().job].op));
+        continue;
+      }
       for (std::size_t i = running.size(); i-- > 0;) {
         if (polls[i].revents == 0) continue;
         Worker& w = running[i];
@@ -154,8 +169,9 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
         if (reply.contains("invalid_argument")) throw std::invalid_argument{reply["invalid_argument"].get<std::string>()};
         if (reply.contains("error")) throw std::runtime_error{fmt::format("{}: {}", what, reply["error"].get<std::string>())};
         results[ended.job] = from_json(reply["result"]);
-        if (progress) progress(++done, jobs.size(), what);
-        else ++done;
+        ++done;
+        weight_done += weight(jobs[ended.job]);
+        report(what);
       }
     }
   } catch (...) {

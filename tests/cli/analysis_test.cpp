@@ -1,11 +1,15 @@
 #include "cli/analysis.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/table.hpp"
 #include "cli/timeline.hpp"
+#include "cli/trace_events.hpp"
 
 using namespace tessera;
 using namespace tessera::cli;
@@ -155,6 +159,83 @@ TEST_CASE("slices of one track of a timeline do not overlap, and both ends of a 
     for (std::size_t i = 1; i < slices.size(); ++i)
       REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 1e-6);
   }
+}
+
+TEST_CASE("counters that take too many points become means, and keep what they add up to") {
+  // 10 tracks that change every microsecond: 10,000 points.
+  constexpr int kTracks = 10, kSteps = 1000, kMostPoints = 3000;
+  Counters counters{Time::microseconds(kSteps), false, kMostPoints};
+  std::vector<double> busy(kTracks);
+  for (int t = 0; t < kTracks; ++t) {
+    for (int s = 0; s < kSteps; ++s) {
+      const double share = (t * 7 + s * 13) % 101 / 100.0;
+      counters.add(1, fmt::format("{}", t), Time::microseconds(s), Time::microseconds(s + 1), share);
+      busy[static_cast<std::size_t>(t)] += share;
+    }
+  }
+  Trace trace;
+  counters.write(trace);
+  const nlohmann::json json = nlohmann::json::parse(trace.finish());
+  REQUIRE(json.at("otherData").at("counters").get<std::string>().starts_with("means over "));
+  REQUIRE(json.at("traceEvents").size() <= kMostPoints);
+  REQUIRE(json.at("traceEvents").size() > kMostPoints / 4);
+  struct Track {
+    double at = 0, percent = 0, busy = 0;
+  };
+  std::map<std::string, Track> tracks;
+  for (const auto& event : json.at("traceEvents")) {
+    Track& track = tracks[event.at("name")];
+    const double at = event.at("ts"), percent = event.at("args").at("percent");
+    REQUIRE(at >= track.at);
+    REQUIRE(percent >= 0);
+    REQUIRE(percent <= 100);
+    track.busy += (at - track.at) * track.percent / 100;
+    track.at = at;
+    track.percent = percent;
+  }
+  REQUIRE(tracks.size() == kTracks);
+  for (int t = 0; t < kTracks; ++t) {
+    const Track& track = tracks.at(fmt::format("{}", t));
+    REQUIRE(track.percent == 0);
+    REQUIRE_THAT(track.busy, WithinAbs(busy[static_cast<std::size_t>(t)], 1));
+  }
+}
+
+TEST_CASE("a timeline of too many decode steps draws the first ones and says so") {
+  Example e;
+  for (int step = 0; step < 1000; ++step) {
+    for (int n = 0; n < 250; ++n) {
+      const int at = 100 + step * 250 + n;
+      e.add(0, Stage::send, false, {}, at, at + 1, step);
+    }
+  }
+  const std::string trace = run_timeline(e.graph, e.run);  // too long to parse in a test
+  // 8 slices of the prefill, 500 of each step, 400,000 in all.
+  REQUIRE(trace.find(R"("slices":"prefill and the first 799 of 1000 decode steps")") != std::string::npos);
+  int slices = 0;
+  for (std::size_t at = trace.find(R"("ph":"X")"); at != std::string::npos;
+       at = trace.find(R"("ph":"X")", at + 1))
+    ++slices;
+  REQUIRE(slices == 8 + 799 * 500);
+}
+
+TEST_CASE("a kernel's activity is drawn at its own length, and work booked ahead where it is done") {
+  Example e;
+  sim::KernelResult& kernel = e.run.kernels[0].result;
+  const auto us = [](int n) { return Time::microseconds(n); };
+  kernel.activity["GPC 0"] = {{us(1), us(5), 1.5}, {us(5), us(10), 0.5}};
+  kernel.utilization["l2"] = 0.25;
+  const nlohmann::json trace = nlohmann::json::parse(run_timeline(e.graph, e.run));
+  std::map<std::string, std::vector<std::pair<double, double>>>
+      points;  // of attn0,0: [21, 41), twice as long
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "C" && event.at("pid") == 2)
+      points[event.at("name")].emplace_back(event.at("ts"), event.at("args").at("percent"));
+  }
+  using Points = std::vector<std::pair<double, double>>;
+  REQUIRE(points["GPC 0 tensor cores"] == Points{{0, 0}, {23, 100}, {31, 90}, {41, 0}});
+  REQUIRE(points["L2"] == Points{{0, 0}, {23, 25}, {41, 0}});  // not during the launch
+  REQUIRE(trace.at("otherData").at("counters") == "as simulated");
 }
 
 TEST_CASE("numbers are printed at a width people can read") {

@@ -8,6 +8,7 @@
 #include "tests/cli/command.hpp"
 
 using namespace tessera::cli_test;
+using Catch::Matchers::WithinAbs;
 using Catch::Matchers::WithinRel;
 
 namespace {
@@ -63,7 +64,17 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
 
   // The critical paths of prefill and decode fill the latency, stage by stage.
   double latency = 0;
+  std::map<std::string, double> hbm;  // by kind of node: shares of the run, from the phases'
   for (const auto& [name, phase] : json["breakdown"].items()) {
+    double limits = 0;
+    for (const auto& limit : phase["limits"]) limits += number(limit, "share");
+    REQUIRE_THAT(limits, WithinRel(1, 1e-9));
+    for (const char* kind : {"comp", "attn"}) {
+      const double share = number(phase, "latency_us") / number(json, "latency_us");
+      hbm[kind] += number(phase["utilization"][kind], "hbm") * share;
+      REQUIRE(number(phase["utilization"][kind], "busy") <= 1);
+    }
+
     double sum = number(phase, "launch_us"), communication = 0;  // decoding also sends the new token on
     for (const auto& [stage, times] : phase["stages"].items()) {
       sum += number(times, "critical_us");
@@ -86,13 +97,16 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
   // What leaves nodes arrives at nodes.
   std::int64_t out = 0, in = 0;
   double energy = 0;
+  std::map<std::string, double> mean_hbm;
   for (const auto& node : json["nodes"]) {
     out += node["bytes_out"].get<std::int64_t>();
     in += node["bytes_in"].get<std::int64_t>();
     energy += number(node, "energy_j");
+    mean_hbm[node["kind"]] += number(node, "hbm") / 4;
     REQUIRE(number(node, "busy") > 0);
     REQUIRE(number(node, "busy") <= 1);
   }
+  for (const char* kind : {"comp", "attn"}) REQUIRE_THAT(mean_hbm[kind], WithinRel(hbm[kind], 1e-6));
   REQUIRE(out == in);
   REQUIRE(out > 0);
   REQUIRE(energy > 0);
@@ -155,6 +169,49 @@ TEST_CASE("one GPU needs no fabric and sends nothing") {
   REQUIRE(number(json["breakdown"]["prefill"], "exposed_communication_us") == 0);
 }
 
+TEST_CASE("decoded tokens that explicit sets do not name go to the sets in turn") {
+  const Workplace work;
+  const auto experiment = [](const std::string& r, const std::string& s) {
+    return "name: sets\nmodel: tiny\nhardware: h200_sxm\nfabric: nvlink4_nvswitch\nsharding:\n  mode: "
+           "cascade\n"
+           "  R: {scheme: explicit, sets: " +
+           r + "}\n  S: {scheme: explicit, sets: " + s + "}\n" +
+           "workload: {prefill_tokens: 8, decode_steps: 3}\n";
+  };
+  work.write("unnamed.yaml", experiment(R"(["0-5", "6-7"])", R"(["4-7", [0, 1, 2, 3]])"));
+  work.write("named.yaml", experiment(R"(["0-5,8,10", "6-7,9"])", R"(["4-7,8,10", [0, 1, 2, 3, 9]])"));
+  nlohmann::json unnamed = run_json(work, {"unnamed.yaml"}), named = run_json(work, {"named.yaml"});
+  REQUIRE(unnamed["breakdown"]["decode"]["steps"] == 3);
+  REQUIRE(unnamed["config_hash"] != named["config_hash"]);
+  for (nlohmann::json* json : {&unnamed, &named}) {
+    json->erase("config_hash");
+    json->erase("wall_s");
+  }
+  REQUIRE(unnamed == named);
+}
+
+TEST_CASE("a bidirectional model keeps no cache, in memory or in time") {
+  const Workplace work;
+  work.write(
+      "m.yaml",
+      "name: m\nlayers: 3\nhidden: 128\nheads: 4\nkv_heads: 2\nhead_dim: 32\nintermediate: 256\nvocab: 512\n"
+      "tied_embeddings: true\n");
+  work.write("e.yaml",
+             "model: m.yaml\nhardware: h200_sxm\nsharding: {mode: single}\nworkload: {prefill_tokens: 64, "
+             "batch: 2}\n");
+  const nlohmann::json decoder = run_json(work, {"e.yaml"}),
+                       encoder = run_json(work, {"e.yaml", "--set", "model.causal=false"});
+  const std::int64_t cache = 3 * 2 * (64 * 2) * (2 * 32) * 2;  // layers, k and v, rows, kv width, bytes
+  REQUIRE(decoder["nodes"][0]["memory_bytes"].get<std::int64_t>() -
+              encoder["nodes"][0]["memory_bytes"].get<std::int64_t>() ==
+          cache);
+  REQUIRE(decoder["breakdown"]["prefill"]["stages"]["cache"]["tasks"] == 3);
+  REQUIRE_FALSE(encoder["breakdown"]["prefill"]["stages"].contains("cache"));
+  const Outcome text = work.tessera({"run", "e.yaml", "--set", "model.causal=false"});
+  REQUIRE(text.out.find("forward pass") != std::string::npos);
+  REQUIRE(text.out.find("TTFT") == std::string::npos);
+}
+
 TEST_CASE("run prints tables for people") {
   const Workplace work;
   const Outcome outcome = work.tessera({"run", "tiny_cascade", "--json", "out.json"});
@@ -171,41 +228,83 @@ TEST_CASE("run prints tables for people") {
   REQUIRE(work.files() == std::vector<std::string>{"out.json"});
 }
 
-TEST_CASE("run --timeline is a trace of every task") {
+TEST_CASE("run --timeline is a trace of every task, and of every GPC, HBM and link over time") {
   const Workplace work;
   const Outcome outcome = work.tessera({"run", "tiny_cascade", "--timeline", "t.json", "--json", "r.json"});
   REQUIRE(outcome.exit_code == 0);
   const nlohmann::json result = parse(work.read("r.json")), trace = parse(work.read("t.json"));
-  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>> tracks;
+  const double latency = number(result, "latency_us");
+  REQUIRE(trace.at("otherData").at("counters") == "as simulated");
+  REQUIRE(trace.at("otherData").at("slices") == "every kernel and message");
+
+  std::map<int, std::string> processes;
   std::map<std::pair<int, int>, std::string> names;
-  int processes = 0, counters = 0;
-  double last = 0;
+  std::map<std::pair<int, int>, std::vector<std::pair<double, double>>> slices;
+  struct Counter {
+    double at = 0, percent = 0, busy_us = 0;
+  };
+  std::map<std::pair<int, std::string>, Counter> counters;
   std::int64_t sent = 0;
   for (const auto& event : trace.at("traceEvents")) {
     const std::string kind = event.at("ph");
-    if (kind == "M" && event.at("name") == "process_name") ++processes;
-    if (kind == "M" && event.at("name") == "thread_name") {
-      names[{event.at("pid"), event.at("tid")}] = event.at("args").at("name");
+    const int process = event.at("pid");
+    if (kind == "M" && event.at("name") == "process_name") processes[process] = event.at("args").at("name");
+    if (kind == "M" && event.at("name") == "thread_name")
+      names[{process, event.at("tid")}] = event.at("args").at("name");
+    if (kind == "C") {
+      Counter& counter = counters[{process, event.at("name")}];
+      const double at = event.at("ts"), percent = event.at("args").at("percent");
+      REQUIRE(at >= counter.at);
+      REQUIRE(at <= latency + 1e-3);
+      REQUIRE(percent >= 0);
+      REQUIRE(percent <= 100);
+      counter.busy_us += (at - counter.at) * counter.percent / 100;
+      counter.at = at;
+      counter.percent = percent;
     }
-    if (kind == "C") ++counters;
     if (kind != "X") continue;
-    tracks[{event.at("pid"), event.at("tid")}].emplace_back(event.at("ts"), event.at("dur"));
-    last = std::max(last, number(event, "ts") + number(event, "dur"));
+    REQUIRE(number(event, "ts") >= 0);
+    REQUIRE(number(event, "dur") >= 0);
+    slices[{process, event.at("tid")}].emplace_back(event.at("ts"), event.at("dur"));
     if (event.at("args").contains("bytes")) sent += event.at("args").at("bytes").get<std::int64_t>();
   }
-  REQUIRE(processes == 8);
-  REQUIRE(counters > 0);
-  REQUIRE_THAT(last, WithinRel(number(result, "latency_us"), 1e-6));
+  REQUIRE(processes.size() == 8 + 1);
+  for (const auto& [process, name] : processes) {
+    INFO(name);
+    if (name == "fabric") {
+      for (const auto& link : result["links"]) {
+        const Counter& counter = counters.at({process, link.at("name").get<std::string>()});
+        REQUIRE_THAT(counter.busy_us / latency, WithinAbs(number(link, "utilization"), 1e-4));
+      }
+      continue;
+    }
+    const auto node = std::find_if(result["nodes"].begin(), result["nodes"].end(),
+                                   [&, &n = name](const auto& candidate) { return candidate["name"] == n; });
+    REQUIRE(node != result["nodes"].end());
+    REQUIRE_THAT(counters.at({process, "HBM"}).busy_us / latency, WithinAbs(number(*node, "hbm"), 1e-4));
+    REQUIRE_THAT(counters.at({process, "L2"}).busy_us / latency, WithinAbs(number(*node, "l2"), 1e-4));
+    for (int gpc = 0; gpc < 8; ++gpc)
+      REQUIRE(counters.contains({process, "GPC " + std::to_string(gpc) + " tensor cores"}));
+    for (const char* track : {"compute stream", "link out", "link in"}) {
+      INFO(track);
+      REQUIRE(std::any_of(names.begin(), names.end(), [&, p = process](const auto& entry) {
+        return entry.first.first == p && entry.second == track;
+      }));
+    }
+  }
+  for (const auto& [key, counter] : counters) REQUIRE(counter.percent == 0);  // at its end
+  double last = 0;
+  for (auto& [track, list] : slices) {  // all of one level: none overlaps another
+    REQUIRE(names.contains(track));
+    std::sort(list.begin(), list.end());
+    for (std::size_t i = 1; i < list.size(); ++i)
+      REQUIRE(list[i - 1].first + list[i - 1].second <= list[i].first + 1e-9);
+    last = std::max(last, list.back().first + list.back().second);
+  }
+  REQUIRE_THAT(last, WithinAbs(latency, 1e-3));
   std::int64_t bytes = 0;
   for (const auto& node : result["nodes"]) bytes += node["bytes_out"].get<std::int64_t>();
   REQUIRE(sent == 2 * bytes);  // drawn at both ends
-  for (auto& [track, slices] : tracks) {
-    REQUIRE(names.contains(track));
-    std::sort(slices.begin(), slices.end());
-    for (std::size_t i = 1; i < slices.size(); ++i) {
-      REQUIRE(slices[i - 1].first + slices[i - 1].second <= slices[i].first + 2e-6);
-    }
-  }
 }
 
 // To accept a change of the model: tessera run tiny_cascade --json - | grep -v '"wall_s"' >

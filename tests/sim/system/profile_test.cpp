@@ -1,7 +1,13 @@
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <chrono>
 #include <csignal>
 #include <stdexcept>
+#include <thread>
 
 #include "sim/system/kernel_profile.hpp"
 
@@ -63,6 +69,45 @@ TEST_CASE("what was touched within the L2's size is warm") {
   CHECK(warm(3) == 0);
 }
 
+/// The warm operands of each task of a graph of (operator, buffers) on one small GPU.
+std::vector<double> warm_operands(
+    const std::vector<std::pair<models::Operator, std::vector<models::BufferId>>>& work) {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  for (const auto& [op, buffers] : work)
+    g.tasks.push_back({0, 0, -1, models::Stage::mlp, models::Compute{op, buffers}, {}});
+  const KernelProfile p =
+      profile_kernels(g, {small_gpu(), small_gpu(), {}}, {.exact = true, .jobs = 1}, pretend);
+  std::vector<double> warm;
+  for (const std::uint32_t kernel : p.kernel_of_task)
+    warm.push_back(p.kernels[kernel].result.statistics.at("warm"));
+  return warm;
+}
+
+TEST_CASE("operands that share a buffer are different parts of it, those written in place the same") {
+  // q and k of 480 + 120 B, rotated in place: 600 B pass, not 1200 and not the last operand's 120.
+  const models::Rope rope{.rows = 1, .heads = 4, .kv_heads = 1, .head_dim = 60};
+  const auto rotate = std::pair{models::Operator{rope}, std::vector<models::BufferId>{1, 1, 1, 1}};
+  const auto copy = [](models::BufferId from, models::BufferId to, std::int64_t bytes) {
+    return std::pair{models::Operator{models::Copy{bytes}}, std::vector<models::BufferId>{from, to}};
+  };
+  CHECK(warm_operands({copy(2, 3, 100), rotate, copy(3, 4, 100)}) == std::vector<double>{0, 0, 1});
+  CHECK(warm_operands({copy(2, 3, 100), copy(5, 6, 250), rotate, copy(3, 4, 100)}) ==
+        std::vector<double>{0, 0, 0, 0});
+}
+
+TEST_CASE("what a kernel appends to a cold buffer does not make it warm") {
+  const auto copy = [](models::BufferId from, models::BufferId to, std::int64_t bytes) {
+    return std::pair{models::Operator{models::Copy{bytes}}, std::vector<models::BufferId>{from, to}};
+  };
+  // 400 B into buffer 1, pushed out, 100 B appended: the appended row is warm, the whole is not.
+  const auto fill = copy(0, 1, 400), pass = copy(5, 6, 600), append = copy(2, 1, 100);
+  CHECK(warm_operands({fill, pass, append, copy(1, 3, 100)}).back() == 1);
+  CHECK(warm_operands({fill, pass, append, copy(1, 3, 500)}).back() == 0);
+  // Not pushed out: both are.
+  CHECK(warm_operands({fill, append, copy(1, 3, 500)}).back() == 1);
+}
+
 TEST_CASE("decode contexts are interpolated between three simulated ones") {
   models::TaskGraph g;
   g.nodes = {{"a", models::NodeKind::comp}};
@@ -101,6 +146,53 @@ TEST_CASE("results cross the process boundary bit for bit, whatever the number o
       CHECK(r->kernels == direct.kernels);
     }
   }
+}
+
+TEST_CASE("progress ends at everything done, and goes on while a long kernel runs") {
+  const GpuSpec gpu = small_gpu();
+  const std::vector<KernelJob> jobs{{&gpu, models::Copy{800}, {}, {}}, {&gpu, models::Copy{200}, {}, {}}};
+  std::vector<WorkDone> reports;
+  const Simulate slow = [](const KernelJob& job) {
+    if (std::get<models::Copy>(job.op).bytes == 800)
+      std::this_thread::sleep_for(std::chrono::milliseconds{700});
+    return pretend(job);
+  };
+  (void)simulate_all(jobs, 1, slow, [&](const WorkDone& work) { reports.push_back(work); });
+  REQUIRE(reports.size() >= 3);
+  CHECK(reports.front().done == 0);
+  CHECK(reports.front().what == "memcpy 800");
+  CHECK(reports.front().share == 0);
+  const WorkDone& first = reports[reports.size() - 2];
+  CHECK(first.done == 1);
+  CHECK(first.share == Catch::Approx(0.8));
+  CHECK(reports.back().done == 2);
+  CHECK(reports.back().share == Catch::Approx(1));
+}
+
+TEST_CASE("workers end with the run that started them, however it ends") {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t run = fork();
+  REQUIRE(run >= 0);
+  if (run == 0) {
+    const GpuSpec gpu = small_gpu();
+    const Simulate endless = [&](const KernelJob&) -> KernelResult {
+      (void)!write(ends[1], "x", 1);
+      std::this_thread::sleep_for(std::chrono::minutes{1});
+      return {};
+    };
+    (void)simulate_all({{&gpu, models::Copy{8}, {}, {}}}, 1, endless, {});
+    _exit(0);
+  }
+  close(ends[1]);
+  char byte = 0;
+  REQUIRE(read(ends[0], &byte, 1) == 1);  // the worker is at work
+  kill(run, SIGKILL);
+  waitpid(run, nullptr, 0);
+  pollfd closed{ends[0], POLLIN, 0};
+  REQUIRE(poll(&closed, 1, 10'000) == 1);  // by the last process that held its other end
+  REQUIRE(read(ends[0], &byte, 1) == 0);
+  close(ends[0]);
 }
 
 TEST_CASE("a worker's failure is told, whatever it was") {

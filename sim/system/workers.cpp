@@ -97,6 +97,24 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
   return {pid, ends[0], index, {}};
 }
 
+/// What a worker that has gone left behind.
+KernelOutcome outcome_of(const Worker& worker, int status, const std::string& kernel) {
+  KernelOutcome outcome;
+  const json reply = json::parse(worker.output, nullptr, false);
+  if (WIFSIGNALED(status)) {
+    outcome.failure = fmt::format("{}: the worker process died of signal {}", kernel, WTERMSIG(status));
+  } else if (reply.is_discarded()) {
+    outcome.failure = fmt::format("{}: the worker process gave no result", kernel);
+  } else if (reply.contains("invalid_argument")) {
+    outcome.invalid = reply["invalid_argument"].get<std::string>();
+  } else if (reply.contains("error")) {
+    outcome.failure = fmt::format("{}: {}", kernel, reply["error"].get<std::string>());
+  } else {
+    outcome.result = from_json(reply["result"]);
+  }
+  return outcome;
+}
+
 /// A rough length, to start the longest first: FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
 double weight(const KernelJob& job) {
   return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
@@ -104,14 +122,13 @@ double weight(const KernelJob& job) {
 
 }  // namespace
 
-std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
-                                       const std::function<void(std::size_t, std::size_t, const std::string&)>& progress) {
+void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                   const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return weight(jobs[a]) > weight(jobs[b]); });
 
-  std::vector<KernelResult> results(jobs.size());
   std::vector<Worker> running;
   const auto stop_all = [&] {
     for (const Worker& w : running) {
@@ -143,25 +160,29 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
         close(w.pipe);
         int status = 0;
         waitpid(w.pid, &status, 0);
-        const Worker ended = std::move(w);
+        const Worker gone = std::move(w);
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
-        const std::string what = models::signature_of(jobs[ended.job].op);
-        if (WIFSIGNALED(status)) {
-          throw std::runtime_error{fmt::format("{}: the worker process died of signal {}", what, WTERMSIG(status))};
-        }
-        const json reply = json::parse(ended.output, nullptr, false);
-        if (reply.is_discarded()) throw std::runtime_error{fmt::format("{}: the worker process gave no result", what)};
-        if (reply.contains("invalid_argument")) throw std::invalid_argument{reply["invalid_argument"].get<std::string>()};
-        if (reply.contains("error")) throw std::runtime_error{fmt::format("{}: {}", what, reply["error"].get<std::string>())};
-        results[ended.job] = from_json(reply["result"]);
-        if (progress) progress(++done, jobs.size(), what);
-        else ++done;
+        ++done;
+        ended(gone.job, outcome_of(gone, status, models::signature_of(jobs[gone.job].op)));
       }
     }
   } catch (...) {
     stop_all();
     throw;
   }
+}
+
+std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                                       const std::function<void(std::size_t, std::size_t, const std::string&)>& progress) {
+  std::vector<KernelResult> results(jobs.size());
+  std::size_t done = 0;
+  simulate_each(jobs, processes, simulate, [&](std::size_t job, KernelOutcome&& outcome) {
+    if (!outcome.invalid.empty()) throw std::invalid_argument{outcome.invalid};
+    if (!outcome.failure.empty()) throw std::runtime_error{outcome.failure};
+    results[job] = std::move(outcome.result);
+    ++done;
+    if (progress) progress(done, jobs.size(), models::signature_of(jobs[job].op));
+  });
   return results;
 }
 

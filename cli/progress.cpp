@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace tessera::cli {
@@ -28,6 +29,10 @@ Progress::~Progress() {
 }
 
 void Progress::update(std::size_t done, std::size_t total, const std::string& what) {
+  update(done, total, what, total == 0 ? 0 : static_cast<double>(done) / static_cast<double>(total));
+}
+
+void Progress::update(std::size_t done, std::size_t total, const std::string& what, double share) {
   const Clock::time_point now = Clock::now();
   if (now - start_ < kQuiet || total == 0) return;
   if (shown_ != start_ && now - shown_ < (terminal_ ? Clock::duration{kRedraw} : Clock::duration{kLineEvery}))
@@ -35,10 +40,7 @@ void Progress::update(std::size_t done, std::size_t total, const std::string& wh
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const std::string eta =
-      done == 0
-          ? ""
-          : ", about " + eta_text(elapsed * static_cast<double>(total - done) / static_cast<double>(done)) +
-                " left";
+      share <= 0 ? "" : ", about " + eta_text(elapsed * (1 - std::min(share, 1.0)) / share) + " left";
   if (terminal_) {
     const std::size_t filled = kWidth * done / total;
     fmt::print(stderr, "\r\x1b[K[{}{}] {}/{}{}  {:.48}", std::string(filled, '#'),

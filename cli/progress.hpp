@@ -15,6 +15,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void update(std::size_t done, std::size_t total, const std::string& what);
+  /// The same where pieces differ in length: `share` of the work is done, for the ETA.
+  void update(std::size_t done, std::size_t total, const std::string& what, double share);
 
  private:
   using Clock = std::chrono::steady_clock;

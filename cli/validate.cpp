@@ -96,6 +96,17 @@ void keep_kinds(validate::Measurements& measurements, const std::vector<std::str
   std::erase_if(measurements.skipped, unwanted);
 }
 
+/// A tolerance that nothing was held against would always be met.
+void require_rows(const validate::Measurements& measurements) {
+  if (!measurements.rows.empty()) return;
+  std::size_t count = 0;
+  for (const auto& skipped : measurements.skipped) count += skipped.count;
+  const auto& all = measurements.skipped;
+  throw UsageError{fmt::format(
+      "no row to compare{}",
+      all.empty() ? "" : fmt::format("; {} left out, {}: {}", count, all.front().kind, all.front().reason))};
+}
+
 /// The plotting library's text. TESSERA_CHART_JS names another file than Debian's.
 std::string chart_library() {
   const char* given = std::getenv("TESSERA_CHART_JS");
@@ -179,6 +190,7 @@ void run_validate(const Options& options) {
   const std::string library = options.plot.empty() ? "" : chart_library();
   validate::Measurements measurements = validate::read_measurements(options.paths, parse_row);
   keep_kinds(measurements, options.kinds);
+  require_rows(measurements);
   if (options.sample > 0) validate::sample(measurements.rows, options.sample, options.seed);
 
   const auto start = std::chrono::steady_clock::now();
@@ -186,9 +198,8 @@ void run_validate(const Options& options) {
     Progress progress;
     return validate::compare(std::move(measurements), gpu,
                              {.processes = options.jobs,
-                              .progress = [&](std::size_t done, std::size_t total, const std::string& what) {
-                                progress.update(done, total, what);
-                              }});
+                              .progress = [&](std::size_t done, std::size_t total, const std::string& what,
+                                              double share) { progress.update(done, total, what, share); }});
   }();
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 

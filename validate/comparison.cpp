@@ -39,16 +39,22 @@ Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareO
 
   std::vector<sim::KernelOutcome> outcomes(jobs.size());
   std::size_t done = 0;
+  double work = 0, work_done = 0;
+  for (const sim::KernelJob& job : jobs) work += sim::rough_seconds(job);
   sim::simulate_each(jobs, options.processes, options.simulate ? options.simulate : simulate_cycles,
                      [&](std::size_t job, sim::KernelOutcome&& outcome) {
                        outcomes[job] = std::move(outcome);
+                       work_done += sim::rough_seconds(jobs[job]);
                        if (options.progress)
-                         options.progress(++done, jobs.size(), models::signature_of(jobs[job].op));
+                         options.progress(++done, jobs.size(), models::signature_of(jobs[job].op),
+                                          work_done / work);
                      });
 
   Comparison comparison;
-  comparison.simulated = jobs.size();
-  for (const sim::KernelOutcome& outcome : outcomes) comparison.events += outcome.result.events;
+  for (const sim::KernelOutcome& outcome : outcomes) {
+    if (outcome.invalid.empty() && outcome.failure.empty()) ++comparison.simulated;
+    comparison.events += outcome.result.events;
+  }
   for (std::size_t i = 0; i < measurements.rows.size(); ++i) {
     Measurement& row = measurements.rows[i];
     const sim::KernelOutcome& outcome = outcomes[job_of_row[i]];

@@ -35,7 +35,8 @@ struct Comparison {
 
 struct CompareOptions {
   int processes = 0;  ///< 0: one per core
-  std::function<void(std::size_t done, std::size_t total, const std::string& what)> progress;
+  /// `share` of the work is done: kernels differ in length.
+  std::function<void(std::size_t done, std::size_t total, const std::string& what, double share)> progress;
   sim::Simulate simulate;  ///< the cycle model if empty
 };
 

@@ -52,8 +52,10 @@ const draw = (id, datasets, scales) => new Chart(document.getElementById(id), {t
   options: {animation: false, maintainAspectRatio: false, scales, plugins: {tooltip}}});
 
 const kinds = page.kinds.map((_, i) => i);
+// Not Math.min(...values): too many values do not fit on the stack.
+const smallest = values => values.reduce((a, b) => Math.min(a, b)), largest = values => values.reduce((a, b) => Math.max(a, b));
 const all = page.rows.flatMap(r => [r.measured, r.predicted]);
-const least = Math.min(...all) / 1.2, most = Math.max(...all) * 1.2;
+const least = smallest(all) / 1.2, most = largest(all) * 1.2;
 const diagonal = f => [{x: least, y: least * f}, {x: most, y: most * f}];
 draw('agreement', [...kinds.map(k => points(k, r => r.measured, r => r.predicted)), line('equal', diagonal(1)),
   line('+10 %', diagonal(1.1), [6, 4]), line('-10 %', diagonal(0.9), [6, 4])],
@@ -63,7 +65,7 @@ draw('error', [...kinds.map(k => points(k, r => r.measured, r => r.error))],
 const work = page.rows.filter(r => r.flops > 0);
 const intensities = work.map(r => r.flops / r.bytes);
 const ridge = page.peak_flops / page.hbm_bytes_per_s;
-const low = Math.min(...intensities, ridge) / 2, high = Math.max(...intensities, ridge) * 2;
+const low = smallest([...intensities, ridge]) / 2, high = largest([...intensities, ridge]) * 2;
 const intensity = r => r.flops / r.bytes;
 draw('roofline', [
   line(`HBM, ${digits(page.hbm_bytes_per_s / 1e12)} TB/s`, [{x: low, y: low * page.hbm_bytes_per_s / 1e12},

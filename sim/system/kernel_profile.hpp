@@ -28,6 +28,9 @@ struct KernelOutcome {
   std::string failure;  ///< anything else, with the kernel's name
 };
 
+/// A rough length of the kernel, in seconds on a GPU; what simulating it takes is about in proportion.
+double rough_seconds(const KernelJob& job);
+
 /// Runs each job in a forked process, at most `processes` at a time (0: one per core), the longest first, and
 /// calls `ended` with the index of each job as it ends. The caller must not have created a SystemC object yet.
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/wait.h>
@@ -81,6 +82,8 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
   if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
   if (pid == 0) {
     close(ends[0]);
+    // Standard output is the parent's: SystemC remarks on it when a simulation ends early.
+    if (const int nowhere = open("/dev/null", O_WRONLY); nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
     json reply;
     try {
       reply["result"] = to_json(simulate(job));
@@ -115,19 +118,19 @@ KernelOutcome outcome_of(const Worker& worker, int status, const std::string& ke
   return outcome;
 }
 
-/// A rough length, to start the longest first: FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
-double weight(const KernelJob& job) {
+}  // namespace
+
+// FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
+double rough_seconds(const KernelJob& job) {
   return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
 }
-
-}  // namespace
 
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
                    const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return weight(jobs[a]) > weight(jobs[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rough_seconds(jobs[a]) > rough_seconds(jobs[b]); });
 
   std::vector<Worker> running;
   const auto stop_all = [&] {

@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::filesystem::path> paths;
   std::string hardware, fidelity = "cycle", json, plot;
   std::vector<std::string> kinds;
+  double max_ms = 0;       // 0: rows of any length
   std::size_t sample = 0;  // 0: every row
   std::uint64_t seed = 0;
   int jobs = 0;
@@ -190,6 +191,7 @@ void run_validate(const Options& options) {
   const std::string library = options.plot.empty() ? "" : chart_library();
   validate::Measurements measurements = validate::read_measurements(options.paths, parse_row);
   keep_kinds(measurements, options.kinds);
+  if (options.max_ms > 0) validate::leave_out_longer(measurements, options.max_ms * 1e3);
   require_rows(measurements);
   if (options.sample > 0) validate::sample(measurements.rows, options.sample, options.seed);
 
@@ -227,6 +229,10 @@ void add_validate(CLI::App& app) {
   command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');
   command->add_option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
       ->check(CLI::Range(1, 1000000000));
+  command
+      ->add_option("--max-ms", options->max_ms,
+                   "Leave out rows that took longer (simulating a millisecond takes seconds), and count them")
+      ->check(CLI::Range(1e-9, 1e9));
   command->add_option("--seed", options->seed, "Seed of the sample")->capture_default_str();
   command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
       ->check(CLI::Range(0, 4096))

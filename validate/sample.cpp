@@ -1,11 +1,21 @@
 #include "validate/sample.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <numeric>
 #include <random>
 
 namespace tessera::validate {
+
+void leave_out_longer(Measurements& measurements, double us) {
+  for (const Measurement& row : measurements.rows) {
+    if (row.measured_us > us)
+      measurements.skip(row.file, row.kind, fmt::format("longer than {} ms", us / 1e3));
+  }
+  std::erase_if(measurements.rows, [us](const Measurement& row) { return row.measured_us > us; });
+}
 
 void sample(std::vector<Measurement>& rows, std::size_t most, std::uint64_t seed) {
   std::map<std::string, std::vector<std::size_t>> by_kind;

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,6 +83,7 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
   if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
   if (pid == 0) {
     close(ends[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // a worker without a parent works for nobody
     // Standard output is the parent's: SystemC remarks on it when a simulation ends early.
     if (const int nowhere = open("/dev/null", O_WRONLY); nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
     json reply;

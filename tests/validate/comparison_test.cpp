@@ -105,6 +105,16 @@ TEST_CASE("a row that states its L2 is taken at its word") {
   CHECK(options_of(row, gpu).warm_operands.size() == 3);
 }
 
+TEST_CASE("long rows can be left out, and are counted") {
+  Measurements all;
+  for (const double us : {1.0, 2000.0, 2000.1, 9000.0}) all.rows.push_back(measured(8, us));
+  leave_out_longer(all, 2000);
+  CHECK(all.rows.size() == 2);
+  REQUIRE(all.skipped.size() == 1);
+  CHECK(all.skipped[0].count == 2);
+  CHECK(all.skipped[0].reason == "longer than 2 ms");
+}
+
 TEST_CASE("a sample depends on the seed and the kind's own rows only") {
   std::vector<Measurement> gemms;
   for (int i = 1; i <= 100; ++i) gemms.push_back(measured(i, 1));

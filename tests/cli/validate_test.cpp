@@ -1,5 +1,7 @@
 #include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
 #include <filesystem>
+#include <set>
 
 #include "tests/cli/command.hpp"
 
@@ -137,4 +139,28 @@ TEST_CASE("validate --plot names the package that it needs") {
   unsetenv("TESSERA_CHART_JS");
   require_bad_input(outcome, {"libjs-chart.js", "/no/such/chart.min.js"});
   CHECK(work.files().empty());
+}
+
+TEST_CASE("validate runs a sample of the measured H200 data") {
+  const char* given = std::getenv("TESSERA_DATA");
+  const std::string data =
+      (given != nullptr ? given : std::string{TESSERA_SOURCE_DIR} + "/../shared/data") + "/measured/h200";
+  if (!std::filesystem::is_directory(data))
+    SKIP("no measured data in " << data << "; set TESSERA_DATA to have a sample of them simulated");
+  const Workplace work;
+  const Outcome outcome =
+      work.tessera(validate({data, "--sample", "2", "--seed", "5", "--max-ms", "0.015", "--json", "-"}));
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json json = parse(outcome.out);
+  for (const char* kind : {"gemm", "attention_prefill", "attention_decode"}) {
+    INFO(kind);
+    CHECK(json["kinds"][kind]["count"].get<int>() >= 1);
+  }
+  std::set<std::string> skipped;
+  for (const auto& s : json["skipped"]) skipped.insert(s["kind"]);
+  for (const char* kind : {"mla_prefill", "mla_decode", "kda", "moe", "nccl", "deepep"}) {
+    INFO(kind);
+    CHECK(skipped.contains(kind));
+  }
 }

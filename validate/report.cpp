@@ -1,5 +1,7 @@
 #include "validate/report.hpp"
 
+#include "validate/replay.hpp"
+
 namespace tessera::validate {
 
 namespace {
@@ -22,7 +24,15 @@ Json place_of(const Measurement& row) {
   return json;
 }
 
-Json json_of(const Compared& c) {
+/// The roles of the operands that lay in the L2 at the start.
+Json warm_of(const Compared& c, const GpuSpec& gpu) {
+  Json roles = Json::array();
+  const auto operands = models::operands_of(c.row.op);
+  for (const std::uint32_t i : options_of(c.row, gpu).warm_operands) roles.push_back(operands.at(i).role);
+  return roles;
+}
+
+Json json_of(const Compared& c, const GpuSpec& gpu) {
   Json json = place_of(c.row);
   json["measured_us"] = c.row.measured_us;
   json["predicted_us"] = c.predicted_us;
@@ -35,6 +45,7 @@ Json json_of(const Compared& c) {
   json["min_bytes"] = models::min_bytes_of(c.row.op);
   json["l2_bytes"] = c.result.l2_bytes;
   json["hbm_bytes"] = c.result.hbm_read_bytes + c.result.hbm_write_bytes;
+  json["warm"] = warm_of(c, gpu);
   json["kernels"] = c.result.kernels;
   return json;
 }
@@ -56,7 +67,7 @@ Json to_json(const Comparison& comparison, const GpuSpec& gpu, const std::string
   }
   for (const Group& g : by_file(comparison)) json["files"][g.name] = json_of(errors_of(g.rows));
   for (const char* key : {"rows", "skipped", "failed"}) json[key] = Json::array();
-  for (const Compared& c : comparison.rows) json["rows"].push_back(json_of(c));
+  for (const Compared& c : comparison.rows) json["rows"].push_back(json_of(c, gpu));
   for (const Skipped& s : comparison.skipped) {
     json["skipped"].push_back(
         {{"file", s.file.string()}, {"kind", s.kind}, {"count", s.count}, {"reason", s.reason}});

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
@@ -13,6 +15,7 @@
 #include "cli/table.hpp"
 #include "cli/timeline.hpp"
 #include "configs/reader/hardware.hpp"
+#include "sim/core/window_pool.hpp"
 
 namespace tessera::cli {
 
@@ -22,6 +25,7 @@ struct Options {
   std::string kind, hardware, fidelity = "cycle", json, timeline;
   std::vector<std::string> arguments;
   bool exact = false;
+  unsigned threads = 0;  // 0: as many as help
 };
 
 std::string kinds_text() {
@@ -104,7 +108,10 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
 
 void run_kernel(const Options& options) {
   require_fidelity(options.fidelity);
-  const KernelRequest request = parse_kernel(options.kind, options.arguments);
+  KernelRequest request = parse_kernel(options.kind, options.arguments);
+  // More than the L2, the HBM and all SMs on a thread of their own would not end sooner.
+  request.options.threads =
+      options.threads > 0 ? options.threads : std::min(3U, std::max(1U, std::thread::hardware_concurrency()));
   const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);
@@ -132,6 +139,8 @@ void add_kernel(CLI::App& app) {
   command->add_option("KEY=VALUE", options->arguments, "Its shape");
   command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads of the simulation; the result is the same with any number")
+      ->check(CLI::Range(1U, sim::kMostThreads));
   command->add_flag("--exact", options->exact,
                     "Simulate every CTA (this build always does, for single kernels)");
   command->add_option("--json", options->json,

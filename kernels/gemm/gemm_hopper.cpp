@@ -99,13 +99,13 @@ Program GemmHopper::producer(tile::Cta cta) const {
       co_await tile::wait(empty(stage), phase ^ 1U);
       co_await tile::expect(full(stage), step_bytes(w, step));
       if (w.rows > 0) {
-        co_await tile::tma_load(Box{a_ + w.row * pitch + k_offset, w.rows, depth_bytes, pitch}, full(stage));
+        co_await tile::tma_load_promoted(Box{a_ + w.row * pitch + k_offset, w.rows, depth_bytes, pitch}, full(stage));
       }
       const std::uint32_t first = cta.rank * slice;
       if (first < w.cols) {
         const Box box{w_ + (w.col + first) * pitch + k_offset, std::min(slice, w.cols - first), depth_bytes,
                       pitch};
-        co_await tile::tma_load(box, full(stage), everyone);
+        co_await tile::tma_load_promoted(box, full(stage), everyone);
       }
       if (++stage == tiling_.stages) {
         stage = 0;

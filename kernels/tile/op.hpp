@@ -54,6 +54,7 @@ struct Op {
   std::uint16_t cluster_mask = 0;  ///< 0: only this CTA
   bool a_in_registers = false;     ///< wgmma: A does not load shared memory
   bool last_in_group = true;       ///< wgmma: closes a commit group
+  bool promote = false;            ///< tma_load: the tensor map promotes L2 misses to 256 B
   std::uint16_t m = 0, n = 0;
   std::uint32_t k = 0;
   std::uint64_t count = 0;

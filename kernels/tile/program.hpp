@@ -88,6 +88,12 @@ inline Op tma_load(const Box& box, std::uint8_t bar, std::uint16_t cluster_mask 
   op.box = box;
   return op;
 }
+/// As tma_load, through a tensor map whose L2 promotion is 256 B.
+inline Op tma_load_promoted(const Box& box, std::uint8_t bar, std::uint16_t cluster_mask = 0) {
+  Op op = tma_load(box, bar, cluster_mask);
+  op.promote = true;
+  return op;
+}
 inline Op tma_store(const Box& box) {
   Op op{.kind = OpKind::tma_store};
   op.box = box;

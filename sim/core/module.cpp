@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "sim/core/error.hpp"
 
@@ -14,6 +18,7 @@ namespace {
 
 Time g_lookahead_limit = Time::never();
 std::exception_ptr g_failure;  // thrown by a module; SystemC would turn it into a report of its own
+bool g_threaded = false;
 
 sc_core::sc_time to_sc(Time t) { return sc_core::sc_time::from_value(static_cast<sc_dt::uint64>(t.fs)); }
 Time sc_now() { return Time{static_cast<std::int64_t>(sc_core::sc_time_stamp().value())}; }
@@ -29,17 +34,95 @@ void use_femtoseconds() {
 
 }  // namespace
 
+/// Gathers the modules that SystemC activates at one time and runs their windows on a pool of threads.
+class Windows : public sc_core::sc_module {
+ public:
+  SC_HAS_PROCESS(Windows);
+  explicit Windows(unsigned threads) : sc_core::sc_module{sc_core::sc_module_name{"windows"}}, pool_{threads} {
+    SC_METHOD(run);
+    sensitive << ready_;
+    dont_initialize();
+  }
+
+  void enroll(Module& module) { modules_.push_back(&module); }
+  void remove(Module& module) { std::erase(modules_, &module); }
+  /// Called by modules as they are activated; run() follows in the next delta cycle.
+  void add(Module& module) {
+    batch_.push_back(&module);
+    ready_.notify(sc_core::SC_ZERO_TIME);
+  }
+  /// Hands over what the modules have sent each other.
+  void deliver() {
+    for (Module* m : modules_) {
+      if (const Time earliest = m->collect(); earliest != Time::never()) m->wake_for(earliest);
+    }
+  }
+
+ private:
+  void run() {
+    const Time now = sc_now();
+    const auto window = [&](Module& m) {
+      const auto start = std::chrono::steady_clock::now();
+      m.execute(now);
+      const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - start;
+      m.window_us_ += 0.1 * (us.count() - m.window_us_);
+    };
+    // The longest first; not worth a thread's while if all together are short.
+    std::sort(batch_.begin(), batch_.end(), [](const Module* a, const Module* b) { return a->window_us_ > b->window_us_; });
+    double rest_us = 0;
+    for (std::size_t i = 1; i < batch_.size(); ++i) rest_us += batch_[i]->window_us_;
+    constexpr double kHandOverUs = 1;
+    if (rest_us < kHandOverUs) {
+      for (Module* m : batch_) window(*m);
+    } else {
+      auto each = [&](std::uint32_t i) { window(*batch_[i]); };
+      pool_.run(static_cast<std::uint32_t>(batch_.size()),
+                [](void* context, std::uint32_t i) { (*static_cast<decltype(each)*>(context))(i); }, &each);
+    }
+    deliver();
+    for (Module* m : modules_) {  // the same order whatever ran first
+      if (std::find(batch_.begin(), batch_.end(), m) != batch_.end()) m->finish();
+    }
+    batch_.clear();
+  }
+
+  sc_core::sc_event ready_;
+  std::vector<Module*> modules_, batch_;
+  WindowPool pool_;
+};
+
+namespace {
+
+std::unique_ptr<Windows> g_windows;
+
+}  // namespace
+
 void set_lookahead_limit(Time limit) { g_lookahead_limit = limit; }
 Time lookahead_limit() { return g_lookahead_limit; }
+
+Threads::Threads(unsigned threads) {
+  use_femtoseconds();
+  if (threads < 2) return;
+  g_windows = std::make_unique<Windows>(threads);
+  g_threaded = true;
+}
+Threads::~Threads() {
+  g_threaded = false;
+  g_windows.reset();
+}
+bool threaded() { return g_threaded; }
 
 Module::Module(sc_core::sc_module_name name) : sc_core::sc_module{name} {
   use_femtoseconds();
   SC_METHOD(activate);
   sensitive << wake_;
   dont_initialize();
+  if (g_windows) g_windows->enroll(*this);
 }
 
-Module::~Module() = default;
+Module::~Module() {
+  if (g_windows) g_windows->remove(*this);
+}
 
 void Module::limit_lookahead(Time latency) {
   if (latency <= Time{}) throw std::logic_error{fmt::format("{}: a port needs a positive latency", name())};
@@ -52,6 +135,7 @@ void Module::end_of_elaboration() {
   // cannot overflow.
   lookahead_ = min(lookahead_, Time::milliseconds(1'000'000));
   elaborated_ = true;
+  collect();  // what was sent during elaboration
   accept_inbox();
   if (const Time first = next_event(); first != Time::never()) wake_for(first);
 }
@@ -66,14 +150,27 @@ void Module::wake_for(Time at) {
 }
 
 void Module::activate() {
-  const Time now = sc_now();
   armed_ = Time::never();
-  accept_inbox();
-  const Time window{now.fs / lookahead_.fs * lookahead_.fs};
+  if (g_windows) {
+    g_windows->add(*this);
+    return;
+  }
+  execute(sc_now());
+  finish();
+}
+
+void Module::execute(Time now) {
   try {
-    run_window(window + lookahead_);
+    accept_inbox();
+    run_window(Time{now.fs / lookahead_.fs * lookahead_.fs} + lookahead_);
   } catch (...) {
-    g_failure = std::current_exception();
+    failure_ = std::current_exception();
+  }
+}
+
+void Module::finish() {
+  if (failure_) {
+    if (!g_failure) g_failure = std::exchange(failure_, nullptr);
     sc_core::sc_stop();
     return;
   }

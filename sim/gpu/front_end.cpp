@@ -36,6 +36,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
   kernels_ = std::move(kernels);
+  for (Gpc* gpc : gpcs_) gpc->set_kernels(kernels_);
   const double launch_us = options_.graph ? gpu_.launch.graph_launch_us : gpu_.launch.host_launch_us;
   schedule(Time::from_us(launch_us), FrontEndEvent{.kind = FrontEndEvent::Kind::start_kernel});
 }
@@ -45,8 +46,7 @@ void FrontEnd::start_kernel(Time now) {
   const unsigned slots = resident_ctas(gpu_.sm, shape);
   slots_.assign(gpcs_.size(), {});
   for (std::size_t g = 0; g < gpcs_.size(); ++g) {
-    // No event of the previous kernel is left in the GPC, so its SMs can be set up from here.
-    gpcs_[g]->prepare(*kernels_[current_], slots);
+    to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::prepare, .bytes = slots, .value = current_});
     slots_[g].free.resize(gpcs_[g]->sms().size());
     for (auto& free : slots_[g].free) {
       for (unsigned s = slots; s > 0; --s) free.push_back(static_cast<std::uint8_t>(s - 1));

@@ -12,11 +12,6 @@ Gpc::Gpc(sc_core::sc_module_name name, const GpuSpec& gpu, std::uint8_t index, i
   for (int i = 0; i < sms; ++i) sms_.emplace_back(gpu.sm, *this, static_cast<std::uint8_t>(i));
 }
 
-void Gpc::prepare(const tile::Kernel& kernel, unsigned slots) {
-  kernel_ = &kernel;
-  for (Sm& sm : sms_) sm.prepare(kernel, slots);
-}
-
 void Gpc::resume_at(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t role) {
   schedule(at, GpcEvent{.kind = GpcEvent::Kind::resume, .to = {.sm = sm, .slot = slot, .role = role}});
 }
@@ -81,6 +76,10 @@ void Gpc::handle(Time now, const GpcEvent& event) {
       break;
     case GpcEvent::Kind::fetched:
       sm.tile_fetched(now, to.slot, to.role, event.value);
+      break;
+    case GpcEvent::Kind::prepare:
+      kernel_ = (*kernels_)[event.value].get();
+      for (Sm& each : sms_) each.prepare(*kernel_, event.bytes);
       break;
     case GpcEvent::Kind::launch: {
       const auto cta = static_cast<std::uint32_t>(event.value);

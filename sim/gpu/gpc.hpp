@@ -2,6 +2,7 @@
 // A graphics processing cluster: its SMs, and the clusters of CTAs that live on them. One SystemC module.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,8 @@ class Gpc : public EventModule<GpcEvent> {
   Outlet<L2Event> to_l2;
   Outlet<FrontEndEvent> to_front_end;
 
-  /// Before a kernel's first launch event is handled. `slots`: resident CTAs per SM.
-  void prepare(const tile::Kernel& kernel, unsigned slots);
+  /// The list of kernels that prepare events speak of. Before the simulation starts.
+  void set_kernels(const std::vector<std::unique_ptr<tile::Kernel>>& kernels) { kernels_ = &kernels; }
 
   // For its SMs.
   const Clock& clock() const { return clock_; }
@@ -59,7 +60,8 @@ class Gpc : public EventModule<GpcEvent> {
   std::uint8_t index_;
   Clock clock_;
   std::vector<Sm> sms_;
-  const tile::Kernel* kernel_ = nullptr;
+  const std::vector<std::unique_ptr<tile::Kernel>>* kernels_ = nullptr;
+  const tile::Kernel* kernel_ = nullptr;  // the current one
   std::vector<Cluster> clusters_;  // alive ones, few
   double energy_sent_pj_ = 0;
   double tensor_sent_us_ = 0;

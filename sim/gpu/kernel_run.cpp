@@ -89,6 +89,9 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
   const Time transit = sm_clock.cycles_f(gpu.l2.hit_latency / 3);
   const Time dispatch = sm_clock.cycles_f(gpu.launch.cta_launch_cycles / 2);
+  const Threads threads{options.threads};
+  // Windows of equal length start together and so run together.
+  if (options.threads > 1) set_lookahead_limit(min(lookahead_limit(), min(transit, dispatch)));
 
   std::vector<std::unique_ptr<Gpc>> gpcs;
   std::vector<Gpc*> gpc_pointers;
@@ -109,7 +112,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   l2.to_hbm.connect(hbm, Time::from_ns(gpu.hbm.l2_to_hbm_ns));
   l2.to_front_end.connect(front_end, dispatch);
   front_end.to_l2.connect(l2, dispatch);
-  hbm.to_l2.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
+  hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
   const std::vector<models::Operand> operands = models::operands_of(op);
   for (const std::uint32_t i : options.warm_operands) {

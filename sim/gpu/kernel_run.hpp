@@ -15,6 +15,7 @@ namespace tessera::sim {
 struct KernelOptions {
   bool graph = true;        ///< launched inside a CUDA graph, else from the host
   bool random_data = true;  ///< operands switch at random (power); false: all zeros
+  unsigned threads = 1;     ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;

@@ -7,14 +7,16 @@
 
 namespace tessera::sim {
 
-/// To the HBM module. Lines are 128 B; `sectors` has one bit for each 32 B sector of the line.
+/// Two lines of 128 B: what L2 and HBM exchange at most in one request.
+inline constexpr std::uint64_t kRunBytes = 256;
+
+/// To the HBM module. A run is two lines of 128 B; `sectors` has one bit for each 32 B sector of it.
 struct HbmEvent {
-  enum class Kind : std::uint8_t { read, write, tick };  ///< tick is the module's own
+  enum class Kind : std::uint8_t { read, write };
   Kind kind = Kind::read;
-  std::uint8_t sectors = 0xf;
-  std::uint16_t channel = 0;  ///< tick: which pseudo-channel
-  std::uint32_t tag = 0;      ///< returned with the data of a read; writes have no reply
-  std::uint64_t line = 0;     ///< byte address / 128
+  std::uint8_t sectors = 0xff;
+  std::uint32_t run = 0;  ///< byte address / 256
+  std::uint32_t tag = 0;  ///< returned with the data of a read; writes have no reply
 };
 
 /// Who asked the L2 for something, and where the answer goes.
@@ -25,6 +27,7 @@ struct Requester {
   std::uint8_t role = 0;
   std::uint8_t barrier = 0;  ///< TMA loads: completes here
   bool tma = false;
+  bool promote = false;            ///< misses fetch all 256 B of their run
   std::uint16_t cluster_mask = 0;  ///< TMA loads: every CTA of the cluster that receives the data
 };
 
@@ -48,6 +51,7 @@ struct L2Event {
 /// To a GPC module.
 struct GpcEvent {
   enum class Kind : std::uint8_t {
+    prepare,        ///< from the front end: kernel `value` of the list comes next, with `bytes` CTAs to an SM
     launch,         ///< from the front end: CTA `value` starts in (sm, slot)
     resume,         ///< own: the role goes on
     loaded,         ///< from the L2: `bytes` of a load have arrived

@@ -39,13 +39,22 @@ TEST_CASE("kernel --json - prints the fixed keys and nothing else") {
   REQUIRE(work.files().empty());
 }
 
-TEST_CASE("kernel results are identical from run to run, but for the wall time") {
+TEST_CASE("kernel results are identical from run to run and for any number of threads, but for the wall time") {
   const Workplace work;
-  nlohmann::json first = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
-  nlohmann::json second = parse(work.tessera(with(kGemm, {"--json", "-"})).out);
-  first.erase("wall_s");
-  second.erase("wall_s");
-  REQUIRE(first == second);
+  const std::vector<std::vector<std::string>> kernels{
+      kGemm,
+      {"kernel", "gemm", "m=1536", "n=2048", "k=512", "--hardware", "h200_sxm"},
+      {"kernel", "attention_prefill", "seq=1024", "heads=8", "kv_heads=2", "--hardware", "h200_sxm"},
+      {"kernel", "memcpy", "bytes=8388608", "l2=cold", "--hardware", "a100_sxm_80gb"}};
+  for (const auto& kernel : kernels) {
+    std::vector<std::string> results;
+    for (const char* threads : {"1", "1", "2", "3"}) {
+      nlohmann::json json = parse(work.tessera(with(kernel, {"--json", "-", "--threads", threads})).out);
+      json.erase("wall_s");
+      results.push_back(json.dump());
+    }
+    for (const std::string& result : results) CHECK(result == results.front());
+  }
 }
 
 TEST_CASE("kernel prints a table for people, and writes JSON to a file beside it") {

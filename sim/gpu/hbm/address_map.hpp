@@ -1,53 +1,52 @@
 #pragma once
-// Where a 128 B line lies in the HBM: pseudo-channel, bank pair, row, column.
+// Where a run of 256 B lies in the HBM: pseudo-channel, bank pair, row, column.
 //
-// The two sectors bits of a line select the bank group's lowest bit: sectors 0 and 2 lie in one bank group,
-// 1 and 3 in the next, so that the four column accesses of a line keep tCCD_S. The two banks open the same
-// row and are called a bank pair; a pair's row holds twice a page. Runs of two lines go to one
-// pseudo-channel; which one rotates by a hash of the higher bits, so that no power-of-two stride favours a
-// channel. The map is a bijection.
+// A run lies in one row of one bank. Runs that follow one another in a channel go to bank groups in turn, so
+// that their column accesses interleave at tCCD_S. Which pseudo-channel a run goes to rotates by a hash of
+// the higher bits, so that no power-of-two stride favours a channel. The map is a bijection.
 
 #include <cstdint>
 
 #include "sim/core/hardware.hpp"
+#include "sim/gpu/messages.hpp"
 
 namespace tessera::sim {
 
 struct HbmLocation {
   std::uint32_t channel;  ///< pseudo-channel, over all stacks
-  std::uint32_t pair;     ///< bank pair, over all stack IDs
+  std::uint32_t bank;     ///< over bank groups and stack IDs; its low bits are the bank group
   std::uint32_t row;
-  std::uint32_t column;  ///< line within the pair's row
+  std::uint32_t column;  ///< run within the row
 };
 
 class AddressMap {
  public:
   explicit AddressMap(const HbmSpec& hbm)
       : channels_{static_cast<std::uint32_t>(hbm.stacks * hbm.channels_per_stack * hbm.pseudo_channels)},
-        pairs_{static_cast<std::uint32_t>(hbm.stack_ids * hbm.bank_groups * hbm.banks_per_group / 2)},
-        lines_per_row_{static_cast<std::uint32_t>(2 * hbm.page_bytes / 128)} {}
+        groups_{static_cast<std::uint32_t>(hbm.bank_groups)},
+        banks_per_group_{static_cast<std::uint32_t>(hbm.stack_ids * hbm.banks_per_group)},
+        runs_per_row_{static_cast<std::uint32_t>(hbm.page_bytes / static_cast<std::int64_t>(kRunBytes))} {}
 
   std::uint32_t channels() const { return channels_; }
-  std::uint32_t pairs() const { return pairs_; }
+  std::uint32_t banks() const { return groups_ * banks_per_group_; }
 
-  HbmLocation locate(std::uint64_t line) const {
-    const std::uint64_t run = line / kRun;
-    const std::uint64_t group = run / channels_;
+  /// `run` is the byte address / 256.
+  HbmLocation locate(std::uint32_t run) const {
+    const std::uint32_t local = run / channels_;
     HbmLocation at{};
-    at.channel = static_cast<std::uint32_t>((run % channels_ + mix(group)) % channels_);
-    const std::uint64_t local = group * kRun + line % kRun;
-    at.column = static_cast<std::uint32_t>(local % lines_per_row_);
-    const std::uint64_t rest = local / lines_per_row_;
-    at.row = static_cast<std::uint32_t>(rest / pairs_);
-    at.pair = static_cast<std::uint32_t>((rest % pairs_ + at.row) % pairs_);
+    at.channel = (run % channels_ + mix(local)) % channels_;
+    const std::uint32_t group = local % groups_;
+    at.column = local / groups_ % runs_per_row_;
+    const std::uint32_t rest = local / groups_ / runs_per_row_;
+    at.row = rest / banks_per_group_;
+    at.bank = (rest % banks_per_group_ + at.row) % banks_per_group_ * groups_ + group;
     return at;
   }
 
  private:
-  static constexpr std::uint64_t kRun = 2;
-  static std::uint64_t mix(std::uint64_t x) { return (x * 0x9e3779b97f4a7c15ULL) >> 40U; }
+  static std::uint32_t mix(std::uint64_t x) { return static_cast<std::uint32_t>((x * 0x9e3779b97f4a7c15ULL) >> 40U); }
 
-  std::uint32_t channels_, pairs_, lines_per_row_;
+  std::uint32_t channels_, groups_, banks_per_group_, runs_per_row_;
 };
 
 }  // namespace tessera::sim

@@ -2,65 +2,60 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "sim/core/statistics.hpp"
 
 namespace tessera::sim {
 
 Hbm::Hbm(sc_core::sc_module_name name, const HbmSpec& spec)
-    : EventModule{name}, spec_{spec}, timings_{spec}, map_{spec} {
+    : Receiver{name}, spec_{spec}, timing_{spec}, map_{spec}, next_(map_.channels(), PseudoChannel::kNever) {
   channels_.reserve(map_.channels());
-  for (std::uint32_t c = 0; c < map_.channels(); ++c)
-    channels_.push_back({PseudoChannel{spec_, timings_}, {}});
+  for (std::uint32_t c = 0; c < map_.channels(); ++c) channels_.emplace_back(spec_, timing_);
 }
 
-void Hbm::handle(Time now, const HbmEvent& event) {
-  if (event.kind == HbmEvent::Kind::tick) {
-    Channel& channel = channels_[event.channel];
-    if (channel.tick != now) return;  // an earlier tick has taken over
-    channel.tick = Time::never();
-    serve(now, event.channel);
-    return;
-  }
-  const HbmLocation at = map_.locate(event.line);
-  Channel& channel = channels_[at.channel];
-  const PseudoChannel::Request request{.pair = at.pair,
-                                       .row = at.row,
-                                       .sectors = event.sectors,
-                                       .write = event.kind == HbmEvent::Kind::write,
-                                       .tag = event.tag};
-  if (!channel.overflow.empty() || channel.scheduler.full(request.write)) {
-    channel.overflow.push_back(request);
-    return;
-  }
-  channel.scheduler.push(now, request);
-  serve(now, at.channel);
+void Hbm::accept_inbox() {
+  take_arrivals([&](const Arrival& arrival) {
+    const HbmLocation place = map_.locate(arrival.event.run);
+    PseudoChannel& channel = channels_[place.channel];
+    // On the first edge of the command clock from its arrival on.
+    channel.push({.at = (arrival.at.fs + timing_.ck.fs - 1) / timing_.ck.fs,
+                  .bank = place.bank,
+                  .row = place.row,
+                  .tag = arrival.event.tag,
+                  .sectors = arrival.event.sectors,
+                  .write = arrival.event.kind == HbmEvent::Kind::write});
+    next_[place.channel] = channel.next();
+    ++events_handled_;
+  });
 }
 
-void Hbm::serve(Time now, std::uint32_t index) {
-  Channel& channel = channels_[index];
-  PseudoChannel& scheduler = channel.scheduler;
-  while (scheduler.next_step() <= now) {
-    PseudoChannel::Completion done;
-    if (!scheduler.step(now, done)) break;
-    if (done.read) {
-      to_l2.send_at(now, done.data_end + to_l2.latency(),
-                    L2Event{.kind = L2Event::Kind::fill, .tag = done.tag});
-    }
-    while (!channel.overflow.empty() && !scheduler.full(channel.overflow.front().write)) {
-      scheduler.push(now, channel.overflow.front());
-      channel.overflow.pop_front();
-    }
+void Hbm::run_window(Time end) {
+  const Cycle end_cycle = (end.fs + timing_.ck.fs - 1) / timing_.ck.fs;
+  for (std::uint32_t c = 0; c < next_.size(); ++c) {
+    if (next_[c] >= end_cycle) continue;
+    PseudoChannel& channel = channels_[c];
+    const std::uint64_t steps = channel.steps();
+    channel.run(end_cycle, [&](const PseudoChannel::Completion& done) {
+      if (!done.read) return;
+      const Time data_end = timing_.ck * done.data_end;
+      // One lane a channel: data of equal times arrives in the order of the channels, whatever the window.
+      to_l2_.send_at(data_end, data_end + to_l2_.latency(), L2Event{.kind = L2Event::Kind::fill, .tag = done.tag}, c);
+    });
+    next_[c] = channel.next();
+    events_handled_ += channel.steps() - steps;
   }
-  if (const Time next = scheduler.next_step(); next < channel.tick) {
-    channel.tick = next;
-    schedule(next, HbmEvent{.kind = HbmEvent::Kind::tick, .channel = static_cast<std::uint16_t>(index)});
-  }
+}
+
+Time Hbm::next_event() const {
+  const Cycle next = *std::min_element(next_.begin(), next_.end());
+  return next == PseudoChannel::kNever ? Time::never() : timing_.ck * next;
 }
 
 HbmCounters Hbm::counters() const {
   HbmCounters sum;
-  for (const Channel& c : channels_) {
-    const HbmCounters& n = c.scheduler.counters();
+  for (const PseudoChannel& c : channels_) {
+    const HbmCounters& n = c.counters();
     sum.reads += n.reads;
     sum.writes += n.writes;
     sum.read_bytes += n.read_bytes;
@@ -76,9 +71,7 @@ HbmCounters Hbm::counters() const {
 
 void Hbm::describe_stuck(std::vector<std::string>& out) const {
   for (std::size_t c = 0; c < channels_.size(); ++c) {
-    const auto waiting =
-        static_cast<std::size_t>(channels_[c].scheduler.queued()) + channels_[c].overflow.size();
-    if (waiting != 0)
+    if (const std::size_t waiting = channels_[c].pending(); waiting != 0)
       out.push_back(fmt::format("{}: pseudo-channel {} still holds {} requests", name(), c, waiting));
   }
 }
@@ -96,7 +89,7 @@ void Hbm::report(Statistics& statistics) const {
   add("activates", n.activates);
   add("precharges", n.precharges);
   add("refreshes", n.refreshes);
-  statistics.add("hbm.data_busy_us", n.data_busy.us());
+  statistics.add("hbm.data_busy_us", (timing_.ck * n.data_busy).us());
 }
 
 }  // namespace tessera::sim

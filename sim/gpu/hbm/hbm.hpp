@@ -1,8 +1,10 @@
 #pragma once
 // The HBM of one GPU: all pseudo-channels of all stacks. One SystemC module.
+//
+// Pseudo-channels do not meet: in each lookahead window every channel that has something to do runs through
+// the whole window by itself.
 
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <vector>
 
@@ -14,12 +16,12 @@
 
 namespace tessera::sim {
 
-class Hbm : public EventModule<HbmEvent> {
+class Hbm : public Receiver<HbmEvent> {
  public:
   Hbm(sc_core::sc_module_name name, const HbmSpec& spec);
 
-  /// Data of reads, as L2Event fill, hbm_to_l2 after the last beat.
-  Outlet<L2Event> to_l2;
+  /// Where the data of reads goes, as L2Event fill, hbm_to_l2 after the last beat.
+  void connect(Receiver<L2Event>& l2, Time latency) { to_l2_.connect(l2, latency, map_.channels()); }
 
   /// Sum over the pseudo-channels.
   HbmCounters counters() const;
@@ -27,19 +29,16 @@ class Hbm : public EventModule<HbmEvent> {
   void report(Statistics& statistics) const override;
 
  private:
-  struct Channel {
-    PseudoChannel scheduler;
-    std::deque<PseudoChannel::Request> overflow;  // requests beyond the scheduler's queues
-    Time tick = Time::never();                    // the earliest pending tick
-  };
-
-  void handle(Time now, const HbmEvent& event) override;
-  void serve(Time now, std::uint32_t index);
+  void accept_inbox() override;
+  void run_window(Time end) override;
+  Time next_event() const override;
 
   const HbmSpec& spec_;
-  HbmTimings timings_;
+  HbmTiming timing_;
   AddressMap map_;
-  std::vector<Channel> channels_;
+  std::vector<PseudoChannel> channels_;
+  std::vector<Cycle> next_;  // of each channel, side by side for the search
+  Outlet<L2Event> to_l2_;
 };
 
 }  // namespace tessera::sim

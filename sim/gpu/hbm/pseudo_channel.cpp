@@ -1,7 +1,7 @@
 #include "sim/gpu/hbm/pseudo_channel.hpp"
 
+#include <algorithm>
 #include <bit>
-#include <cmath>
 #include <stdexcept>
 
 namespace tessera::sim {
@@ -15,272 +15,376 @@ void for_each_bit(std::uint64_t mask, Visit visit) {
 
 }  // namespace
 
-HbmTimings::HbmTimings(const HbmSpec& s) {
-  const auto cycles = [&](int n) { return Time::from_ns(s.tck_ns * n); };
-  // Command times lie on the command clock: nanosecond limits round up to whole cycles.
-  const auto ns = [&](double limit) { return cycles(static_cast<int>(std::ceil(limit / s.tck_ns - 1e-9))); };
-  ck = cycles(1);
-  burst = cycles(s.nbl_ck);
-  ccd_s = cycles(s.nccd_s_ck);
-  ccd_l = cycles(s.nccd_l_ck);
-  ccd_r = cycles(s.nccd_r_ck);
-  rrd_s = cycles(s.nrrd_s_ck);
-  rrd_l = cycles(s.nrrd_l_ck);
-  rtp = cycles(s.nrtp_ck);
-  rtw = cycles(s.nrtw_ck);
-  cl = ns(s.tcl_ns);
-  cwl = ns(s.tcwl_ns);
-  wtr = cwl + burst + cycles(s.nwtr_l_ck);  // write command to read command
-  rcd_rd = ns(s.trcd_rd_ns);
-  rcd_wr = ns(s.trcd_wr_ns);
-  rp = ns(s.trp_ns);
-  ras = ns(s.tras_ns);
-  rc = ns(s.trc_ns);
-  wr = cwl + burst + ns(s.twr_ns);  // write command to precharge
-  faw = ns(s.tfaw_ns);
-  rfc = s.per_bank_refresh ? ns(s.trfc_pb_ns) : ns(s.trfc_ab_ns);
-  const int banks = s.stack_ids * s.bank_groups * s.banks_per_group;
-  refresh_interval = Time::from_ns(s.per_bank_refresh ? s.trefi_ns / banks : s.trefi_ns);
-}
-
-PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTimings& timings)
+PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTiming& timing)
     : spec_{spec},
-      t_{timings},
-      pairs_per_stack_id_{static_cast<std::uint32_t>(spec.bank_groups * spec.banks_per_group / 2)},
-      pairs_(pairs_per_stack_id_ * static_cast<std::uint32_t>(spec.stack_ids)),
-      next_refresh_{timings.refresh_interval} {
-  if (pairs_.size() > 64) throw std::invalid_argument{"hbm: more than 128 banks per pseudo-channel"};
-  entries_.reserve(static_cast<std::size_t>(spec.read_queue + spec.write_queue));
+      t_{timing},
+      group_mask_{static_cast<std::uint32_t>(spec.bank_groups) - 1},
+      banks_per_stack_id_{static_cast<std::uint32_t>(spec.bank_groups * spec.banks_per_group)},
+      banks_(banks_per_stack_id_ * static_cast<std::uint32_t>(spec.stack_ids)),
+      lanes_{static_cast<unsigned>(std::clamp<Cycle>(timing.ccd_l / timing.ccd_s, 1, 8))},
+      next_refresh_{timing.refi} {
+  if (banks_.size() > 64) throw std::invalid_argument{"hbm: more than 64 banks per pseudo-channel"};
+  if (!std::has_single_bit(static_cast<unsigned>(spec.bank_groups)) || spec.bank_groups > 16)
+    throw std::invalid_argument{"hbm.bank_groups: expected 1, 2, 4, 8 or 16"};
+  if (spec.read_queue + spec.write_queue >= kNone) throw std::invalid_argument{"hbm: queues of more than 65534"};
+  lane_free_.fill(kLongAgo);
+  group_free_.fill(kLongAgo);
+  group_read_after_.fill(kLongAgo);
+  activates_.fill(kLongAgo);
 }
 
-void PseudoChannel::push(Time now, const Request& request) {
-  std::uint32_t e = free_entry_;
-  if (e != kNone) {
-    free_entry_ = entries_[e].next;
-  } else {
-    e = static_cast<std::uint32_t>(entries_.size());
-    entries_.emplace_back();
-  }
-  entries_[e] = Queued{request, next_order_++, kNone};
-  Pair& pair = pairs_[request.pair];
-  const bool w = request.write;
-  if (pair.head[w] == kNone)
-    pair.head[w] = e;
-  else
-    entries_[pair.tail[w]].next = e;
-  pair.tail[w] = e;
-  ++counts_[w];
-  const PairMask bit = PairMask{1} << request.pair;
-  waiting_[w] |= bit;
-  if (pair.row == request.row) {
-    ++pair.hits[w];
-    hit_[w] |= bit;
-  }
-  const Time earliest = any_column_ ? max(now, last_column_ - t_.rcd_rd) : now;
-  next_step_ = min(next_step_, earliest);
+void PseudoChannel::push(const Request& request) {
+  auto at = arrivals_.end();
+  while (at != arrivals_.begin() && std::prev(at)->at <= request.at) --at;
+  if (at == arrivals_.end() && !full(request.write)) next_ = std::min(next_, request.at);
+  arrivals_.insert(at, request);
 }
 
-std::uint32_t PseudoChannel::oldest_hit(const Pair& pair, bool write) const {
-  for (std::uint32_t e = pair.head[write]; e != kNone; e = entries_[e].next) {
-    if (entries_[e].request.row == pair.row) return e;
+void PseudoChannel::admit(Cycle now) {
+  while (!arrivals_.empty() && arrivals_.back().at <= now && !full(arrivals_.back().write)) {
+    const Request request = arrivals_.back();
+    arrivals_.pop_back();
+    std::uint16_t e = free_entry_;
+    if (e != kNone) {
+      free_entry_ = entries_[e].next;
+    } else {
+      e = static_cast<std::uint16_t>(entries_.size());
+      entries_.emplace_back();
+    }
+    entries_[e] = Queued{request, next_order_++, kNone};
+    Bank& bank = banks_[request.bank];
+    const bool w = request.write;
+    const bool first = bank.head[w] == kNone;
+    (first ? bank.head[w] : entries_[bank.tail[w]].next) = e;
+    bank.tail[w] = e;
+    ++counts_[w];
+    const BankMask bit = BankMask{1} << request.bank;
+    waiting_[w] |= bit;
+    if (bank.open && bank.row == request.row) {
+      ++bank.hits[w];
+      hit_[w] |= bit;
+      next_column_ = std::min(next_column_, now);
+    } else if (first) {
+      next_row_ = now;
+    }
   }
-  return kNone;
 }
 
-void PseudoChannel::unlink(Pair& pair, bool write, std::uint32_t entry) {
-  std::uint32_t* link = &pair.head[write];
-  std::uint32_t previous = kNone;
+void PseudoChannel::unlink(std::uint32_t index, bool write, std::uint16_t entry) {
+  Bank& bank = banks_[index];
+  std::uint16_t* link = &bank.head[write];
+  std::uint16_t previous = kNone;
   while (*link != entry) {
     previous = *link;
     link = &entries_[previous].next;
   }
   *link = entries_[entry].next;
-  if (pair.tail[write] == entry) pair.tail[write] = previous;
-  if (pair.head[write] == kNone) waiting_[write] &= ~(PairMask{1} << (&pair - pairs_.data()));
+  if (bank.tail[write] == entry) bank.tail[write] = previous;
+  if (bank.head[write] == kNone) waiting_[write] &= ~(BankMask{1} << index);
   entries_[entry].next = free_entry_;
   free_entry_ = entry;
   --counts_[write];
 }
 
-Time PseudoChannel::precharge(Time now, std::uint32_t index) {
-  Pair& pair = pairs_[index];
-  const Time at = max(now, pair.precharge_ok);
-  note(HbmCommand::Kind::precharge, at, index, 0, pair.row);
-  note(HbmCommand::Kind::precharge, at, index, 1, pair.row);
-  counters_.precharges += 2;
-  pair.activate_ok = max(pair.activate_ok, at + t_.rp);
-  pair.row = kClosed;
-  pair.hits = {0, 0};
-  const PairMask bit = PairMask{1} << index;
-  open_ &= ~bit;
+void PseudoChannel::precharge(Cycle at, std::uint32_t index) {
+  Bank& bank = banks_[index];
+  note(HbmCommand::Kind::precharge, at, index);
+  ++counters_.precharges;
+  last_precharge_ = at;
+  bank.activate_ok = std::max(bank.activate_ok, at + t_.rp);
+  bank.open = false;
+  bank.hits = {0, 0};
+  const BankMask bit = BankMask{1} << index;
   hit_[0] &= ~bit;
   hit_[1] &= ~bit;
-  return at + t_.rp;
 }
 
-void PseudoChannel::activate(Time now, std::uint32_t index, std::uint32_t row) {
-  Pair& pair = pairs_[index];
-  Time at = max(now, activate_time(index));
-  for (unsigned half = 0; half < 2; ++half) {
-    if (half == 1) {
-      at += t_.rrd_s;
-      if (activate_count_ >= 4) at = max(at, activates_[activate_index_] + t_.faw);
-    }
-    activates_[activate_index_] = at;
-    activate_index_ = (activate_index_ + 1) % 4;
-    ++activate_count_;
-    ++counters_.activates;
-    note(HbmCommand::Kind::activate, at, index, half, row);
-  }
+void PseudoChannel::activate(Cycle at, std::uint32_t index) {
+  Bank& bank = banks_[index];
+  bank.row = entries_[bank.head[writing_]].request.row;
+  note(HbmCommand::Kind::activate, at, index);
+  ++counters_.activates;
   last_activate_ = at;
-  last_activate_group_ = group_of(index, 1);
-  pair.activated = at;
-  pair.activate_ok = at + t_.rc;
-  pair.precharge_ok = at + t_.ras;
-  pair.row = row;
-  pair.streak = 0;
-  const PairMask bit = PairMask{1} << index;
-  open_ |= bit;
+  last_activate_group_ = group_of(index);
+  activates_[activate_index_] = at;
+  activate_index_ = (activate_index_ + 1) % 4;
+  bank.activated = at;
+  bank.activate_ok = at + t_.rc;
+  bank.precharge_ok = at + t_.ras;
+  bank.open = true;
+  bank.streak = 0;
+  const BankMask bit = BankMask{1} << index;
   for (unsigned w = 0; w < 2; ++w) {
-    pair.hits[w] = 0;
-    for (std::uint32_t e = pair.head[w]; e != kNone; e = entries_[e].next) {
-      if (entries_[e].request.row == row) ++pair.hits[w];
-    }
-    if (pair.hits[w] != 0) hit_[w] |= bit;
+    bank.hits[w] = 0;
+    for (std::uint16_t e = bank.head[w]; e != kNone; e = entries_[e].next)
+      bank.hits[w] = static_cast<std::uint16_t>(bank.hits[w] + (entries_[e].request.row == bank.row ? 1 : 0));
+    if (bank.hits[w] != 0) hit_[w] |= bit;
   }
+  next_column_ = std::min(next_column_, at + (writing_ ? t_.rcd_wr : t_.rcd_rd));
 }
 
-Time PseudoChannel::activate_time(std::uint32_t index) const {
-  Time at = pairs_[index].activate_ok;
-  if (activate_count_ > 0) {
-    at = max(at, last_activate_ + (group_of(index, 0) == last_activate_group_ ? t_.rrd_l : t_.rrd_s));
-    if (activate_count_ >= 4) at = max(at, activates_[activate_index_] + t_.faw);
-  }
-  return at;
+void PseudoChannel::refresh(Cycle at, std::uint32_t index) {
+  note(HbmCommand::Kind::refresh, at, index);
+  ++counters_.refreshes;
+  last_refresh_ = at;
+  banks_[index].activate_ok = at + t_.rfc;
 }
 
-void PseudoChannel::refresh_due(Time now) {
-  while (next_refresh_ <= now) {
-    const auto refresh = [&](std::uint32_t index, unsigned half) {
-      Pair& pair = pairs_[index];
-      Time at = max(next_refresh_, pair.activate_ok);
-      if (pair.row != kClosed) at = max(at, precharge(next_refresh_, index));
-      pair.activate_ok = at + t_.rfc;
-      note(HbmCommand::Kind::refresh, at, index, half, 0);
-      ++counters_.refreshes;
-    };
-    if (spec_.per_bank_refresh) {
-      refresh(refresh_bank_ / 2, refresh_bank_ % 2);
-      refresh_bank_ = (refresh_bank_ + 1) % static_cast<std::uint32_t>(2 * pairs_.size());
-    } else {
-      for (std::uint32_t p = 0; p < pairs_.size(); ++p) refresh(p, 0);
-    }
-    next_refresh_ += t_.refresh_interval;
-  }
+Cycle PseudoChannel::activate_time(std::uint32_t index) const {
+  const Cycle rrd = group_of(index) == last_activate_group_ ? t_.rrd_l : t_.rrd_s;
+  return std::max(std::max(banks_[index].activate_ok, last_activate_ + rrd),
+                  std::max(activates_[activate_index_] + t_.faw, last_refresh_ + t_.rrefd));
 }
 
 void PseudoChannel::choose_mode() {
   const int reads = counts_[0], writes = counts_[1];
+  const bool was_writing = writing_;
   if (writing_)
     writing_ = writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
   else
     writing_ = writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
+  if (writing_ != was_writing) next_row_ = next_column_ = 0;
 }
 
-Time PseudoChannel::column_time(std::uint32_t index, unsigned sector, bool write) const {
-  const Pair& pair = pairs_[index];
-  const unsigned half = sector & 1U;
-  Time at = pair.activated + (write ? t_.rcd_wr : t_.rcd_rd);
-  if (any_column_) {
-    Time gap = stack_id_of(index) == last_stack_id_ ? t_.ccd_s : max(t_.ccd_r, t_.ccd_s);
-    if (write != last_was_write_) gap = write ? t_.rtw : t_.wtr;
-    at = max(at, last_column_ + gap);
-    const std::uint32_t group = group_of(index, half);
-    if (group_used_[group] && write == last_was_write_) at = max(at, last_in_group_[group] + t_.ccd_l);
+void PseudoChannel::refresh_due(Cycle now) {
+  while (next_refresh_ <= now) {
+    if (spec_.per_bank_refresh) {
+      Bank& bank = banks_[refresh_bank_];
+      if (bank.refresh) return;  // the one before is still waiting
+      bank.refresh = true;
+      refresh_bank_ = (refresh_bank_ + 1) % static_cast<std::uint32_t>(banks_.size());
+    } else if (refreshes_wanted_ != 0) {
+      return;
+    }
+    ++refreshes_wanted_;
+    next_refresh_ += t_.refi;
+    next_row_ = 0;
+  }
+}
+
+Cycle PseudoChannel::issue_refresh(Cycle now) {
+  const auto close = [&](std::uint32_t b) {
+    const Cycle ready = std::max(banks_[b].precharge_ok, last_precharge_ + t_.ppd);
+    if (ready <= now) precharge(now, b);
+    return ready;
+  };
+  if (!spec_.per_bank_refresh) {
+    Cycle ready = std::max(last_activate_ + t_.rrd_l, last_refresh_ + t_.rrefd);
+    for (std::uint32_t b = 0; b < banks_.size(); ++b) {
+      if (banks_[b].open) return close(b);
+      ready = std::max(ready, banks_[b].activate_ok);
+    }
+    if (ready > now) return ready;
+    refresh(now, 0);
+    for (Bank& bank : banks_) bank.activate_ok = now + t_.rfc;
+    refreshes_wanted_ = 0;
+    return now;
+  }
+  Cycle soonest = kNever;
+  for (std::uint32_t b = 0; b < banks_.size(); ++b) {
+    Bank& bank = banks_[b];
+    if (!bank.refresh) continue;
+    const Cycle ready = bank.open ? close(b) : activate_time(b);
+    if (ready > now) {
+      soonest = std::min(soonest, ready);
+      continue;
+    }
+    if (bank.precharge_ok <= now && last_precharge_ == now) return now;  // it was closed just now
+    refresh(now, b);
+    bank.refresh = false;
+    --refreshes_wanted_;
+    return now;
+  }
+  return soonest;
+}
+
+Cycle PseudoChannel::issue_row(Cycle now) {
+  if (now == last_activate_ || now == last_precharge_ || now == last_refresh_) return now + 1;  // taken
+  Cycle soonest = kNever;
+  if (refreshes_wanted_ != 0) {
+    soonest = issue_refresh(now);
+    if (soonest <= now) return now + 1;
+    if (!spec_.per_bank_refresh) return soonest;  // no row is opened until all banks are refreshed
+  }
+  const bool w = writing_;
+  std::uint32_t best = 0, best_order = UINT32_MAX;
+  for_each_bit(waiting_[w], [&](std::uint32_t b) {
+    const Bank& bank = banks_[b];
+    Cycle ready;
+    if (bank.open) {
+      if (!row_done(bank, w)) return;
+      ready = std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
+    } else {
+      if (bank.refresh) return;
+      ready = activate_time(b);
+    }
+    if (ready > now) {
+      soonest = std::min(soonest, ready);
+      return;
+    }
+    if (best_order != UINT32_MAX) soonest = now + 1;  // one of the two has to wait
+    const std::uint32_t order = entries_[bank.head[w]].order;
+    if (order < best_order) {
+      best = b;
+      best_order = order;
+    }
+  });
+  if (best_order == UINT32_MAX) return soonest;
+  if (!banks_[best].open) {
+    activate(now, best);
+    return soonest;
+  }
+  precharge(now, best);
+  return std::min(soonest, banks_[best].activate_ok);
+}
+
+Cycle PseudoChannel::column_time(Cycle now, std::uint32_t index, bool write) const {
+  const std::uint32_t group = group_of(index);
+  Cycle ready =
+      std::max(std::max(now, banks_[index].activated + (write ? t_.rcd_wr : t_.rcd_rd)), group_free_[group]);
+  if (!write) ready = std::max(ready, group_read_after_[group]);
+  if (write != last_was_write_) return std::max(ready, last_column_ + (write ? t_.rtw : t_.wtr_s));
+  if (stack_id_of(index) != last_stack_id_) return std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+  if (last_column_ + t_.ccd_s <= ready) return ready;  // all lanes will be free
+  Cycle at = last_column_ + t_.ccd_s;
+  for (unsigned lane = 0; lane < lanes_; ++lane) {
+    // The lane's slots are tCCD_L apart, those of a free lane too, until all lanes are free.
+    const Cycle late = std::max<Cycle>(0, ready - lane_free_[lane]);
+    at = std::min(at, lane_free_[lane] + (late + t_.ccd_l - 1) / t_.ccd_l * t_.ccd_l);
   }
   return at;
 }
 
-bool PseudoChannel::step(Time now, Completion& done) {
-  next_step_ = Time::never();
-  if (idle()) return false;
-  refresh_due(now);
-  choose_mode();
-  const bool write = writing_;
-
-  for_each_bit(open_ & waiting_[write] & ~hit_[write], [&](std::uint32_t p) { precharge(now, p); });
-  // Rows are opened in the order in which they can be, at most a precharge and one line's transfer ahead of
-  // now: booking one further ahead would hold up, through tRRD and tFAW, others that are ready sooner.
-  const Time ahead = t_.rp + 4 * t_.burst;
-  const Time horizon = now + ahead;
-  const Time window = ahead + t_.rrd_s + t_.rcd_rd;  // columns of any row booked so can be booked at once
-  Time next_open = Time::never();
-  for (PairMask closed = waiting_[write] & ~open_; closed != 0;) {
-    std::uint32_t earliest = kNone;
-    Time earliest_at = Time::never();
-    for_each_bit(closed, [&](std::uint32_t p) {
-      const Time at = max(now, activate_time(p));
-      if (at < earliest_at) {
-        earliest_at = at;
-        earliest = p;
-      }
-    });
-    if (earliest_at > horizon) {
-      next_open = earliest_at;
-      break;
+bool PseudoChannel::issue_column(Cycle now, Completion& done) {
+  const bool w = writing_;
+  std::uint32_t best = 0, best_order = UINT32_MAX;
+  std::uint16_t best_entry = kNone;
+  Cycle soonest = kNever;
+  for_each_bit(hit_[w], [&](std::uint32_t b) {
+    const Bank& bank = banks_[b];
+    if (bank.refresh || row_done(bank, w)) return;
+    const Cycle at = column_time(now, b, w);
+    if (at > now) {
+      soonest = std::min(soonest, at);
+      return;
     }
-    activate(now, earliest, entries_[pairs_[earliest].head[write]].request.row);
-    closed &= ~(PairMask{1} << earliest);
-  }
-
-  std::uint32_t best = kNone, best_entry = kNone;
-  Time best_at = Time::never();
-  for_each_bit(hit_[write], [&](std::uint32_t p) {
-    const std::uint32_t e = oldest_hit(pairs_[p], write);
-    const auto first = static_cast<unsigned>(std::countr_zero(entries_[e].request.sectors));
-    const Time at = max(now, column_time(p, first, write));
-    if (at < best_at || (at == best_at && entries_[e].order < entries_[best_entry].order)) {
-      best_at = at;
-      best = p;
+    std::uint16_t e = bank.head[w];
+    while (entries_[e].request.row != bank.row) e = entries_[e].next;
+    if (best_order != UINT32_MAX) soonest = now + 1;
+    if (entries_[e].order < best_order) {
+      best = b;
       best_entry = e;
+      best_order = entries_[e].order;
     }
   });
-  if (best_at > now + window) {
-    next_step_ = min(best_at == Time::never() ? best_at : best_at - window,
-                     next_open == Time::never() ? next_open : next_open - ahead);
-    return false;
-  }
+  next_column_ = soonest;
+  if (best_order == UINT32_MAX) return false;
 
-  Pair& pair = pairs_[best];
+  Bank& bank = banks_[best];
   const Request request = entries_[best_entry].request;
-  bool first = true;
-  for (unsigned sector = 0; sector < 4; ++sector) {
-    if ((request.sectors >> sector & 1U) == 0) continue;
-    const Time at = first ? best_at : column_time(best, sector, write);
-    first = false;
-    const unsigned half = sector & 1U;
-    const std::uint32_t group = group_of(best, half);
-    last_column_ = at;
-    any_column_ = true;
-    last_was_write_ = write;
-    last_stack_id_ = stack_id_of(best);
-    last_in_group_[group] = at;
-    group_used_[group] = true;
-    pair.precharge_ok = max(pair.precharge_ok, at + (write ? t_.wr : t_.rtp));
-    counters_.data_busy += t_.burst;
-    (write ? counters_.write_bytes : counters_.read_bytes) += static_cast<std::uint64_t>(spec_.access_bytes);
-    note(write ? HbmCommand::Kind::write : HbmCommand::Kind::read, at, best, half, request.row);
+  const int accesses = std::popcount(request.sectors);
+  const Cycle last = now + (accesses - 1) * t_.ccd_l;
+  if (w != last_was_write_ || stack_id_of(best) != last_stack_id_ || last_column_ + t_.ccd_s <= now) {
+    // The bus was empty, or is used in another way from here on: its slots are counted from here.
+    for (unsigned lane = 0; lane < lanes_; ++lane) lane_free_[lane] = now + lane * t_.ccd_s;
+    lane_free_[0] = last + t_.ccd_l;
+  } else {
+    for (unsigned lane = 0; lane < lanes_; ++lane) {
+      if (lane_free_[lane] > now || (now - lane_free_[lane]) % t_.ccd_l != 0) continue;
+      lane_free_[lane] = last + t_.ccd_l;
+      break;
+    }
   }
-  if (++pair.streak > 1) ++counters_.row_hits;
-  ++(write ? counters_.writes : counters_.reads);
-  if (--pair.hits[write] == 0) hit_[write] &= ~(PairMask{1} << best);
-  unlink(pair, write, best_entry);
-  const bool others_wait = pair.head[write] != kNone && entries_[pair.head[write]].request.row != pair.row;
-  if (others_wait && (pair.hits[write] == 0 || pair.streak >= kHitCap)) precharge(now, best);
-
-  done = Completion{last_column_ + (write ? t_.cwl : t_.cl) + t_.burst, request.tag, !write};
-  if (!idle()) next_step_ = max(now, last_column_ - t_.rcd_rd);
+  last_column_ = std::max(w == last_was_write_ ? last_column_ : now, last);
+  last_was_write_ = w;
+  last_stack_id_ = stack_id_of(best);
+  group_free_[group_of(best)] = last + t_.ccd_l;
+  if (w) group_read_after_[group_of(best)] = last + t_.wtr_l;
+  bank.precharge_ok = std::max(bank.precharge_ok, last + (w ? t_.wr : t_.rtp));
+  if (trace) {
+    for (int i = 0; i < accesses; ++i)
+      note(w ? HbmCommand::Kind::write : HbmCommand::Kind::read, now + i * t_.ccd_l, best);
+  }
+  counters_.data_busy += accesses * t_.bl;
+  (w ? counters_.write_bytes : counters_.read_bytes) +=
+      static_cast<std::uint64_t>(accesses) * static_cast<std::uint64_t>(spec_.access_bytes);
+  ++(w ? counters_.writes : counters_.reads);
+  if (++bank.streak > 1) ++counters_.row_hits;
+  if (--bank.hits[w] == 0) hit_[w] &= ~(BankMask{1} << best);
+  unlink(best, w, best_entry);
+  if (counts_[0] + counts_[1] != 0) next_column_ = std::min(next_column_, now + t_.ccd_s);
+  if (bank.head[w] != kNone && row_done(bank, w)) next_row_ = std::min(next_row_, bank.precharge_ok);
+  done = Completion{last + (w ? t_.cwl : t_.cl) + t_.bl, request.tag, !w};
   return true;
+}
+
+/// What happened to the banks while nothing was queued: their refreshes, with the row bus to themselves.
+void PseudoChannel::catch_up_refreshes(Cycle now) {
+  const auto banks = static_cast<std::uint32_t>(banks_.size());
+  const auto close = [&](Cycle at, std::uint32_t b) {
+    if (!banks_[b].open) return;
+    precharge(std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1)), b);
+  };
+  const auto ready = [&](Cycle at, std::uint32_t b) {
+    return std::max(std::max(at, last_refresh_ + t_.rrefd), std::max(banks_[b].activate_ok, last_activate_ + t_.rrd_l));
+  };
+  const auto one = [&](Cycle at, std::uint32_t b) {
+    close(at, b);
+    at = ready(at, b);
+    refresh(at == last_precharge_ ? at + 1 : at, b);
+  };
+  const auto all = [&](Cycle at) {
+    for (std::uint32_t b = 0; b < banks; ++b) close(at, b);
+    for (std::uint32_t b = 0; b < banks; ++b) at = ready(at, b);
+    refresh(at, 0);
+    for (Bank& bank : banks_) bank.activate_ok = at + t_.rfc;
+  };
+  if (refreshes_wanted_ != 0) {
+    refreshes_wanted_ = 0;
+    if (!spec_.per_bank_refresh) all(last_column_);
+    for (std::uint32_t b = 0; b < banks; ++b) {
+      if (banks_[b].refresh) one(last_column_, b);
+      banks_[b].refresh = false;
+    }
+  }
+  if (next_refresh_ > now) return;
+  // Of a long silence only each bank's last refresh matters.
+  const Cycle round = spec_.per_bank_refresh ? banks : 1;
+  const Cycle missed = (now - next_refresh_) / t_.refi + 1;
+  if (missed > round) {
+    for (std::uint32_t b = 0; b < banks; ++b) close(next_refresh_, b);
+    const Cycle skipped = (missed - round) / round * round;
+    counters_.refreshes += static_cast<std::uint64_t>(skipped);
+    next_refresh_ += skipped * t_.refi;
+  }
+  for (; next_refresh_ <= now; next_refresh_ += t_.refi) {
+    if (!spec_.per_bank_refresh) {
+      all(next_refresh_);
+      continue;
+    }
+    one(next_refresh_, refresh_bank_);
+    refresh_bank_ = (refresh_bank_ + 1) % banks;
+  }
+}
+
+bool PseudoChannel::step(Completion& done) {
+  ++steps_;
+  const Cycle now = next_;
+  if (counts_[0] + counts_[1] == 0) {
+    catch_up_refreshes(now);
+    next_row_ = next_column_ = 0;
+  }
+  admit(now);
+  refresh_due(now);
+  choose_mode();
+  if (next_row_ <= now) next_row_ = issue_row(now);
+  const bool served = next_column_ <= now && issue_column(now, done);
+
+  next_ = kNever;
+  if (counts_[0] + counts_[1] != 0) next_ = std::min(std::min(next_row_, next_column_), next_refresh_);
+  if (!arrivals_.empty() && !full(arrivals_.back().write)) next_ = std::min(next_, arrivals_.back().at);
+  if (next_ != kNever) next_ = std::max(next_, now + 1);
+  return served;
 }
 
 }  // namespace tessera::sim

@@ -1,11 +1,14 @@
 #pragma once
-// One HBM pseudo-channel: bank state machines under JEDEC timings and an FR-FCFS scheduler.
+// One HBM pseudo-channel: bank state machines under JEDEC timings and an FR-FCFS controller.
 //
-// Requests are lines; each sector of one is a column access (BL8 x 32 bit = 32 B on HBM3). Rows are opened
-// eagerly: as soon as no queued request hits a pair's open row, the row of its oldest request is opened,
-// beside the data transfers of other banks. Among requests whose row is open, the one that can use the
-// column bus first goes first, the oldest on a tie; a row that others wait for is closed after a bounded
-// number of hits. Writes wait in a queue of their own and are drained in batches.
+// A request is a run: each sector of it is a column access (BL8 x 32 bit = 32 B on HBM3) to the same row of the
+// same bank, so one request uses every second slot of the column bus (tCCD_L) and another, in another bank
+// group, the slots between (tCCD_S): the bus has tCCD_L / tCCD_S lanes. The controller issues at most one
+// command a cycle on the row bus and one on the column bus. Among requests whose rows are open, the oldest
+// that can use the column bus goes first; the row bus opens rows for the others, oldest first, as soon as
+// their bank allows. A row is closed when only other rows of its bank are asked for, or after a bounded
+// number of hits while others wait. Writes wait in a queue of their own and are drained in batches. Refresh
+// commands are not postponed.
 
 #include <array>
 #include <cstdint>
@@ -13,130 +16,147 @@
 #include <vector>
 
 #include "sim/core/hardware.hpp"
-#include "sim/core/time.hpp"
+#include "sim/gpu/hbm/timing.hpp"
 
 namespace tessera::sim {
 
 struct HbmCommand {
   enum class Kind : std::uint8_t { activate, precharge, read, write, refresh };
   Kind kind;
-  Time at;
-  std::uint32_t bank_group, bank;  ///< bank: over groups and stack IDs (pair * 2 + half)
+  Cycle at;
+  std::uint32_t bank;  ///< over bank groups and stack IDs
   std::uint32_t row;
 };
 
 struct HbmCounters {
-  std::uint64_t reads = 0, writes = 0;  ///< lines
+  std::uint64_t reads = 0, writes = 0;  ///< requests served
   std::uint64_t read_bytes = 0, write_bytes = 0;
-  std::uint64_t row_hits = 0, activates = 0, precharges = 0, refreshes = 0;
-  Time data_busy;
-};
-
-/// The spec's timings as times.
-struct HbmTimings {
-  explicit HbmTimings(const HbmSpec& spec);
-  Time ck, burst, ccd_s, ccd_l, ccd_r, rrd_s, rrd_l, rtp, rtw, wtr, cl, cwl, rcd_rd, rcd_wr, rp, ras, rc, wr,
-      faw;
-  Time rfc, refresh_interval;
+  std::uint64_t row_hits = 0;  ///< requests that found their row open, opened for another
+  std::uint64_t activates = 0, precharges = 0, refreshes = 0;
+  Cycle data_busy = 0;
 };
 
 class PseudoChannel {
  public:
-  PseudoChannel(const HbmSpec& spec, const HbmTimings& timings);
+  PseudoChannel(const HbmSpec& spec, const HbmTiming& timing);
 
   struct Request {
-    std::uint32_t pair = 0, row = 0;
-    std::uint8_t sectors = 0xf;
-    bool write = false;
+    Cycle at = 0;  ///< when it reaches the controller
+    std::uint32_t bank = 0, row = 0;
     std::uint32_t tag = 0;
+    std::uint8_t sectors = 0xff;
+    bool write = false;
   };
   struct Completion {
-    Time data_end;
+    Cycle data_end = 0;
     std::uint32_t tag = 0;
     bool read = false;
   };
 
-  bool full(bool write) const { return counts_[write] >= (write ? spec_.write_queue : spec_.read_queue); }
-  bool idle() const { return counts_[0] + counts_[1] == 0; }
-  int queued() const { return counts_[0] + counts_[1]; }
-
-  /// Takes a request that arrives at `now`. The caller then runs step() no later than next_step().
-  void push(Time now, const Request& request);
-  /// When step() should run next; Time::never() if nothing is queued.
-  Time next_step() const { return next_step_; }
-  /// Serves at most one line. True if `done` was filled.
-  bool step(Time now, Completion& done);
+  /// Takes a request. Requests may come in any order as long as none is earlier than what run() has passed.
+  void push(const Request& request);
+  /// The next cycle in which there is something to do; kNever if nothing is left.
+  Cycle next() const { return next_; }
+  /// Everything before cycle `end`; calls done(completion) for every request, in the order of data_end.
+  template <class Done>
+  void run(Cycle end, Done&& done) {
+    Completion completion;
+    while (next_ < end) {
+      if (step(completion)) done(completion);
+    }
+  }
+  /// Requests not served yet.
+  std::size_t pending() const { return arrivals_.size() + static_cast<std::size_t>(counts_[0] + counts_[1]); }
 
   const HbmCounters& counters() const { return counters_; }
+  std::uint64_t steps() const { return steps_; }
   /// Sees every command, for checks; empty in normal use.
   std::function<void(const HbmCommand&)> trace;
 
+  static constexpr Cycle kNever = INT64_MAX;
+
  private:
-  static constexpr std::uint32_t kNone = 0xffffffffU;
-  static constexpr std::uint32_t kClosed = 0xffffffffU;
-  static constexpr unsigned kHitCap = 32;  // hits in a row while another row of the pair waits
+  static constexpr std::uint16_t kNone = 0xffff;
+  static constexpr Cycle kLongAgo = -1'000'000'000;
+  static constexpr unsigned kHitCap = 16;  // hits in a row while another row of the pair waits
 
   struct Queued {
     Request request;
-    std::uint64_t order = 0;
-    std::uint32_t next = kNone;
+    std::uint32_t order = 0;
+    std::uint16_t next = kNone;
   };
-  /// Both banks of a pair open and close together, so one set of limits serves them: the later one's.
-  struct Pair {
-    Time activate_ok, activated, precharge_ok;
-    std::uint32_t row = kClosed;
-    std::array<std::uint32_t, 2> head{kNone, kNone}, tail{kNone, kNone};  // [write]
-    std::array<std::uint16_t, 2> hits{0, 0};                              // queued for the open row
+  struct Bank {
+    Cycle activated = kLongAgo, activate_ok = 0, precharge_ok = 0;
+    std::uint32_t row = 0;
+    bool open = false;
+    bool refresh = false;                                                 // waits for its refresh
+    std::array<std::uint16_t, 2> head{kNone, kNone}, tail{kNone, kNone};  // [write]
+    std::array<std::uint16_t, 2> hits{0, 0};                              // queued for the open row, [write]
     unsigned streak = 0;
   };
-  using PairMask = std::uint64_t;
+  using BankMask = std::uint64_t;
 
-  /// When the pair's first bank can be activated.
-  Time activate_time(std::uint32_t pair) const;
-  void activate(Time now, std::uint32_t pair, std::uint32_t row);
-  Time precharge(Time now, std::uint32_t pair);  ///< returns when both banks are closed
-  void refresh_due(Time now);
-  std::uint32_t oldest_hit(const Pair& pair, bool write) const;
-  void unlink(Pair& pair, bool write, std::uint32_t entry);
+  /// One cycle of the controller; moves next_ on. True if a request's column accesses were booked.
+  bool step(Completion& done);
+  void admit(Cycle now);
   void choose_mode();
-  Time column_time(std::uint32_t pair, unsigned sector, bool write) const;
-  std::uint32_t group_of(std::uint32_t pair, unsigned half) const {
-    return (pair * 2 + half) % static_cast<std::uint32_t>(spec_.bank_groups);
+  void refresh_due(Cycle now);
+  void catch_up_refreshes(Cycle now);
+  /// A row command for a refresh: the time of it, later than now if none can be issued yet.
+  Cycle issue_refresh(Cycle now);
+  Cycle issue_row(Cycle now);  ///< when to look at the row bus again
+  bool issue_column(Cycle now, Completion& done);
+  void activate(Cycle at, std::uint32_t bank);
+  void precharge(Cycle at, std::uint32_t bank);
+  void refresh(Cycle at, std::uint32_t bank);
+  Cycle activate_time(std::uint32_t bank) const;
+  /// The first slot of the column bus, from now on, that the bank's open row can use.
+  Cycle column_time(Cycle now, std::uint32_t bank, bool write) const;
+  /// Only other rows of the bank are asked for, or it is their turn.
+  bool row_done(const Bank& bank, bool write) const {
+    return bank.hits[write] == 0 || (bank.streak >= kHitCap && entries_[bank.head[write]].request.row != bank.row);
   }
-  std::uint32_t stack_id_of(std::uint32_t pair) const { return pair / pairs_per_stack_id_; }
-  void note(HbmCommand::Kind kind, Time at, std::uint32_t pair, unsigned half, std::uint32_t row) const {
-    if (trace) trace(HbmCommand{kind, at, group_of(pair, half), pair * 2 + half, row});
+  void unlink(std::uint32_t bank, bool write, std::uint16_t entry);
+
+  bool full(bool write) const { return counts_[write] >= (write ? spec_.write_queue : spec_.read_queue); }
+  std::uint32_t group_of(std::uint32_t bank) const { return bank & group_mask_; }
+  std::uint32_t stack_id_of(std::uint32_t bank) const { return bank / banks_per_stack_id_; }
+  void note(HbmCommand::Kind kind, Cycle at, std::uint32_t bank) const {
+    if (trace) trace(HbmCommand{kind, at, bank, banks_[bank].row});
   }
 
   const HbmSpec& spec_;
-  const HbmTimings& t_;
-  std::uint32_t pairs_per_stack_id_;
-  std::vector<Pair> pairs_;
-  PairMask open_ = 0;                      // pairs with an open row
-  std::array<PairMask, 2> waiting_{0, 0};  // pairs with queued requests, [write]
-  std::array<PairMask, 2> hit_{0, 0};      // of these, with one for the open row
+  const HbmTiming& t_;
+  std::uint32_t group_mask_, banks_per_stack_id_;
+  std::vector<Bank> banks_;
   std::vector<Queued> entries_;
-  std::uint32_t free_entry_ = kNone;
+  std::vector<Request> arrivals_;          // not yet in the queues, latest first
+  std::array<BankMask, 2> waiting_{0, 0};  // banks with queued requests, [write]
+  std::array<BankMask, 2> hit_{0, 0};      // of these, with one for the open row
   std::array<int, 2> counts_{0, 0};
-  std::uint64_t next_order_ = 0;
+  std::uint16_t free_entry_ = kNone;
+  std::uint32_t next_order_ = 0;
   bool writing_ = false;
 
-  // Column bus.
-  Time last_column_;  // command time of the latest column access
-  bool any_column_ = false, last_was_write_ = false;
+  Cycle next_ = kNever, next_row_ = 0, next_column_ = 0;
+  // Column bus: groups of accesses are booked whole, each on a lane.
+  std::array<Cycle, 8> lane_free_;  // the lane's next slot
+  unsigned lanes_;
+  Cycle last_column_ = kLongAgo;  // the latest access on any lane
+  bool last_was_write_ = false;
   std::uint32_t last_stack_id_ = 0;
-  std::array<Time, 16> last_in_group_{};  // per bank group
-  std::array<bool, 16> group_used_{};
+  std::array<Cycle, 16> group_free_;        // per bank group: tCCD_L after its latest access
+  std::array<Cycle, 16> group_read_after_;  // per bank group: tWTR_L after its latest write
   // Row bus.
-  std::array<Time, 4> activates_{};  // the last four, for tFAW
+  std::array<Cycle, 4> activates_{};  // the last four, for tFAW
   unsigned activate_index_ = 0;
-  std::uint64_t activate_count_ = 0;
-  Time last_activate_;
+  Cycle last_activate_ = kLongAgo, last_refresh_ = kLongAgo, last_precharge_ = kLongAgo;
   std::uint32_t last_activate_group_ = 0;
+  Cycle next_refresh_;
+  std::uint32_t refresh_bank_ = 0;  // whose turn is next
+  unsigned refreshes_wanted_ = 0;
 
-  Time next_refresh_;
-  std::uint32_t refresh_bank_ = 0;
-  Time next_step_ = Time::never();
+  std::uint64_t steps_ = 0;
   HbmCounters counters_;
 };
 

@@ -15,15 +15,22 @@ namespace {
 // Two thirds of an unloaded hit are the crossbar, there and back; the rest is the slice.
 constexpr double kTransitShare = 1.0 / 3.0;
 
-std::uint8_t sector_mask(std::uint64_t first_byte, std::uint64_t last_byte) {
-  const auto first = static_cast<unsigned>(first_byte / kSectorBytes);
-  const auto last = static_cast<unsigned>(last_byte / kSectorBytes);
-  return static_cast<std::uint8_t>((0xfU << first) & (0xfU >> (3 - last)) & 0xfU);
+/// Sectors of a run that bytes [first, last] of it lie in.
+std::uint8_t sector_mask(std::uint64_t first, std::uint64_t last) {
+  const auto from = static_cast<unsigned>(first / kSectorBytes), to = static_cast<unsigned>(last / kSectorBytes);
+  return static_cast<std::uint8_t>((0xffU << from) & (0xffU >> (7 - to)));
 }
 
-unsigned count(std::uint8_t sectors) {
-  // Population count of four bits by a packed table: without -mpopcnt the intrinsic is a library call.
-  return static_cast<unsigned>(0x4332322132212110ULL >> (sectors * 4U) & 0xfU);
+unsigned count(unsigned sectors) {
+  // Population count of four bits each by a packed table: without -mpopcnt the intrinsic is a library call.
+  constexpr std::uint64_t kCounts = 0x4332322132212110ULL;
+  return static_cast<unsigned>((kCounts >> ((sectors & 0xfU) * 4U) & 0xfU) + (kCounts >> ((sectors >> 4U) * 4U) & 0xfU));
+}
+
+unsigned lines_of(std::uint8_t sectors) { return ((sectors & 0xfU) != 0 ? 1U : 0U) + ((sectors >> 4U) != 0 ? 1U : 0U); }
+
+std::uint8_t sectors_of_line(std::uint8_t sectors, unsigned line) {
+  return static_cast<std::uint8_t>(sectors >> 4 * line & 0xfU);
 }
 
 }  // namespace
@@ -33,14 +40,16 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
       gpu_{gpu},
       slices_{static_cast<std::uint32_t>(gpu.l2.slices)},
       sets_per_slice_{static_cast<std::uint32_t>(gpu.l2.bytes / static_cast<std::int64_t>(kLineBytes) /
-                                                 TagStore::kWays / gpu.l2.slices)},
-      tags_{slices_ * sets_per_slice_},
-      miss_of_slot_(std::size_t{slices_} * sets_per_slice_ * TagStore::kWays, kNone),
+                                                 TagSet::kWays / gpu.l2.slices)},
+      slice_share_{((std::uint64_t{1} << 32U) + sets_per_slice_ - 1) / std::max(1U, sets_per_slice_)},
+      map_{slices_ * sets_per_slice_},
+      sets_(std::size_t{slices_} * sets_per_slice_),
       slice_free_(slices_),
       gpc_return_(gpu.gpc_sms.size()),
       gpc_request_(gpu.gpc_sms.size()) {
-  if (gpu.l2.ways != static_cast<int>(TagStore::kWays))
+  if (gpu.l2.ways != static_cast<int>(TagSet::kWays))
     throw std::invalid_argument{"l2.ways: only 16 is supported"};
+  if (sets_per_slice_ == 0) throw std::invalid_argument{"l2.bytes: less than a set of 16 lines for each slice"};
   const Clock l2_clock = Clock::mhz(gpu.l2.clock_mhz);
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
   sector_service_ = l2_clock.cycles_f(static_cast<double>(kSectorBytes) / gpu.l2.slice_bytes_per_cycle);
@@ -50,52 +59,43 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
   far_ = sm_clock.cycles_f(gpu.l2.far_latency);
   gpc_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.gpc_bytes_per_cycle);
   link_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.partition_link_bytes_per_cycle);
+  next_run_ = map_.place(1);
   to_gpcs.resize(gpu.gpc_sms.size());
 }
 
-// Fibonacci hashing: consecutive and strided lines fall on the slices almost evenly.
-std::uint32_t L2::slice_of(std::uint32_t line) const {
-  const std::uint64_t mixed = (line * 0x9e3779b97f4a7c15ULL) >> 32U;
-  return static_cast<std::uint32_t>((mixed * slices_) >> 32U);
-}
-
-std::uint32_t L2::set_of(std::uint32_t line, std::uint32_t slice) const {
-  const std::uint64_t mixed = ((line ^ (line >> 13U)) * 0xc2b2ae3d27d4eb4fULL) >> 32U;
-  return slice * sets_per_slice_ + static_cast<std::uint32_t>((mixed * sets_per_slice_) >> 32U);
-}
-
 void L2::install(std::uint64_t address, std::uint64_t bytes) {
-  const auto first = static_cast<std::uint32_t>(address / kLineBytes);
-  const auto last = static_cast<std::uint32_t>((address + bytes - 1) / kLineBytes);
-  for (std::uint32_t line = first; line <= last; ++line) {
-    const std::uint32_t set = set_of(line, slice_of(line));
-    std::uint32_t slot = tags_.find(set, line);
-    if (slot == TagStore::kNoWay) {
-      slot = tags_.victim(set);
-      tags_.replace(slot, line);
+  const std::uint64_t last = (address + bytes - 1) / kLineBytes;
+  for (std::uint64_t line = address / kLineBytes; line <= last; ++line) {
+    const SetMap::Place place = map_.place(line / 2);
+    TagSet& set = sets_[place.set];
+    const std::uint32_t tag = place.tag(line % 2);
+    unsigned way = set.find(tag);
+    if (way == TagSet::kNoWay) {
+      way = set.victim();
+      set.replace(way, tag);
     }
-    tags_.valid(slot) = 0xf;
-    tags_.touch(slot);
+    set.add_valid(way, 0xf);
+    set.touch(way);
   }
+}
+
+template <class T>
+std::uint32_t L2::take_free(std::vector<T>& pool, std::uint32_t& first_free) {
+  const std::uint32_t index = first_free;
+  if (index != kNone) {
+    first_free = pool[index].next;
+    return index;
+  }
+  pool.emplace_back();
+  return static_cast<std::uint32_t>(pool.size() - 1);
 }
 
 void L2::handle(Time now, const L2Event& event) {
   switch (event.kind) {
     case L2Event::Kind::read:
-    case L2Event::Kind::write: {
-      std::uint32_t index;
-      if (free_boxes_.empty()) {
-        index = static_cast<std::uint32_t>(boxes_.size());
-        boxes_.emplace_back();
-      } else {
-        index = free_boxes_.back();
-        free_boxes_.pop_back();
-      }
-      boxes_[index] = BoxState{.event = event};
-      (event.kind == L2Event::Kind::read ? counters_.read_bytes : counters_.write_bytes) += event.box.bytes();
-      serve(now, index);
+    case L2Event::Kind::write:
+      accept(now, event);
       break;
-    }
     case L2Event::Kind::chunk:
       serve(now, event.tag);
       break;
@@ -124,25 +124,70 @@ void L2::handle(Time now, const L2Event& event) {
   }
 }
 
-unsigned L2::take_lines(BoxState& box, Line* lines) const {
+void L2::accept(Time now, const L2Event& event) {
+  std::uint32_t index;
+  if (free_boxes_.empty()) {
+    index = static_cast<std::uint32_t>(boxes_.size());
+    boxes_.emplace_back();
+  } else {
+    index = free_boxes_.back();
+    free_boxes_.pop_back();
+  }
+  const tile::Box& b = event.box;
+  const std::uint64_t last = b.address + (b.rows - 1) * b.pitch + b.row_bytes;
+  if (last / kRunBytes / sets_.size() >= TagSet::kTags / 2) {
+    throw std::invalid_argument{
+        fmt::format("l2.bytes: a cache of {} lines is too small for {} bytes of memory", sets_.size() * TagSet::kWays, last)};
+  }
+  boxes_[index] = BoxState{.event = event,
+                           .offset = static_cast<std::uint32_t>(b.address % kRunBytes),
+                           .place = map_.place(b.address / kRunBytes),
+                           .step = map_.place(b.pitch / kRunBytes)};
+  (event.kind == L2Event::Kind::read ? counters_.read_bytes : counters_.write_bytes) += b.bytes();
+  serve(now, index);
+}
+
+unsigned L2::take_segments(BoxState& box, Segment* segments) const {
   const tile::Box& b = box.event.box;
+  const auto pitch_in_run = static_cast<std::uint32_t>(b.pitch % kRunBytes);
   unsigned n = 0;
-  for (; n < kChunkLines && box.row < b.rows; ++n) {
-    const std::uint64_t row_start = b.address + box.row * b.pitch;
-    const std::uint64_t row_end = row_start + b.row_bytes;  // exclusive
-    const std::uint64_t start = (row_start & ~(kLineBytes - 1)) + box.line_in_row * kLineBytes;
-    Line& line = lines[n];
-    line.number = static_cast<std::uint32_t>(start / kLineBytes);
-    line.sectors =
-        sector_mask(std::max(row_start, start) - start, std::min(row_end, start + kLineBytes) - 1 - start);
-    line.slice = slice_of(line.number);
-    line.set = set_of(line.number, line.slice);
-    tags_.prefetch(line.set);
-    if (start + kLineBytes >= row_end) {
-      ++box.row;
-      box.line_in_row = 0;
-    } else {
-      ++box.line_in_row;
+  if (pitch_in_run == 0 && box.offset + b.row_bytes <= kRunBytes) {  // each row is the same part of one run
+    const std::uint8_t sectors = sector_mask(box.offset, box.offset + b.row_bytes - 1);
+    const unsigned rows = std::min(kChunkRuns, b.rows - box.row);
+    SetMap::Place place = box.place;
+    for (; n < rows; ++n) {
+      segments[n] = Segment{place, sectors};
+      __builtin_prefetch(&sets_[place.set]);
+      place = map_.sum(place, box.step);
+    }
+    box.place = place;
+    box.row += rows;
+    return n;
+  }
+  while (n < kChunkRuns && box.row < b.rows) {
+    // The row covers bytes [offset, offset + row_bytes) from the start of its first run.
+    SetMap::Place place = box.place;
+    std::uint32_t at = box.done_in_row;
+    if (at != 0) place = map_.sum(place, map_.place((box.offset + at) / kRunBytes));
+    while (n < kChunkRuns && at < b.row_bytes) {
+      const std::uint32_t start = (box.offset + at) % kRunBytes;
+      const std::uint32_t length = std::min(static_cast<std::uint32_t>(kRunBytes) - start, b.row_bytes - at);
+      segments[n++] = Segment{place, sector_mask(start, start + length - 1)};
+      __builtin_prefetch(&sets_[place.set]);
+      at += length;
+      if (at < b.row_bytes) place = map_.sum(place, next_run_);
+    }
+    if (at < b.row_bytes) {
+      box.done_in_row = at;
+      break;
+    }
+    box.done_in_row = 0;
+    ++box.row;
+    box.place = map_.sum(box.place, box.step);
+    box.offset += pitch_in_run;
+    if (box.offset >= kRunBytes) {
+      box.offset -= static_cast<std::uint32_t>(kRunBytes);
+      box.place = map_.sum(box.place, next_run_);
     }
   }
   return n;
@@ -150,44 +195,56 @@ unsigned L2::take_lines(BoxState& box, Line* lines) const {
 
 void L2::serve(Time now, std::uint32_t index) {
   BoxState& box = boxes_[index];
-  const tile::Box b = box.event.box;
   const bool read = box.event.kind == L2Event::Kind::read;
   const unsigned gpc = box.event.from.gpc;
   const unsigned partition =
       gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
   const std::uint32_t slices_per_partition = slices_ / static_cast<std::uint32_t>(gpu_.l2.partitions);
 
-  // The lines first, so that the host fetches their tag sets while the loop below works through them.
-  Line lines[kChunkLines];
-  const unsigned served = take_lines(box, lines);
+  // The segments first, so that the host fetches their tag sets while the loop below works through them.
+  Segment segments[kChunkRuns];
+  const unsigned n = take_segments(box, segments);
 
+  const std::uint32_t near_slice = partition * slices_per_partition;  // the first of the near partition
   Time at = now;
-  unsigned hits = 0, far = 0;
+  unsigned served = 0, hits = 0, far = 0, sectors_asked = 0, sectors_hit = 0;
   Time first_ready = Time::never(), last_ready;
-  for (unsigned i = 0; i < served; ++i) {
-    const Line& line = lines[i];
-    Time& free = slice_free_[line.slice];
-    free = max(free, at) + sector_service_ * count(line.sectors);
-    Time ready = free + access_;
-    if (line.slice / slices_per_partition != partition) {
-      ready += far_;
-      ++far;
-    }
-    const std::uint32_t slot = tags_.find(line.set, line.number);
+  for (unsigned i = 0; i < n; ++i) {
+    const Segment& segment = segments[i];
+    const unsigned lines = lines_of(segment.sectors), sectors = count(segment.sectors);
+    const std::uint32_t slice = slice_of(segment.place.set);
+    Time& free = slice_free_[slice];
+    free = max(free, at) + sector_service_ * sectors;
+    const bool is_far = slice - near_slice >= slices_per_partition;
+    const Time ready = free + access_ + (is_far ? far_ : Time{});
+    far += is_far ? lines : 0;
+    served += lines;
+    at += line_interval_ * lines;
     if (!read) {
-      write_line(free, line, slot);
-    } else if (slot != TagStore::kNoWay && (tags_.valid(slot) & line.sectors) == line.sectors) {
-      tags_.touch(slot);
-      counters_.hit_sectors += count(line.sectors);
-      ++hits;
+      write_run(free, segment);
+      continue;
+    }
+    TagSet& set = sets_[segment.place.set];
+    unsigned missing = segment.sectors;
+    for (unsigned line = (segment.sectors & 0xfU) != 0 ? 0 : 1; line < 2 && segment.sectors >> 4 * line != 0; ++line) {
+      const unsigned way = set.find(segment.place.tag(line));
+      if (way == TagSet::kNoWay) continue;
+      set.touch(way);
+      missing &= ~(unsigned{set.valid(way)} << 4 * line);
+    }
+    sectors_asked += sectors;
+    if (missing == 0) {
+      sectors_hit += sectors;
+      hits += lines;
       first_ready = min(first_ready, ready);
       last_ready = max(last_ready, ready);
     } else {
-      read_line(free, index, line, slot, ready);
+      sectors_hit += sectors - count(missing);
+      read_run(free, index, segment, static_cast<std::uint8_t>(missing), ready);
     }
-    if (read) counters_.read_sectors += count(line.sectors);
-    at += line_interval_;
   }
+  counters_.read_sectors += sectors_asked;
+  counters_.hit_sectors += sectors_hit;
 
   counters_.far_lines += far;
   if (far != 0) {
@@ -204,7 +261,7 @@ void L2::serve(Time now, std::uint32_t index) {
   } else {
     gpc_request_[gpc].reserve(now, gpc_line_ * served);
   }
-  if (box.row < b.rows) {
+  if (box.row < box.event.box.rows) {
     schedule(max(at, read ? at : gpc_request_[gpc].free_at()),
              L2Event{.kind = L2Event::Kind::chunk, .tag = index});
     return;
@@ -216,100 +273,131 @@ void L2::serve(Time now, std::uint32_t index) {
     free_boxes_.push_back(index);
 }
 
-void L2::read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t slot, Time ready) {
-  const std::uint8_t sectors = line.sectors;
-  std::uint32_t index = kNone;
-  if (slot != TagStore::kNoWay && tags_.pending(slot)) {
-    index = miss_of_slot_[slot];
-    counters_.merged_sectors += count(static_cast<std::uint8_t>(misses_[index].sectors & sectors));
-  } else {
-    if (slot == TagStore::kNoWay) slot = allocate(at, line.set, line.number);
-    if (free_miss_ != kNone) {
-      index = free_miss_;
-      free_miss_ = misses_[index].next_free;
-    } else {
-      index = static_cast<std::uint32_t>(misses_.size());
-      misses_.emplace_back();
-    }
-    misses_[index] = Miss{.slot = slot};
-    if (slot != kNone) {
-      tags_.set_pending(slot, true);
-      tags_.touch(slot);
-      miss_of_slot_[slot] = index;
-    }
+void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag) {
+  (kind == HbmEvent::Kind::read ? counters_.fill_sectors : counters_.writeback_sectors) += count(sectors);
+  to_hbm.send_at(at, at + to_hbm.latency(),
+                 HbmEvent{.kind = kind, .sectors = sectors, .run = static_cast<std::uint32_t>(run), .tag = tag});
+}
+
+void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready) {
+  const std::uint32_t set_index = segment.place.set, quotient = segment.place.quotient;
+  TagSet& set = sets_[set_index];
+  std::uint32_t index = set.first_miss;
+  while (index != kNone && misses_[index].quotient != quotient) index = misses_[index].next;
+  if (index == kNone) {
+    index = take_free(misses_, free_miss_);
+    misses_[index] = Miss{.set = set_index, .quotient = quotient, .next = set.first_miss};
+    misses_[index].way[0] = misses_[index].way[1] = TagSet::kNoWay;
+    set.first_miss = index;
   }
   Miss& miss = misses_[index];
-  const std::uint8_t valid = slot == kNone ? std::uint8_t{0} : tags_.valid(slot);
-  const auto fetch = static_cast<std::uint8_t>(sectors & ~miss.sectors & ~valid);
+  counters_.merged_sectors += count(miss.sectors & missing);
+  auto fetch = static_cast<std::uint8_t>(missing & ~miss.sectors);
   if (fetch != 0) {
+    // The lines that the data will go to. Promotion adds whatever of the run is not here yet.
+    const unsigned wanted = boxes_[box].event.from.promote ? 0xffU : fetch;
+    unsigned valid = 0;
+    for (unsigned line = 0; line < 2; ++line) {
+      if (sectors_of_line(static_cast<std::uint8_t>(wanted), line) == 0) continue;
+      unsigned way = set.find(segment.place.tag(line));
+      if (way == TagSet::kNoWay) {
+        way = allocate(at, set_index, segment.place.tag(line));
+      } else {
+        valid |= unsigned{set.valid(way)} << 4 * line;
+      }
+      miss.way[line] = static_cast<std::uint8_t>(way);
+      if (way == TagSet::kNoWay) continue;
+      set.set_pending(way, true);
+      set.touch(way);
+    }
+    fetch = static_cast<std::uint8_t>(wanted & ~valid & ~unsigned{miss.sectors});
     miss.sectors = static_cast<std::uint8_t>(miss.sectors | fetch);
     ++miss.fills;
-    counters_.fill_sectors += count(fetch);
-    to_hbm.send_at(
-        at, at + to_hbm.latency(),
-        HbmEvent{.kind = HbmEvent::Kind::read, .sectors = fetch, .tag = index, .line = line.number});
+    send_to_hbm(at, HbmEvent::Kind::read, map_.run(set_index, quotient * 2), fetch, index);
   }
-  std::uint32_t w = free_waiter_;
-  if (w != kNone) {
-    free_waiter_ = waiters_[w].next;
+  const unsigned lines = lines_of(segment.sectors);
+  if (miss.waiting_here < kWaitersHere) {
+    miss.here[miss.waiting_here++] = box * 2 + lines - 1;
   } else {
-    w = static_cast<std::uint32_t>(waiters_.size());
-    waiters_.emplace_back();
+    const std::uint32_t w = take_free(waiters_, free_waiter_);
+    waiters_[w] = Waiter{box, lines, miss.waiters};
+    miss.waiters = w;
   }
-  waiters_[w] = Waiter{box, miss.waiters};
-  miss.waiters = w;
   ++boxes_[box].missing;
   boxes_[box].ready = max(boxes_[box].ready, ready);
 }
 
-void L2::write_line(Time at, const Line& line, std::uint32_t slot) {
-  const std::uint8_t sectors = line.sectors;
-  counters_.write_sectors += count(sectors);
-  if (slot == TagStore::kNoWay) slot = allocate(at, line.set, line.number);
-  if (slot == kNone) {  // every way is in flight: write through
-    counters_.writeback_sectors += count(sectors);
-    to_hbm.send_at(at, at + to_hbm.latency(),
-                   HbmEvent{.kind = HbmEvent::Kind::write, .sectors = sectors, .line = line.number});
-    return;
+void L2::write_run(Time at, const Segment& segment) {
+  TagSet& set = sets_[segment.place.set];
+  unsigned through = 0;  // sectors for which there is no room: every way is in flight
+  for (unsigned line = 0; line < 2; ++line) {
+    const std::uint8_t sectors = sectors_of_line(segment.sectors, line);
+    if (sectors == 0) continue;
+    const std::uint32_t tag = segment.place.tag(line);
+    unsigned way = set.find(tag);
+    if (way == TagSet::kNoWay) way = allocate(at, segment.place.set, tag);
+    if (way == TagSet::kNoWay) {
+      through |= unsigned{sectors} << 4 * line;
+      continue;
+    }
+    set.add_valid(way, sectors);
+    set.add_dirty(way, sectors);
+    set.touch(way);
   }
-  tags_.valid(slot) = static_cast<std::uint8_t>(tags_.valid(slot) | sectors);
-  tags_.dirty(slot) = static_cast<std::uint8_t>(tags_.dirty(slot) | sectors);
-  tags_.touch(slot);
+  counters_.write_sectors += count(segment.sectors);
+  if (through != 0) {
+    send_to_hbm(at, HbmEvent::Kind::write, map_.run(segment.place.set, segment.place.tag(0)),
+                static_cast<std::uint8_t>(through), 0);
+  }
 }
 
-std::uint32_t L2::allocate(Time at, std::uint32_t set, std::uint32_t line) {
-  const std::uint32_t slot = tags_.victim(set);
-  if (slot == TagStore::kNoWay) return kNone;
-  if (const std::uint8_t dirty = tags_.dirty(slot); dirty != 0) {
-    counters_.writeback_sectors += count(dirty);
-    to_hbm.send_at(at, at + to_hbm.latency(),
-                   HbmEvent{.kind = HbmEvent::Kind::write, .sectors = dirty, .line = tags_.line(slot)});
+unsigned L2::allocate(Time at, std::uint32_t set_index, std::uint32_t tag) {
+  TagSet& set = sets_[set_index];
+  const unsigned way = set.victim();
+  if (way == TagSet::kNoWay) return way;
+  if (set.dirty(way) != 0) {
+    const std::uint32_t old = set.tag(way);
+    unsigned sectors = unsigned{set.dirty(way)} << 4 * (old & 1U);
+    if (const unsigned other = set.find(old ^ 1U); other != TagSet::kNoWay) {
+      sectors |= unsigned{set.dirty(other)} << 4 * (~old & 1U);
+      set.clean(other);
+    }
+    send_to_hbm(at, HbmEvent::Kind::write, map_.run(set_index, old), static_cast<std::uint8_t>(sectors), 0);
   }
-  tags_.replace(slot, line);
-  return slot;
+  set.replace(way, tag);
+  return way;
 }
 
 void L2::fill(Time now, std::uint32_t index) {
   Miss& miss = misses_[index];
   if (--miss.fills != 0) return;
-  if (miss.slot != kNone) {
-    tags_.valid(miss.slot) = static_cast<std::uint8_t>(tags_.valid(miss.slot) | miss.sectors);
-    tags_.set_pending(miss.slot, false);
-    miss_of_slot_[miss.slot] = kNone;
+  TagSet& set = sets_[miss.set];
+  for (unsigned line = 0; line < 2; ++line) {
+    const unsigned way = miss.way[line];
+    if (way == TagSet::kNoWay) continue;
+    set.add_valid(way, sectors_of_line(miss.sectors, line));
+    set.set_pending(way, false);
   }
-  std::uint32_t w = miss.waiters;
-  miss.next_free = free_miss_;
+  std::uint32_t* link = &set.first_miss;
+  while (*link != index) link = &misses_[*link].next;
+  *link = miss.next;
+  miss.next = free_miss_;
   free_miss_ = index;
-  while (w != kNone) {
+  for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 2, miss.here[i] % 2 + 1);
+  for (std::uint32_t w = miss.waiters; w != kNone;) {
     const Waiter waiter = waiters_[w];
     waiters_[w].next = free_waiter_;
     free_waiter_ = w;
     w = waiter.next;
-    BoxState& box = boxes_[waiter.box];
-    box.ready = max(box.ready, gpc_return_[box.event.from.gpc].reserve(now, gpc_line_));
-    --box.missing;
-    finish_if_complete(now, waiter.box);
+    arrive(now, waiter.box, waiter.lines);
   }
+}
+
+void L2::arrive(Time now, std::uint32_t index, std::uint32_t lines) {
+  BoxState& box = boxes_[index];
+  box.ready = max(box.ready, gpc_return_[box.event.from.gpc].reserve(now, gpc_line_ * lines));
+  --box.missing;
+  finish_if_complete(now, index);
 }
 
 void L2::finish_if_complete(Time now, std::uint32_t index) {

@@ -2,9 +2,12 @@
 // The L2 cache and the crossbar in front of it. One SystemC module.
 //
 // A request is a box of lines. It is served in chunks at the pace at which the SM's TMA or load-store
-// unit issues them: each line goes to its address-hashed slice, hits or waits for HBM (misses to a line
-// in flight join it), and returns through the partition link if the slice is on the far side and through
+// unit issues them: each line goes to its address-hashed slice, hits or waits for HBM (misses to lines
+// in flight join them), and returns through the partition link if the slice is on the far side and through
 // the crossbar port of the SM's GPC. The reply to the SM is sent when the last line of the box is there.
+//
+// Two lines make a run of 256 B, which lies in one set of one slice and in one row of the HBM: what a run
+// misses is fetched by one request, and dirty neighbours in a run are written back together.
 
 #include <cstdint>
 #include <string>
@@ -43,47 +46,66 @@ class L2 : public EventModule<L2Event> {
 
  private:
   static constexpr std::uint32_t kNone = 0xffffffffU;
-  static constexpr unsigned kChunkLines = 32;
+  static constexpr unsigned kChunkRuns = 32;
+  static constexpr unsigned kWaitersHere = 5;
 
   struct BoxState {
     L2Event event;
-    std::uint32_t row = 0;  // next line to serve
-    std::uint32_t line_in_row = 0;
-    std::uint32_t missing = 0;  // lines that wait for HBM
-    bool issued = false;        // every line has been served or has missed
+    std::uint32_t row = 0;  // next row to serve
+    std::uint32_t done_in_row = 0;  // bytes of it that have been served
+    std::uint32_t offset = 0;       // of the row in its first run
+    SetMap::Place place;            // of that run
+    SetMap::Place step;             // from one row to the next, in whole runs
+    std::uint32_t missing = 0;  // runs that wait for HBM
+    bool issued = false;        // everything has been served or has missed
     Time ready;                 // of the latest line so far
   };
-  struct Line {
-    std::uint32_t number, slice, set;
-    std::uint8_t sectors;
+  /// The part of a run that a box covers.
+  struct Segment {
+    SetMap::Place place;
+    std::uint8_t sectors;  // low four bits: the run's first line
   };
   struct Waiter {
-    std::uint32_t box;
-    std::uint32_t next;
+    std::uint32_t box = kNone;
+    std::uint32_t lines = 0;
+    std::uint32_t next = kNone;
   };
+  /// A run in flight from HBM.
   struct Miss {
-    std::uint32_t slot = kNone;  // tag slot, kNone: not allocated
-    std::uint32_t waiters = kNone;
-    std::uint32_t next_free = kNone;
-    std::uint8_t sectors = 0;
-    std::uint8_t fills = 0;  // HBM reads outstanding
+    std::uint32_t set = 0, quotient = 0;  // which run
+    std::uint32_t next = kNone;    // of the same set, or free
+    std::uint8_t way[2] = {0, 0};  // where its lines go, kNoWay: nowhere
+    std::uint8_t sectors = 0;      // asked for
+    std::uint8_t fills = 0;        // HBM reads outstanding
+    // Boxes that wait, the first few here: box * 2 + lines - 1.
+    std::uint8_t waiting_here = 0;
+    std::uint32_t here[kWaitersHere] = {};
+    std::uint32_t waiters = kNone;  // the others
   };
 
   void handle(Time now, const L2Event& event) override;
+  void accept(Time now, const L2Event& event);
   void serve(Time now, std::uint32_t box);
-  /// The next lines of the box, at most a chunk; moves the box on.
-  unsigned take_lines(BoxState& box, Line* lines) const;
+  /// The next segments of the box, at most a chunk; moves the box on.
+  unsigned take_segments(BoxState& box, Segment* segments) const;
   void fill(Time now, std::uint32_t miss);
+  void arrive(Time now, std::uint32_t box, std::uint32_t lines);
   void finish_if_complete(Time now, std::uint32_t box);
-  void read_line(Time at, std::uint32_t box, const Line& line, std::uint32_t slot, Time ready);
-  void write_line(Time at, const Line& line, std::uint32_t slot);
-  std::uint32_t allocate(Time at, std::uint32_t set, std::uint32_t line);
-  std::uint32_t slice_of(std::uint32_t line) const;
-  std::uint32_t set_of(std::uint32_t line, std::uint32_t slice) const;
+  void read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready);
+  void write_run(Time at, const Segment& segment);
+  /// A way of the set for the line, which replaces another; TagSet::kNoWay if all are in flight.
+  unsigned allocate(Time at, std::uint32_t set, std::uint32_t tag);
+  void send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag);
+  std::uint32_t slice_of(std::uint32_t set) const {
+    return static_cast<std::uint32_t>(std::uint64_t{set} * slice_share_ >> 32U);
+  }
+  template <class T>
+  static std::uint32_t take_free(std::vector<T>& pool, std::uint32_t& first_free);
 
   const GpuSpec& gpu_;
   std::uint32_t slices_;
   std::uint32_t sets_per_slice_;
+  std::uint64_t slice_share_;  // 2^32 / sets_per_slice_, rounded up
   Time sector_service_;        // of one sector in a slice
   Time line_interval_;         // between lines of a box as an SM issues them
   Time access_;                // slice access, hit
@@ -91,8 +113,9 @@ class L2 : public EventModule<L2Event> {
   Time gpc_line_, link_line_;  // one line on a crossbar port, on the partition link
   Time transit_;               // slice to GPC
 
-  TagStore tags_;
-  std::vector<std::uint32_t> miss_of_slot_;
+  SetMap map_;
+  SetMap::Place next_run_;
+  std::vector<TagSet> sets_;
   std::vector<Time> slice_free_;
   std::vector<Pipe> gpc_return_, gpc_request_;
   Pipe link_[2];

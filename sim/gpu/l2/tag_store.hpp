@@ -1,76 +1,134 @@
 #pragma once
-// Tags of the whole L2: sets of ways, with per-sector valid and dirty bits and a mark for lines in flight.
+// Tags of the whole L2: sets of 16 ways of 128 B lines, with a valid and a dirty bit per sector and a mark for
+// lines in flight. Everything about a set fills one cache line of the host.
 //
 // Replacement is not-recently-used: one bit per way, cleared for all others when the last one is set.
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <vector>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace tessera::sim {
 
 inline constexpr std::uint64_t kLineBytes = 128;
 inline constexpr std::uint64_t kSectorBytes = 32;
 
-class TagStore {
+/// One set. A tag is any number below 2^20; sectors of a line are the low four bits of a mask.
+class alignas(64) TagSet {
  public:
   static constexpr unsigned kWays = 16;
-  static constexpr std::uint32_t kNoLine = 0xffffffffU;
-  static constexpr std::uint32_t kNoWay = 0xffffffffU;
+  static constexpr unsigned kNoWay = 0xff;
+  static constexpr std::uint32_t kTags = (1U << 20U) - 1;  ///< tags are below this; it marks an empty way
+  static constexpr std::uint32_t kNoMiss = 0xffffffffU;
 
-  explicit TagStore(std::uint32_t sets) : lines_(std::size_t{sets} * kWays, kNoLine), sets_(sets) {}
+  TagSet() { low_.fill(0xffff); }
 
-  /// Starts to bring a set into the host's cache, ahead of find().
-  void prefetch(std::uint32_t set) const {
-    __builtin_prefetch(&lines_[std::size_t{set} * kWays]);
-    __builtin_prefetch(&sets_[set]);
+  unsigned find(std::uint32_t tag) const {
+    for (std::uint32_t match = matches(static_cast<std::uint16_t>(tag)); match != 0; match &= match - 1) {
+      const auto way = static_cast<unsigned>(std::countr_zero(match));
+      if (nibble(high_, way) == tag >> 16U) return way;
+    }
+    return kNoWay;
   }
-  /// The slot (set * 16 + way) that holds `line`, or kNoWay.
-  std::uint32_t find(std::uint32_t set, std::uint32_t line) const {
-    const std::uint32_t* way = &lines_[std::size_t{set} * kWays];
-    std::uint32_t match = 0;
-    for (unsigned w = 0; w < kWays; ++w) match |= static_cast<std::uint32_t>(way[w] == line) << w;
-    return match == 0 ? kNoWay : set * kWays + static_cast<std::uint32_t>(std::countr_zero(match));
+  void touch(unsigned way) {
+    const auto bit = static_cast<std::uint16_t>(1U << way);
+    recent_ = static_cast<std::uint16_t>(recent_ | bit);
+    if (recent_ == 0xffff) recent_ = bit;
   }
-  void touch(std::uint32_t slot) {
-    Set& s = sets_[slot / kWays];
-    const auto bit = static_cast<std::uint16_t>(1U << (slot % kWays));
-    s.recent = static_cast<std::uint16_t>(s.recent | bit);
-    if (s.recent == 0xffff) s.recent = bit;
-  }
-  /// A slot of `set` to replace, or kNoWay if every line of it is in flight.
-  std::uint32_t victim(std::uint32_t set) const {
-    const Set& s = sets_[set];
-    const auto idle = static_cast<std::uint16_t>(~s.pending);
-    const auto cold = static_cast<std::uint16_t>(idle & ~s.recent);
+  /// A way to replace, or kNoWay if every line of the set is in flight.
+  unsigned victim() const {
+    const auto idle = static_cast<std::uint16_t>(~pending_);
+    const auto cold = static_cast<std::uint16_t>(idle & ~recent_);
     const std::uint16_t choice = cold != 0 ? cold : idle;
-    return choice == 0 ? kNoWay : set * kWays + static_cast<std::uint32_t>(std::countr_zero(choice));
+    return choice == 0 ? kNoWay : static_cast<unsigned>(std::countr_zero(choice));
   }
-  void replace(std::uint32_t slot, std::uint32_t line) {
-    lines_[slot] = line;
-    sets_[slot / kWays].valid[slot % kWays] = 0;
-    sets_[slot / kWays].dirty[slot % kWays] = 0;
+  void replace(unsigned way, std::uint32_t tag) {
+    low_[way] = static_cast<std::uint16_t>(tag);
+    set_nibble(high_, way, static_cast<std::uint8_t>(tag >> 16U));
+    set_nibble(valid_, way, 0);
+    set_nibble(dirty_, way, 0);
   }
 
-  std::uint32_t line(std::uint32_t slot) const { return lines_[slot]; }
-  std::uint8_t& valid(std::uint32_t slot) { return sets_[slot / kWays].valid[slot % kWays]; }
-  std::uint8_t& dirty(std::uint32_t slot) { return sets_[slot / kWays].dirty[slot % kWays]; }
-  bool pending(std::uint32_t slot) const { return (sets_[slot / kWays].pending >> (slot % kWays) & 1U) != 0; }
-  void set_pending(std::uint32_t slot, bool pending) {
-    std::uint16_t& p = sets_[slot / kWays].pending;
-    const auto bit = static_cast<std::uint16_t>(1U << (slot % kWays));
-    p = static_cast<std::uint16_t>(pending ? p | bit : p & ~bit);
+  std::uint32_t tag(unsigned way) const { return low_[way] | std::uint32_t{nibble(high_, way)} << 16U; }
+  std::uint8_t valid(unsigned way) const { return nibble(valid_, way); }
+  std::uint8_t dirty(unsigned way) const { return nibble(dirty_, way); }
+  void add_valid(unsigned way, std::uint8_t sectors) { valid_ |= std::uint64_t{sectors} << 4 * way; }
+  void add_dirty(unsigned way, std::uint8_t sectors) { dirty_ |= std::uint64_t{sectors} << 4 * way; }
+  void clean(unsigned way) { set_nibble(dirty_, way, 0); }
+  bool any_pending() const { return pending_ != 0; }
+  void set_pending(unsigned way, bool pending) {
+    const auto bit = static_cast<std::uint16_t>(1U << way);
+    pending_ = static_cast<std::uint16_t>(pending ? pending_ | bit : pending_ & ~bit);
   }
 
  private:
-  struct Set {
-    std::uint8_t valid[kWays] = {};
-    std::uint8_t dirty[kWays] = {};
-    std::uint16_t recent = 0;
-    std::uint16_t pending = 0;
+  static std::uint8_t nibble(std::uint64_t packed, unsigned way) {
+    return static_cast<std::uint8_t>(packed >> 4 * way & 0xfU);
+  }
+  static void set_nibble(std::uint64_t& packed, unsigned way, std::uint8_t value) {
+    packed = (packed & ~(std::uint64_t{0xf} << 4 * way)) | std::uint64_t{value} << 4 * way;
+  }
+  /// A bit for each way whose tag ends in `low`.
+  std::uint32_t matches(std::uint16_t low) const {
+#if defined(__SSE2__)
+    const __m128i wanted = _mm_set1_epi16(static_cast<short>(low));
+    const auto* tags = reinterpret_cast<const __m128i*>(low_.data());
+    const __m128i equal = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(tags), wanted),
+                                          _mm_cmpeq_epi16(_mm_load_si128(tags + 1), wanted));
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(equal));
+#else
+    std::uint32_t match = 0;
+    for (unsigned way = 0; way < kWays; ++way) match |= static_cast<std::uint32_t>(low_[way] == low) << way;
+    return match;
+#endif
+  }
+
+  std::array<std::uint16_t, kWays> low_{};
+  std::uint64_t high_ = ~std::uint64_t{0};  // the tags' upper four bits
+  std::uint64_t valid_ = 0, dirty_ = 0;
+  std::uint16_t recent_ = 0, pending_ = 0;
+
+ public:
+  std::uint32_t first_miss = kNoMiss;  ///< the cache's list of misses in flight to this set
+};
+static_assert(sizeof(TagSet) == 64);
+
+/// Which set and tag a run of two lines has. A bijection: both lines of a run lie in the same set, runs that
+/// follow one another, or lie a stride apart, in sets far from each other and evenly over all.
+class SetMap {
+ public:
+  explicit SetMap(std::uint32_t sets);
+
+  /// A run's set and tag, kept up to date while moving through memory.
+  struct Place {
+    std::uint32_t quotient = 0, remainder = 0;  ///< run / sets, run % sets
+    std::uint32_t set = 0;
+    std::uint32_t tag(unsigned line) const { return quotient * 2 + line; }
   };
-  std::vector<std::uint32_t> lines_;
-  std::vector<Set> sets_;
+  Place place(std::uint64_t run) const;
+  /// The run that has this set and tag.
+  std::uint64_t run(std::uint32_t set, std::uint32_t tag) const;
+  /// `at` moved on by the distance of run number `step.quotient * sets + step.remainder` from run 0.
+  Place sum(Place at, const Place& step) const {
+    at.quotient += step.quotient;
+    at.remainder += step.remainder;
+    at.set += step.set;
+    if (at.remainder >= sets_) {
+      at.remainder -= sets_;
+      ++at.quotient;
+      at.set += turn_;
+    }
+    while (at.set >= sets_) at.set -= sets_;
+    return at;
+  }
+
+ private:
+  // set = (remainder * scatter + quotient * turn) mod sets, with scatter prime to sets.
+  std::uint32_t sets_, scatter_, gather_, turn_;
 };
 
 }  // namespace tessera::sim

@@ -157,6 +157,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const Time first = issued - cycles(lines / spec_.tma_lines_per_cycle);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
       request.from.tma = true;
+      request.from.promote = op.promote;
       request.from.cluster_mask = op.cluster_mask;
       counters_.load_bytes_requested += op.box.bytes();
       const Time leaves = max(at, first) + cycles(spec_.tma_issue_latency);

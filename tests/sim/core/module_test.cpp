@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <string>
 #include <vector>
@@ -40,8 +42,9 @@ class Player : public EventModule<Ball> {
   std::uint64_t state_ = 1;
 };
 
-std::string play(Time lookahead) {
+std::string play(Time lookahead, unsigned number_of_threads) {
   set_lookahead_limit(lookahead);
+  const Threads threads{number_of_threads};
   Player a{"a", 1}, b{"b", 2}, c{"c", 3};
   const auto join = [](Player& from, Player& l, Player& r, std::int64_t ns) {
     from.left.connect(l, Time::nanoseconds(ns));
@@ -63,12 +66,12 @@ std::string play(Time lookahead) {
 }
 
 /// Runs in a process of its own: SystemC simulates once per process.
-std::string in_child(Time lookahead) {
+std::string in_child(Time lookahead, unsigned threads = 1) {
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t pid = fork();
   if (pid == 0) {
-    const std::string text = play(lookahead);
+    const std::string text = play(lookahead, threads);
     for (std::size_t done = 0; done < text.size();) {
       const ssize_t n = write(ends[1], text.data() + done, text.size() - done);
       if (n <= 0) break;
@@ -90,6 +93,23 @@ TEST_CASE("results do not depend on the lookahead") {
   const std::string whole = in_child(Time::never());
   CHECK(whole.size() > 10'000);
   for (const std::int64_t ps : {1, 505, 1000, 4999}) CHECK(in_child(Time::picoseconds(ps)) == whole);
+}
+
+TEST_CASE("results do not depend on the number of threads") {
+  const std::string alone = in_child(Time::never());
+  for (const unsigned threads : {2U, 3U}) {
+    CHECK(in_child(Time::never(), threads) == alone);
+    CHECK(in_child(Time::picoseconds(1000), threads) == alone);
+  }
+}
+
+TEST_CASE("a pool runs every task once") {
+  WindowPool pool{3};
+  std::array<std::atomic<int>, 50> runs{};
+  for (std::uint32_t round = 0; round < 2'000; ++round) {
+    pool.run(round % 50, [](void* context, std::uint32_t i) { ++static_cast<std::atomic<int>*>(context)[i]; }, runs.data());
+  }
+  for (int i = 0; i < 50; ++i) CHECK(runs[static_cast<std::size_t>(i)] == 40 * (49 - i));
 }
 
 class Forgetful : public EventModule<Ball> {

@@ -1,5 +1,8 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <algorithm>
+#include <random>
+#include <vector>
 
 #include "sim/gpu/front_end.hpp"
 #include "sim/gpu/l2/tag_store.hpp"
@@ -41,21 +44,57 @@ TEST_CASE("occupancy follows the scarcest resource") {
   CHECK_THROWS_AS(resident_ctas(sm, shape), std::invalid_argument);
 }
 
-TEST_CASE("the tag store replaces what was not used recently, never what is in flight") {
-  TagStore tags{2};
-  for (std::uint32_t line = 0; line < 16; ++line) {
-    const std::uint32_t slot = tags.victim(0);
-    tags.replace(slot, line);
-    tags.touch(slot);
+TEST_CASE("a tag set replaces what was not used recently, never what is in flight") {
+  TagSet set;
+  const auto fill = [&](std::uint32_t tag) {
+    const unsigned way = set.victim();
+    set.replace(way, tag);
+    set.touch(way);
+  };
+  CHECK(set.find(0) == TagSet::kNoWay);
+  CHECK(set.find(0xffff) == TagSet::kNoWay);
+  for (std::uint32_t tag = 0; tag < 16; ++tag) fill(tag << 12U);  // tags that differ in the upper four bits alone too
+  for (std::uint32_t tag = 0; tag < 16; ++tag) CHECK(set.tag(set.find(tag << 12U)) == tag << 12U);
+  set.touch(set.find(3 << 12U));
+  const unsigned victim = set.victim();
+  CHECK(set.tag(victim) != 3 << 12U);
+  CHECK(set.tag(victim) != 15 << 12U);
+  set.add_valid(victim, 0x5);
+  set.add_dirty(victim, 0x4);
+  CHECK(set.valid(victim) == 0x5);
+  CHECK(set.dirty(victim) == 0x4);
+  set.replace(victim, 77);
+  CHECK(set.valid(victim) == 0);
+  CHECK(set.dirty(victim) == 0);
+  for (unsigned way = 0; way < TagSet::kWays; ++way) set.set_pending(way, true);
+  CHECK(set.victim() == TagSet::kNoWay);
+}
+
+TEST_CASE("the set map is a bijection, steps as it says, and spreads strides over all sets") {
+  for (const std::uint32_t sets : {96U * 320U, 80U * 256U, 7U, 4096U}) {
+    const SetMap map{sets};
+    std::mt19937_64 random{sets};
+    for (int i = 0; i < 2'000; ++i) {
+      const std::uint64_t run = random() % (std::uint64_t{sets} << 18U), step = random() % 100'000;
+      const SetMap::Place place = map.place(run), next = map.sum(place, map.place(step));
+      REQUIRE(place.set < sets);
+      REQUIRE(map.run(place.set, place.tag(1)) == run);
+      REQUIRE(next.set == map.place(run + step).set);
+      REQUIRE(next.tag(0) == map.place(run + step).tag(0));
+    }
   }
-  CHECK(tags.find(0, 15) != TagStore::kNoWay);
-  CHECK(tags.find(1, 15) == TagStore::kNoWay);
-  tags.touch(tags.find(0, 3));
-  const std::uint32_t victim = tags.victim(0);
-  CHECK(tags.line(victim) != 3);
-  CHECK(tags.line(victim) != 15);
-  for (std::uint32_t line = 0; line < 16; ++line) tags.set_pending(tags.find(0, line), true);
-  CHECK(tags.victim(0) == TagStore::kNoWay);
+  const std::uint32_t sets = 96 * 320;
+  const SetMap map{sets};
+  int uneven = 0;
+  for (std::uint64_t stride = 1; stride <= 512; ++stride) {
+    std::vector<int> slices(96);
+    for (std::uint64_t i = 0; i < 96 * 64; ++i) ++slices[map.place(i * stride).set / 320];
+    const double most = *std::max_element(slices.begin(), slices.end()) / 64.0;
+    INFO("stride " << stride);
+    CHECK(most <= 2.2);
+    uneven += most > 1.3 ? 1 : 0;  // what 64 thrown at random on each of 96 slices would reach
+  }
+  CHECK(uneven <= 25);
 }
 
 TEST_CASE("the governor lowers the clock until the power fits, no further") {

@@ -87,10 +87,23 @@ void PseudoChannel::unlink(std::uint32_t index, bool write, std::uint16_t entry)
 }
 
 void PseudoChannel::precharge(Cycle at, std::uint32_t index) {
-  Bank& bank = banks_[index];
   note(HbmCommand::Kind::precharge, at, index);
   ++counters_.precharges;
   last_precharge_ = at;
+  close(index, at);
+}
+
+void PseudoChannel::precharge_all(Cycle at) {
+  note(HbmCommand::Kind::precharge_all, at, 0);
+  ++counters_.precharges;
+  last_precharge_ = at;
+  for (std::uint32_t b = 0; b < banks_.size(); ++b) {
+    if (banks_[b].open) close(b, at);
+  }
+}
+
+void PseudoChannel::close(std::uint32_t index, Cycle at) {
+  Bank& bank = banks_[index];
   bank.activate_ok = std::max(bank.activate_ok, at + t_.rp);
   bank.open = false;
   bank.hits = {0, 0};
@@ -167,16 +180,20 @@ void PseudoChannel::refresh_due(Cycle now) {
 }
 
 Cycle PseudoChannel::issue_refresh(Cycle now) {
-  const auto close = [&](std::uint32_t b) {
-    const Cycle ready = std::max(banks_[b].precharge_ok, last_precharge_ + t_.ppd);
-    if (ready <= now) precharge(now, b);
-    return ready;
+  const auto close_ready = [&](const Bank& bank) {
+    return owes_access(bank) ? kNever : std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
   };
   if (!spec_.per_bank_refresh) {
-    Cycle ready = std::max(last_activate_ + t_.rrd_l, last_refresh_ + t_.rrefd);
-    for (std::uint32_t b = 0; b < banks_.size(); ++b) {
-      if (banks_[b].open) return close(b);
-      ready = std::max(ready, banks_[b].activate_ok);
+    bool open = false;
+    Cycle closed = 0, ready = std::max(last_activate_ + t_.rrd_l, last_refresh_ + t_.rrefd);
+    for (const Bank& bank : banks_) {
+      open = open || bank.open;
+      if (bank.open) closed = std::max(closed, close_ready(bank));
+      ready = std::max(ready, bank.activate_ok);
+    }
+    if (open) {
+      if (closed <= now) precharge_all(now);
+      return closed;
     }
     if (ready > now) return ready;
     refresh(now, 0);
@@ -188,15 +205,19 @@ Cycle PseudoChannel::issue_refresh(Cycle now) {
   for (std::uint32_t b = 0; b < banks_.size(); ++b) {
     Bank& bank = banks_[b];
     if (!bank.refresh) continue;
-    const Cycle ready = bank.open ? close(b) : activate_time(b);
+    const Cycle ready = bank.open ? close_ready(bank) : activate_time(b);
     if (ready > now) {
       soonest = std::min(soonest, ready);
       continue;
     }
-    if (bank.precharge_ok <= now && last_precharge_ == now) return now;  // it was closed just now
+    if (bank.open) {
+      precharge(now, b);
+      return now;
+    }
     refresh(now, b);
     bank.refresh = false;
     --refreshes_wanted_;
+    next_column_ = std::min(next_column_, now);
     return now;
   }
   return soonest;
@@ -208,7 +229,7 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   if (refreshes_wanted_ != 0) {
     soonest = issue_refresh(now);
     if (soonest <= now) return now + 1;
-    if (!spec_.per_bank_refresh) return soonest;  // no row is opened until all banks are refreshed
+    if (all_wait_for_refresh()) return soonest;
   }
   const bool w = writing_;
   const Cycle any_precharge = last_precharge_ + t_.ppd;
@@ -269,9 +290,11 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   std::uint32_t best = 0, best_order = UINT32_MAX;
   std::uint16_t best_entry = kNone;
   Cycle soonest = kNever;
+  const bool all_wait = all_wait_for_refresh();
   for_each_bit(hit_[w], [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
-    if (bank.refresh || row_done(bank, w)) return;
+    if ((bank.refresh || all_wait) && bank.streak != 0) return;
+    if (row_done(bank, w)) return;
     const std::uint32_t group = group_of(b);
     Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
     if (!w) ready = std::max(ready, group_read_after_[group]);
@@ -322,12 +345,13 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
       static_cast<std::uint64_t>(accesses) * static_cast<std::uint64_t>(spec_.access_bytes);
   ++(w ? counters_.writes : counters_.reads);
   if (++bank.streak > 1) ++counters_.row_hits;
-  if (bank.streak >= kHitCap) capped_ |= BankMask{1} << best;
+  if (had_its_share(bank)) capped_ |= BankMask{1} << best;
   if (--bank.hits[w] == 0) hit_[w] &= ~(BankMask{1} << best);
   unlink(best, w, best_entry);
   // No other access before the next slot; by then the direction may have changed too.
   if (counts_[0] + counts_[1] != 0) next_column_ = next_slot(now + 1, w);
-  if (bank.head[w] != kNone && row_done(bank, w)) next_row_ = std::min(next_row_, bank.precharge_ok);
+  if (bank.refresh || all_wait || (bank.head[w] != kNone && row_done(bank, w)))
+    next_row_ = std::min(next_row_, bank.precharge_ok);
   done = Completion{last + (w ? t_.cwl : t_.cl) + t_.bl, request.tag, !w};
   return true;
 }
@@ -335,20 +359,27 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
 /// What happened to the banks while nothing was queued: their refreshes, with the row bus to themselves.
 void PseudoChannel::catch_up_refreshes(Cycle now) {
   const auto banks = static_cast<std::uint32_t>(banks_.size());
-  const auto close = [&](Cycle at, std::uint32_t b) {
-    if (!banks_[b].open) return;
-    precharge(std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1)), b);
+  const auto close_time = [&](Cycle at, std::uint32_t b) {
+    return std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1));
   };
   const auto ready = [&](Cycle at, std::uint32_t b) {
     return std::max(std::max(at, last_refresh_ + t_.rrefd), std::max(banks_[b].activate_ok, last_activate_ + t_.rrd_l));
   };
+  const auto close_all = [&](Cycle at) {
+    bool open = false;
+    for (std::uint32_t b = 0; b < banks; ++b) {
+      open = open || banks_[b].open;
+      if (banks_[b].open) at = std::max(at, close_time(at, b));
+    }
+    if (open) precharge_all(at);
+  };
   const auto one = [&](Cycle at, std::uint32_t b) {
-    close(at, b);
+    if (banks_[b].open) precharge(close_time(at, b), b);
     at = ready(at, b);
     refresh(at == last_precharge_ ? at + 1 : at, b);
   };
   const auto all = [&](Cycle at) {
-    for (std::uint32_t b = 0; b < banks; ++b) close(at, b);
+    close_all(at);
     for (std::uint32_t b = 0; b < banks; ++b) at = ready(at, b);
     refresh(at, 0);
     for (Bank& bank : banks_) bank.activate_ok = at + t_.rfc;
@@ -366,7 +397,7 @@ void PseudoChannel::catch_up_refreshes(Cycle now) {
   const Cycle round = spec_.per_bank_refresh ? banks : 1;
   const Cycle missed = (now - next_refresh_) / t_.refi + 1;
   if (missed > round) {
-    for (std::uint32_t b = 0; b < banks; ++b) close(next_refresh_, b);
+    close_all(next_refresh_);
     const Cycle skipped = (missed - round) / round * round;
     counters_.refreshes += static_cast<std::uint64_t>(skipped);
     next_refresh_ += skipped * t_.refi;

@@ -8,7 +8,7 @@
 // that can use the column bus goes first; the row bus opens rows for the others, oldest first, as soon as
 // their bank allows. A row is closed when only other rows of its bank are asked for, or after a bounded
 // number of hits while others wait. Writes wait in a queue of their own and are drained in batches. Refresh
-// commands are not postponed.
+// commands are not postponed: a bank that is due serves what its row was opened for, and no more.
 
 #include <array>
 #include <cstdint>
@@ -21,10 +21,10 @@
 namespace tessera::sim {
 
 struct HbmCommand {
-  enum class Kind : std::uint8_t { activate, precharge, read, write, refresh };
+  enum class Kind : std::uint8_t { activate, precharge, precharge_all, read, write, refresh };
   Kind kind;
   Cycle at;
-  std::uint32_t bank;  ///< over bank groups and stack IDs
+  std::uint32_t bank;  ///< over bank groups and stack IDs; 0 where all are meant
   std::uint32_t row;
 };
 
@@ -78,7 +78,6 @@ class PseudoChannel {
  private:
   static constexpr std::uint16_t kNone = 0xffff;
   static constexpr Cycle kLongAgo = -1'000'000'000;
-  static constexpr unsigned kHitCap = 16;  // hits in a row while another row of the pair waits
 
   struct Queued {
     Request request;
@@ -108,6 +107,8 @@ class PseudoChannel {
   bool issue_column(Cycle now, Completion& done);
   void activate(Cycle at, std::uint32_t bank);
   void precharge(Cycle at, std::uint32_t bank);
+  void precharge_all(Cycle at);
+  void close(std::uint32_t bank, Cycle at);
   void refresh(Cycle at, std::uint32_t bank);
   /// The earliest any bank can be activated, and this bank.
   Cycle activate_floor() const;
@@ -116,8 +117,17 @@ class PseudoChannel {
   Cycle next_slot(Cycle now, bool write) const;
   /// Only other rows of the bank are asked for, or it is their turn.
   bool row_done(const Bank& bank, bool write) const {
-    return bank.hits[write] == 0 || (bank.streak >= kHitCap && entries_[bank.head[write]].request.row != bank.row);
+    return bank.hits[write] == 0 || (had_its_share(bank) && entries_[bank.head[write]].request.row != bank.row);
   }
+  bool had_its_share(const Bank& bank) const {
+    return spec_.hit_cap > 0 && bank.streak >= static_cast<unsigned>(spec_.hit_cap);
+  }
+  /// A refresh waits that keeps every bank from anything new.
+  bool all_wait_for_refresh() const {
+    return refreshes_wanted_ != 0 && (!spec_.per_bank_refresh || spec_.refresh_exclusive);
+  }
+  /// Its row was opened for a request that has not been served.
+  bool owes_access(const Bank& bank) const { return bank.streak == 0 && bank.hits[writing_] != 0; }
   void unlink(std::uint32_t bank, bool write, std::uint16_t entry);
 
   bool full(bool write) const { return counts_[write] >= (write ? spec_.write_queue : spec_.read_queue); }

@@ -10,6 +10,7 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/experiment.hpp"
 #include "cli/hbm_stream.hpp"
 #include "cli/kernel_arguments.hpp"
 #include "cli/output.hpp"
@@ -109,12 +110,7 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
 
 GpuSpec read_hardware(const Options& options) {
   auto document = config::Document::read(resolve_config("hardware", options.hardware, "--hardware"));
-  for (const std::string& o : options.overrides) {
-    const std::size_t equals = o.find('=');
-    if (equals == std::string::npos || equals == 0)
-      throw UsageError{fmt::format("--set: expected KEY=VALUE, not '{}'", o)};
-    document.set(o.substr(0, equals), o.substr(equals + 1));
-  }
+  for (const std::string& text : options.overrides) apply_override(document, text);
   return config::read_gpu(document);
 }
 

@@ -234,7 +234,9 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   const bool w = writing_;
   const Cycle any_precharge = last_precharge_ + t_.ppd;
   const Cycle any_activate = activate_floor();
-  std::uint32_t best = 0, best_order = UINT32_MAX;
+  constexpr std::uint64_t kAfterActivates = std::uint64_t{1} << 32;
+  std::uint32_t best = 0;
+  std::uint64_t best_order = UINT64_MAX;
   for_each_bit(waiting_[w] & (~hit_[w] | capped_), [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
     Cycle ready;
@@ -250,14 +252,15 @@ Cycle PseudoChannel::issue_row(Cycle now) {
       soonest = std::min(soonest, ready);
       return;
     }
-    if (best_order != UINT32_MAX) soonest = now + 1;  // one of the two has to wait
-    const std::uint32_t order = entries_[bank.head[w]].order;
+    if (best_order != UINT64_MAX) soonest = now + 1;  // one of the two has to wait
+    // Activates are scarcer than slots of the bus (tFAW): no precharge delays one.
+    const std::uint64_t order = entries_[bank.head[w]].order + (bank.open ? kAfterActivates : 0);
     if (order < best_order) {
       best = b;
       best_order = order;
     }
   });
-  if (best_order == UINT32_MAX) return soonest;
+  if (best_order == UINT64_MAX) return soonest;
   if (!banks_[best].open) {
     activate(now, best);
     return soonest;

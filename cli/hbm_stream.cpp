@@ -48,7 +48,10 @@ Json to_json(const KernelRequest& request, const GpuSpec& gpu, const sim::HbmStr
   json["clock_mhz"] = 1e3 / gpu.hbm.tck_ns;
   json["bottleneck"] = name_bottleneck(r.lost);
   json["utilization"] = {{"hbm", r.gb_per_s / r.peak_gb_per_s}};
-  json["bytes"] = {{"l2", 0}, {"hbm", r.bytes}, {"hbm_read", r.commands.read_bytes}, {"hbm_write", r.commands.write_bytes}};
+  json["bytes"] = {{"l2", 0},
+                   {"hbm", r.bytes},
+                   {"hbm_read", r.commands.read_bytes},
+                   {"hbm_write", r.commands.write_bytes}};
   json["flops"] = 0.0;
   json["energy_j"] = static_cast<double>(r.bytes) * gpu.power.hbm_pj_per_byte * 1e-12;
   json["ci95_percent"] = 0.0;
@@ -63,7 +66,9 @@ Json to_json(const KernelRequest& request, const GpuSpec& gpu, const sim::HbmStr
                         {"p99", r.latency.p99_ns},
                         {"max", r.latency.max_ns}};
   json["row_hit_rate"] = r.row_hit_rate;
-  const auto accesses = [&](std::uint64_t bytes) { return bytes / static_cast<std::uint64_t>(gpu.hbm.access_bytes); };
+  const auto accesses = [&](std::uint64_t bytes) {
+    return bytes / static_cast<std::uint64_t>(gpu.hbm.access_bytes);
+  };
   json["commands"] = {{"activate", r.commands.activates},
                       {"precharge", r.commands.precharges},
                       {"read", accesses(r.commands.read_bytes)},
@@ -74,19 +79,25 @@ Json to_json(const KernelRequest& request, const GpuSpec& gpu, const sim::HbmStr
   return json;
 }
 
-std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::HbmStreamResult& r, double wall_s) {
+std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::HbmStreamResult& r,
+                    double wall_s) {
   std::vector<std::string> arguments;
   for (const auto& [key, value] : request.arguments) arguments.push_back(key + "=" + value);
   std::string text = fmt::format("{} {}\non {}, {} pseudo-channel{} of {:.2f} GB/s\n\n", request.kind,
-                                 fmt::join(arguments, " "), gpu.product, r.channels, r.channels == 1 ? "" : "s",
-                                 r.peak_gb_per_s / r.channels);
-  const auto line = [&](const char* label, const std::string& value) { text += fmt::format("  {:<12}{}\n", label, value); };
-  line("bandwidth", fmt::format("{:.2f} GB/s, {} of peak", r.gb_per_s, percent_text(r.gb_per_s / r.peak_gb_per_s)));
-  line("latency", fmt::format("mean {:.1f} ns, p50 {:.1f}, p90 {:.1f}, p99 {:.1f}, max {:.1f} (arrival to last beat{})",
-                              r.latency.mean_ns, r.latency.p50_ns, r.latency.p90_ns, r.latency.p99_ns,
-                              r.latency.max_ns, r.commands.reads > 0 ? ", reads" : ""));
-  line("duration", fmt::format("{}, {} moved in {} requests", duration_text(r.duration.us()),
-                               bytes_text(static_cast<double>(r.bytes)), count_text(static_cast<double>(r.requests))));
+                                 fmt::join(arguments, " "), gpu.product, r.channels,
+                                 r.channels == 1 ? "" : "s", r.peak_gb_per_s / r.channels);
+  const auto line = [&](const char* label, const std::string& value) {
+    text += fmt::format("  {:<12}{}\n", label, value);
+  };
+  line("bandwidth",
+       fmt::format("{:.2f} GB/s, {} of peak", r.gb_per_s, percent_text(r.gb_per_s / r.peak_gb_per_s)));
+  line("latency",
+       fmt::format("mean {:.1f} ns, p50 {:.1f}, p90 {:.1f}, p99 {:.1f}, max {:.1f} (arrival to last beat{})",
+                   r.latency.mean_ns, r.latency.p50_ns, r.latency.p90_ns, r.latency.p99_ns, r.latency.max_ns,
+                   r.commands.reads > 0 ? ", reads" : ""));
+  line("duration",
+       fmt::format("{}, {} moved in {} requests", duration_text(r.duration.us()),
+                   bytes_text(static_cast<double>(r.bytes)), count_text(static_cast<double>(r.requests))));
   line("row hits", percent_text(r.row_hit_rate));
   line("commands", fmt::format("{} activates, {} precharges, {} reads, {} writes, {} refreshes",
                                count_text(static_cast<double>(r.commands.activates)),

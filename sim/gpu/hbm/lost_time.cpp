@@ -4,7 +4,8 @@
 
 namespace tessera::sim {
 
-HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::vector<HbmCommand>& commands, Cycle end) {
+HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::vector<HbmCommand>& commands,
+                      Cycle end) {
   using Kind = HbmCommand::Kind;
   constexpr Cycle kLongAgo = -1'000'000'000;
   const auto groups = static_cast<std::uint32_t>(spec.bank_groups);
@@ -41,7 +42,8 @@ HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::v
         if (!first && write != was_write)
           take(free + (write ? timing.rtw : timing.wtr_s) - timing.ccd_s, turnaround);
         // The bank could be activated again only tRFC after its refresh, and that held up this access.
-        if (activated[c.bank] >= refreshed[c.bank] + timing.rfc && refreshed[c.bank] + timing.rfc + timing.rcd_rd > free)
+        if (activated[c.bank] >= refreshed[c.bank] + timing.rfc &&
+            refreshed[c.bank] + timing.rfc + timing.rcd_rd > free)
           take(refreshed[c.bank] + timing.rfc + rcd, refresh);
         take(activated[c.bank] + rcd, rows);
         take(group_used[c.bank % groups] + timing.ccd_l, bank_groups);
@@ -54,7 +56,9 @@ HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::v
       }
     }
   }
-  const auto share = [&](Cycle part) { return end == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(end); };
+  const auto share = [&](Cycle part) {
+    return end == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(end);
+  };
   HbmLostTime lost{.data = share(data),
                    .turnaround = share(turnaround),
                    .refresh = share(refresh),

@@ -17,6 +17,7 @@ struct HbmLostTime {
 };
 
 /// `commands` in the order of time; `end` is the end of the last beat of data.
-HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::vector<HbmCommand>& commands, Cycle end);
+HbmLostTime lost_time(const HbmSpec& spec, const HbmTiming& timing, const std::vector<HbmCommand>& commands,
+                      Cycle end);
 
 }  // namespace tessera::sim

@@ -64,7 +64,7 @@ void PseudoChannel::admit(Cycle now) {
       ++bank.hits[w];
       hit_[w] |= bit;
       next_column_ = std::min(next_column_, now);
-    } else if (first) {
+    } else if (first || !spec_.row_hits_first) {
       next_row_ = now;
     }
   }
@@ -105,11 +105,13 @@ void PseudoChannel::precharge_all(Cycle at) {
 void PseudoChannel::close(std::uint32_t index, Cycle at) {
   Bank& bank = banks_[index];
   bank.activate_ok = std::max(bank.activate_ok, at + t_.rp);
-  bank.open = false;
+  bank.open = bank.owes = false;
   bank.hits = {0, 0};
   const BankMask bit = BankMask{1} << index;
   hit_[0] &= ~bit;
   hit_[1] &= ~bit;
+  owed_[0] &= ~bit;
+  owed_[1] &= ~bit;
   capped_ &= ~bit;
 }
 
@@ -126,8 +128,10 @@ void PseudoChannel::activate(Cycle at, std::uint32_t index) {
   bank.activate_ok = at + t_.rc;
   bank.precharge_ok = at + t_.ras;
   bank.open = true;
+  bank.owes = true;
   bank.streak = 0;
   const BankMask bit = BankMask{1} << index;
+  owed_[writing_] |= bit;
   for (unsigned w = 0; w < 2; ++w) {
     bank.hits[w] = 0;
     for (std::uint16_t e = bank.head[w]; e != kNone; e = entries_[e].next)
@@ -153,14 +157,28 @@ Cycle PseudoChannel::activate_time(std::uint32_t index) const {
   return std::max(std::max(banks_[index].activate_ok, last_activate_ + rrd), activate_floor());
 }
 
+bool PseudoChannel::wants_writes() const {
+  const int reads = undecided(false), writes = undecided(true);
+  if (writing_) return writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
+  return writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
+}
+
 void PseudoChannel::choose_mode() {
-  const int reads = counts_[0], writes = counts_[1];
-  const bool was_writing = writing_;
-  if (writing_)
-    writing_ = writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
-  else
-    writing_ = writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
-  if (writing_ != was_writing) next_row_ = next_column_ = 0;
+  const bool writes = wants_writes();
+  if (writes == writing_) return;
+  writing_ = writes;
+  next_row_ = next_column_ = 0;
+}
+
+std::uint16_t PseudoChannel::first_conflict(const Bank& bank, bool write) const {
+  std::uint16_t e = bank.head[write];
+  while (e != kNone && entries_[e].request.row == bank.row) e = entries_[e].next;
+  return e;
+}
+
+bool PseudoChannel::closable(const Bank& bank, bool write) const {
+  if (bank.owes) return false;
+  return row_done(bank, write) || (!spec_.row_hits_first && first_conflict(bank, write) != kNone);
 }
 
 void PseudoChannel::refresh_due(Cycle now) {
@@ -181,7 +199,7 @@ void PseudoChannel::refresh_due(Cycle now) {
 
 Cycle PseudoChannel::issue_refresh(Cycle now) {
   const auto close_ready = [&](const Bank& bank) {
-    return owes_access(bank) ? kNever : std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
+    return bank.owes ? kNever : std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
   };
   if (!spec_.per_bank_refresh) {
     bool open = false;
@@ -237,11 +255,12 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   constexpr std::uint64_t kAfterActivates = std::uint64_t{1} << 32;
   std::uint32_t best = 0;
   std::uint64_t best_order = UINT64_MAX;
-  for_each_bit(waiting_[w] & (~hit_[w] | capped_), [&](std::uint32_t b) {
+  const BankMask may_close = spec_.row_hits_first ? ~hit_[w] | capped_ : ~BankMask{0};
+  for_each_bit(waiting_[w] & may_close, [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
     Cycle ready;
     if (bank.open) {
-      if (!row_done(bank, w)) return;
+      if (!closable(bank, w)) return;
       ready = std::max(bank.precharge_ok, any_precharge);
     } else {
       if (bank.refresh) return;
@@ -254,7 +273,8 @@ Cycle PseudoChannel::issue_row(Cycle now) {
     }
     if (best_order != UINT64_MAX) soonest = now + 1;  // one of the two has to wait
     // Activates are scarcer than slots of the bus (tFAW): no precharge delays one.
-    const std::uint64_t order = entries_[bank.head[w]].order + (bank.open ? kAfterActivates : 0);
+    const std::uint64_t order =
+        bank.open ? entries_[first_conflict(bank, w)].order + kAfterActivates : entries_[bank.head[w]].order;
     if (order < best_order) {
       best = b;
       best_order = order;
@@ -263,7 +283,7 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   if (best_order == UINT64_MAX) return soonest;
   if (!banks_[best].open) {
     activate(now, best);
-    return soonest;
+    return wants_writes() == writing_ ? soonest : now + 1;
   }
   precharge(now, best);
   return std::min(soonest, banks_[best].activate_ok);
@@ -282,41 +302,45 @@ Cycle PseudoChannel::next_slot(Cycle now, bool write) const {
 }
 
 bool PseudoChannel::issue_column(Cycle now, Completion& done) {
-  const bool w = writing_;
-  next_column_ = kNever;
-  if (hit_[w] == 0) return false;
-  if (const Cycle slot = next_slot(now, w); slot > now) {
-    next_column_ = slot;
-    return false;
-  }
-  const Cycle rcd = w ? t_.rcd_wr : t_.rcd_rd;
   std::uint32_t best = 0, best_order = UINT32_MAX;
   std::uint16_t best_entry = kNone;
+  bool w = writing_;
   Cycle soonest = kNever;
-  const bool all_wait = all_wait_for_refresh();
-  for_each_bit(hit_[w], [&](std::uint32_t b) {
-    const Bank& bank = banks_[b];
-    if ((bank.refresh || all_wait) && bank.streak != 0) return;
-    if (row_done(bank, w)) return;
-    const std::uint32_t group = group_of(b);
-    Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
-    if (!w) ready = std::max(ready, group_read_after_[group]);
-    if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
-    if (ready > now) {
-      soonest = std::min(soonest, ready);
+  /// The oldest access of the banks in `mask` that can begin now.
+  const auto look = [&](BankMask mask, bool write, bool owed) {
+    if (mask == 0) return;
+    if (const Cycle slot = next_slot(now, write); slot > now) {
+      soonest = std::min(soonest, slot);
       return;
     }
-    std::uint16_t e = bank.head[w];
-    while (entries_[e].request.row != bank.row) e = entries_[e].next;
-    if (best_order != UINT32_MAX) soonest = now + 1;
-    if (entries_[e].order < best_order) {
-      best = b;
-      best_entry = e;
-      best_order = entries_[e].order;
-    }
-  });
+    const Cycle rcd = write ? t_.rcd_wr : t_.rcd_rd;
+    for_each_bit(mask, [&](std::uint32_t b) {
+      const Bank& bank = banks_[b];
+      if (!owed && (bank.refresh || row_done(bank, write))) return;
+      const std::uint32_t group = group_of(b);
+      Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
+      if (!write) ready = std::max(ready, group_read_after_[group]);
+      if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+      if (ready > now) {
+        soonest = std::min(soonest, ready);
+        return;
+      }
+      std::uint16_t e = bank.head[write];
+      while (entries_[e].request.row != bank.row) e = entries_[e].next;
+      if (best_order != UINT32_MAX) soonest = now + 1;
+      if (entries_[e].order < best_order) {
+        best = b;
+        best_entry = e;
+        best_order = entries_[e].order;
+        w = write;
+      }
+    });
+  };
+  look(owed_[0], false, true);
+  look(owed_[1], true, true);
+  if (best_entry == kNone && !all_wait_for_refresh()) look(hit_[writing_] & ~owed_[writing_], writing_, false);
   next_column_ = soonest;
-  if (best_order == UINT32_MAX) return false;
+  if (best_entry == kNone) return false;
 
   Bank& bank = banks_[best];
   const Request request = entries_[best_entry].request;
@@ -347,13 +371,17 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   (w ? counters_.write_bytes : counters_.read_bytes) +=
       static_cast<std::uint64_t>(accesses) * static_cast<std::uint64_t>(spec_.access_bytes);
   ++(w ? counters_.writes : counters_.reads);
+  if (const BankMask bit = BankMask{1} << best; (owed_[w] & bit) != 0) {
+    owed_[w] &= ~bit;
+    bank.owes = false;
+  }
   if (++bank.streak > 1) ++counters_.row_hits;
   if (had_its_share(bank)) capped_ |= BankMask{1} << best;
   if (--bank.hits[w] == 0) hit_[w] &= ~(BankMask{1} << best);
   unlink(best, w, best_entry);
   // No other access before the next slot; by then the direction may have changed too.
   if (counts_[0] + counts_[1] != 0) next_column_ = next_slot(now + 1, w);
-  if (bank.refresh || all_wait || (bank.head[w] != kNone && row_done(bank, w)))
+  if (bank.refresh || refreshes_wanted_ != 0 || (bank.head[writing_] != kNone && closable(bank, writing_)))
     next_row_ = std::min(next_row_, bank.precharge_ok);
   done = Completion{last + (w ? t_.cwl : t_.cl) + t_.bl, request.tag, !w};
   return true;

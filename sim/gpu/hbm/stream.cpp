@@ -22,7 +22,8 @@ void check(const HbmSpec& spec, const HbmStream& s) {
   const auto require = [](bool holds, const char* message) {
     if (!holds) throw std::invalid_argument{message};
   };
-  require(s.size == 32 || s.size == 64 || s.size == 128 || s.size == 256, "size: expected 32, 64, 128 or 256 bytes");
+  require(s.size == 32 || s.size == 64 || s.size == 128 || s.size == 256,
+          "size: expected 32, 64, 128 or 256 bytes");
   require(s.reads >= 0 && s.reads <= 1, "reads: expected a share from 0 to 1");
   require(s.in_flight >= 1 && s.in_flight <= 60'000, "in_flight: expected 1 to 60000 requests");
   require(s.stride >= 1, "stride: must be positive");
@@ -38,14 +39,17 @@ bool nth_is_write(double reads, std::int64_t n) {
 }
 
 /// The stream, as each pseudo-channel sees it.
-std::vector<std::vector<Request>> requests_of(const HbmSpec& spec, const HbmTiming& timing, const HbmStream& s) {
+std::vector<std::vector<Request>> requests_of(const HbmSpec& spec, const HbmTiming& timing,
+                                              const HbmStream& s) {
   const AddressMap map{spec};
   const std::size_t channels = one_channel(s.pattern) ? 1 : map.channels();
-  // 40 us of peak bandwidth when nothing else is asked for, 500 us where a bank or a bank group limits: ten, and
-  // more than a hundred, refresh intervals.
-  const double peak_of_one = static_cast<double>(spec.access_bytes) / (timing.ck.ns() * static_cast<double>(timing.bl));
-  const double automatic = one_channel(s.pattern) ? 500e3 * peak_of_one / (s.pattern == HbmPattern::same_bank ? 32 : 2)
-                                                  : 40e3 * peak_of_one * static_cast<double>(channels);
+  // 40 us of peak bandwidth when nothing else is asked for, 500 us where a bank or a bank group limits: ten,
+  // and more than a hundred, refresh intervals.
+  const double peak_of_one =
+      static_cast<double>(spec.access_bytes) / (timing.ck.ns() * static_cast<double>(timing.bl));
+  const double automatic = one_channel(s.pattern)
+                               ? 500e3 * peak_of_one / (s.pattern == HbmPattern::same_bank ? 32 : 2)
+                               : 40e3 * peak_of_one * static_cast<double>(channels);
   const auto bytes = s.bytes > 0 ? s.bytes : static_cast<std::int64_t>(automatic);
   const std::int64_t n = std::max<std::int64_t>(1, bytes / s.size);
   const auto run_bytes = static_cast<std::int64_t>(kRunBytes);
@@ -58,11 +62,13 @@ std::vector<std::vector<Request>> requests_of(const HbmSpec& spec, const HbmTimi
   const auto runs_per_row = spec.page_bytes / run_bytes;
   const std::int64_t bytes_per_row = runs_per_row * run_bytes;
   const std::int64_t capacity = spec.capacity_bytes / s.size * s.size;
-  const auto rows = static_cast<std::uint64_t>(std::max<std::int64_t>(1, capacity / map.channels() / banks / bytes_per_row));
+  const auto rows = static_cast<std::uint64_t>(
+      std::max<std::int64_t>(1, capacity / map.channels() / banks / bytes_per_row));
 
   std::vector<std::vector<Request>> of(channels);
   for (std::int64_t i = 0; i < n; ++i) {
-    Request r{.at = static_cast<Cycle>(static_cast<double>(i) * interval_cycles), .write = nth_is_write(s.reads, i)};
+    Request r{.at = static_cast<Cycle>(static_cast<double>(i) * interval_cycles),
+              .write = nth_is_write(s.reads, i)};
     std::size_t channel = 0;
     std::int64_t offset = 0;  // within the run
     switch (s.pattern) {
@@ -81,7 +87,8 @@ std::vector<std::vector<Request>> requests_of(const HbmSpec& spec, const HbmTimi
         channel = static_cast<std::size_t>(i) % channels;
         r.bank = static_cast<std::uint32_t>(random() % banks);
         r.row = static_cast<std::uint32_t>(random() % rows);
-        offset = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(run_bytes / s.size)) * s.size;
+        offset =
+            static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(run_bytes / s.size)) * s.size;
         r.write = static_cast<double>(random() >> 11U) * 0x1p-53 >= s.reads;
         break;
       case HbmPattern::same_bank:
@@ -143,7 +150,8 @@ ChannelOutcome run_channel(const HbmSpec& spec, const HbmTiming& timing, const H
     });
   }
   o.counters = channel.counters();
-  std::stable_sort(o.commands.begin(), o.commands.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
+  std::stable_sort(o.commands.begin(), o.commands.end(),
+                   [](const auto& a, const auto& b) { return a.at < b.at; });
   return o;
 }
 
@@ -204,7 +212,8 @@ HbmStreamResult run_hbm_stream(const HbmSpec& spec, const HbmStream& stream, con
   result.bytes = static_cast<std::int64_t>(result.commands.read_bytes + result.commands.write_bytes);
   result.duration = timing.ck * end;
   result.gb_per_s = static_cast<double>(result.bytes) / result.duration.ns();
-  result.peak_gb_per_s = static_cast<double>(spec.access_bytes) / (timing.ck * timing.bl).ns() * result.channels;
+  result.peak_gb_per_s =
+      static_cast<double>(spec.access_bytes) / (timing.ck * timing.bl).ns() * result.channels;
   result.latency = latency_of(latencies, timing.ck.ns());
   result.row_hit_rate = static_cast<double>(result.commands.row_hits) / static_cast<double>(result.requests);
   return result;

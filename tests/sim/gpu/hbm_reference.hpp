@@ -1,11 +1,14 @@
 #pragma once
-// A second FR-FCFS controller, written for comparison: it looks at every request in every half cycle and knows
-// nothing of lanes, masks or next times. Its rules are those of the HBM3 controller of CMU-SAFARI/ramulator2
+// A second FR-FCFS controller, written for comparison: it looks at every request in every half cycle and
+// knows nothing of lanes, masks or next times. Its rules are those of the HBM3 controller of
+// CMU-SAFARI/ramulator2
 // @ c5b1c3a4 (src/ramulator/controller/impl/hbm34_controller.cpp and controller_base.cpp), for one
 // pseudo-channel with one SID and accesses of 32 B:
-//   - a row and a column bus; column commands, activates and refreshes on rising edges, precharges on any edge;
+//   - a row and a column bus; column commands, activates and refreshes on rising edges, precharges on any
+//   edge;
 //   - of the requests whose next command can be issued, the oldest first, on each bus;
-//   - a request whose row has been opened for it goes before all others, and no one closes that row before it;
+//   - a request whose row has been opened for it goes before all others, and no one closes that row before
+//   it;
 //   - writes from 0.8 of the write queue down to 0.2, or while nothing reads;
 //   - while a refresh waits, only what rows have been opened for is served.
 
@@ -22,7 +25,10 @@ class ReferenceController {
   enum class Refresh { none, all_bank, per_bank };
 
   ReferenceController(const HbmSpec& spec, Refresh refresh)
-      : spec_{spec}, t_{spec}, refresh_{refresh}, banks_(static_cast<std::size_t>(spec.bank_groups * spec.banks_per_group)) {
+      : spec_{spec},
+        t_{spec},
+        refresh_{refresh},
+        banks_(static_cast<std::size_t>(spec.bank_groups * spec.banks_per_group)) {
     next_refresh_ = refresh == Refresh::none ? INT64_MAX : 2 * t_.refi;
   }
 
@@ -52,11 +58,14 @@ class ReferenceController {
     bool open = false;
     std::uint32_t row = 0;
     int owed = 0;  // requests whose activate has been issued
-    std::int64_t activated = kLongAgo, closed = kLongAgo, refreshed = kLongAgo, read = kLongAgo, written = kLongAgo;
+    std::int64_t activated = kLongAgo, closed = kLongAgo, refreshed = kLongAgo, read = kLongAgo,
+                 written = kLongAgo;
   };
   using Queue = std::deque<PseudoChannel::Request>;
 
-  std::uint32_t group_of(std::uint32_t bank) const { return bank % static_cast<std::uint32_t>(spec_.bank_groups); }
+  std::uint32_t group_of(std::uint32_t bank) const {
+    return bank % static_cast<std::uint32_t>(spec_.bank_groups);
+  }
   static bool after(std::int64_t now, std::int64_t then, Cycle cycles) { return now - then >= 2 * cycles; }
 
   bool column_ready(std::int64_t now, const PseudoChannel::Request& r) const {
@@ -64,7 +73,8 @@ class ReferenceController {
     if (!b.open || b.row != r.row) return false;
     if (!after(now, b.activated, r.write ? t_.rcd_wr : t_.rcd_rd)) return false;
     const std::uint32_t group = group_of(r.bank);
-    return after(now, last_[0], r.write ? t_.rtw : t_.ccd_s) && after(now, last_[1], r.write ? t_.ccd_s : t_.wtr_s) &&
+    return after(now, last_[0], r.write ? t_.rtw : t_.ccd_s) &&
+           after(now, last_[1], r.write ? t_.ccd_s : t_.wtr_s) &&
            after(now, last_of_group_[0][group], r.write ? t_.rtw : t_.ccd_l) &&
            after(now, last_of_group_[1][group], r.write ? t_.ccd_l : t_.wtr_l);
   }
@@ -90,7 +100,8 @@ class ReferenceController {
   }
 
   bool precharge_ready(std::int64_t now, const Bank& b) const {
-    return b.owed == 0 && after(now, b.activated, t_.ras) && after(now, b.read, t_.rtp) && after(now, b.written, t_.wr);
+    return b.owed == 0 && after(now, b.activated, t_.ras) && after(now, b.read, t_.rtp) &&
+           after(now, b.written, t_.wr);
   }
   void precharge(std::int64_t now, Bank& b) {
     b.open = false;
@@ -136,7 +147,8 @@ class ReferenceController {
       const Bank& b = banks_[i];
       open = open || b.open;
       if (b.open) closable = closable && precharge_ready(now, b);
-      idle = idle && after(now, b.activated, t_.rc) && after(now, b.closed, t_.rp) && after(now, b.refreshed, t_.rfc);
+      idle = idle && after(now, b.activated, t_.rc) && after(now, b.closed, t_.rp) &&
+             after(now, b.refreshed, t_.rfc);
     }
     if (open) {
       if (!closable || !after(now, last_precharge_, t_.ppd)) return;
@@ -145,7 +157,8 @@ class ReferenceController {
       }
       return;
     }
-    if (!rising || !idle || !after(now, last_refresh_, t_.rrefd) || !after(now, activates_[3], t_.rrd_s)) return;
+    if (!rising || !idle || !after(now, last_refresh_, t_.rrefd) || !after(now, activates_[3], t_.rrd_s))
+      return;
     for (std::uint32_t i = 0; i < banks_.size(); ++i) {
       if (all || i == waiting_refreshes_.front()) banks_[i].refreshed = now;
     }
@@ -182,7 +195,8 @@ class ReferenceController {
   }();
   std::array<std::int64_t, 4> activates_{kLongAgo, kLongAgo, kLongAgo, kLongAgo};
   std::uint32_t last_group_ = 0, turn_ = 0;
-  std::int64_t last_precharge_ = kLongAgo, last_refresh_ = kLongAgo, row_bus_free_ = 0, next_refresh_ = 0, now_ = 0;
+  std::int64_t last_precharge_ = kLongAgo, last_refresh_ = kLongAgo, row_bus_free_ = 0, next_refresh_ = 0,
+               now_ = 0;
   std::deque<std::uint32_t> waiting_refreshes_;
 };
 

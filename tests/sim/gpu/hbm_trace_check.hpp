@@ -21,7 +21,8 @@ inline std::string violation_of(const HbmSpec& spec, std::vector<HbmCommand> com
   const std::uint32_t banks_per_stack_id = groups * static_cast<std::uint32_t>(spec.banks_per_group);
   const auto group_of = [&](std::uint32_t bank) { return bank % groups; };
   const auto stack_id_of = [&](std::uint32_t bank) { return bank / banks_per_stack_id; };
-  std::stable_sort(commands.begin(), commands.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
+  std::stable_sort(commands.begin(), commands.end(),
+                   [](const auto& a, const auto& b) { return a.at < b.at; });
 
   struct Bank {
     bool open = false;
@@ -42,7 +43,8 @@ inline std::string violation_of(const HbmSpec& spec, std::vector<HbmCommand> com
   std::string found;
   for (const HbmCommand& c : commands) {
     const auto require = [&](bool holds, const char* constraint) {
-      if (!holds && found.empty()) found = fmt::format("{} violated at cycle {} by bank {}", constraint, c.at, c.bank);
+      if (!holds && found.empty())
+        found = fmt::format("{} violated at cycle {} by bank {}", constraint, c.at, c.bank);
     };
     const auto require_closable = [&](const Bank& b) {
       require(c.at - b.activated >= t.ras, "tRAS");
@@ -63,7 +65,9 @@ inline std::string violation_of(const HbmSpec& spec, std::vector<HbmCommand> com
         require(c.at - b.refreshed >= t.rfc, "tRFC");
         require(c.at - last_refresh >= t.rrefd, "tRREFD");
         if (!activates.empty())
-          require(c.at - activates.back() >= (group_of(c.bank) == group_of(last_activated) ? t.rrd_l : t.rrd_s), "tRRD");
+          require(
+              c.at - activates.back() >= (group_of(c.bank) == group_of(last_activated) ? t.rrd_l : t.rrd_s),
+              "tRRD");
         if (activates.size() >= 4) require(c.at - activates[activates.size() - 4] >= t.faw, "tFAW");
         activates.push_back(c.at);
         last_activated = c.bank;
@@ -105,14 +109,23 @@ inline std::string violation_of(const HbmSpec& spec, std::vector<HbmCommand> com
         require(c.at - b.activated >= (write ? t.rcd_wr : t.rcd_rd), "tRCD");
         if (!columns.empty()) {
           const Column& last = columns.back();
-          const Cycle same = stack_id_of(last.bank) == stack_id_of(c.bank) ? t.ccd_s : std::max(t.ccd_s, t.ccd_r);
-          require(c.at - last.at >= (last.write == write ? same : write ? t.rtw : t.wtr_s),
-                  last.write == write ? "tCCD_S or tCCD_R" : write ? "tRTW" : "tWTR_S");
+          const Cycle same =
+              stack_id_of(last.bank) == stack_id_of(c.bank) ? t.ccd_s : std::max(t.ccd_s, t.ccd_r);
+          require(c.at - last.at >= (last.write == write ? same
+                                     : write             ? t.rtw
+                                                         : t.wtr_s),
+                  last.write == write ? "tCCD_S or tCCD_R"
+                  : write             ? "tRTW"
+                                      : "tWTR_S");
         }
         for (std::size_t i = columns.size(); i-- > 0 && c.at - columns[i].at < t.wtr_l;) {
           if (group_of(columns[i].bank) != group_of(c.bank)) continue;
-          require(c.at - columns[i].at >= (columns[i].write == write ? t.ccd_l : write ? t.rtw : t.wtr_l),
-                  columns[i].write == write ? "tCCD_L" : write ? "tRTW" : "tWTR_L");
+          require(c.at - columns[i].at >= (columns[i].write == write ? t.ccd_l
+                                           : write                   ? t.rtw
+                                                                     : t.wtr_l),
+                  columns[i].write == write ? "tCCD_L"
+                  : write                   ? "tRTW"
+                                            : "tWTR_L");
         }
         columns.push_back({c.at, write, c.bank});
         (write ? b.written : b.read) = c.at;

@@ -3,7 +3,8 @@
 //
 // A subcommand registers its options on `app` and, in its callback, does its work and sets `exit_code`.
 // Exit codes: 0 done; 1 the run failed; 2 usage or bad input; 3 a comparison was outside its tolerance.
-// Failures travel as exceptions: config::InputError and UsageError end with 2, everything else with 1.
+// Failures travel as exceptions: config::InputError and UsageError end with 2,
+// ToleranceError with 3, everything else with 1.
 
 #include <CLI/CLI.hpp>
 #include <stdexcept>
@@ -11,7 +12,7 @@
 
 namespace tessera::cli {
 
-inline constexpr int kDone = 0, kFailed = 1, kBadInput = 2;
+inline constexpr int kDone = 0, kFailed = 1, kBadInput = 2, kOutOfTolerance = 3;
 
 /// A command line that cannot be obeyed. what() is one line.
 class UsageError : public std::runtime_error {
@@ -19,9 +20,16 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A comparison was outside the tolerance it was given. what() is one line.
+class ToleranceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 void add_run(CLI::App& app);
 void add_kernel(CLI::App& app);
 void add_list(CLI::App& app);
+void add_validate(CLI::App& app);
 
 /// Throws UsageError unless `fidelity` is one this build has.
 void require_fidelity(const std::string& fidelity);

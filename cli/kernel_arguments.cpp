@@ -274,7 +274,7 @@ const Kind& find_kind(const std::string& name) {
       std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
   if (found != kinds().end()) return *found;
   const std::string can = fmt::format("this build has: {}", fmt::join(kind_names(), ", "));
-  if (std::find(kLaterKinds.begin(), kLaterKinds.end(), name) != kLaterKinds.end()) {
+  if (is_later_kind(name)) {
     throw UsageError{fmt::format("kernel {}: not in this build; {}", name, can)};
   }
   const std::string near = config::nearest(name, kind_names());
@@ -296,6 +296,10 @@ std::string keys_text(const std::vector<Key>& keys) {
 }
 
 }  // namespace
+
+bool is_later_kind(const std::string& kind) {
+  return std::find(kLaterKinds.begin(), kLaterKinds.end(), kind) != kLaterKinds.end();
+}
 
 const std::vector<KernelKind>& kernel_kinds() {
   static const std::vector<KernelKind> all = [] {

@@ -31,6 +31,8 @@ struct KernelKind {
   std::string keys;  ///< "m n k", with defaults: "batch=1 seq heads kv_heads=heads ..."
   std::string summary;
 };
+/// Whether `kind` is one that parse_kernel will know in a later build.
+bool is_later_kind(const std::string& kind);
 /// The kinds that parse_kernel knows.
 const std::vector<KernelKind>& kernel_kinds();
 

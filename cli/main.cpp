@@ -62,6 +62,7 @@ int run(int argc, char** argv) {
   add_run(app);
   add_kernel(app);
   add_list(app);
+  add_validate(app);
   try {
     require_command(app, argc, argv);
     app.parse(argc, argv);
@@ -75,6 +76,8 @@ int run(int argc, char** argv) {
     return complain("", one_line(e.what()), kBadInput);
   } catch (const UsageError& e) {
     return complain("tessera: ", one_line(e.what()), kBadInput);
+  } catch (const ToleranceError& e) {
+    return complain("tessera: out of tolerance: ", one_line(e.what()), kOutOfTolerance);
   } catch (const sim::ConservationError& e) {
     return complain("tessera: the run failed, and it is a defect in Tessera: ", e.what(), kFailed);
   } catch (const std::exception& e) {

@@ -79,7 +79,19 @@ std::string name_bottleneck(const KernelResult& r) {
 KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
   models::check(op);
   const kernels::Addresses addresses = place(op);
-  std::vector<std::unique_ptr<tile::Kernel>> launches = kernels::lower(op, gpu, addresses);
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  std::vector<AddressRange> warm;
+  for (const std::uint32_t i : options.warm_operands) {
+    if (i >= operands.size())
+      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    if (operands[i].bytes > 0)
+      warm.push_back({addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes)});
+  }
+  return simulate_launches(gpu, kernels::lower(op, gpu, addresses), warm, models::flops_of(op), options);
+}
+
+KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
+                               const std::vector<AddressRange>& warm, double flops, const KernelOptions& options) {
   KernelResult result;
   for (const auto& k : launches) result.kernels.push_back(k->shape().name);
 
@@ -114,13 +126,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   front_end.to_l2.connect(l2, dispatch);
   hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
-  const std::vector<models::Operand> operands = models::operands_of(op);
-  for (const std::uint32_t i : options.warm_operands) {
-    if (i >= operands.size())
-      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
-    if (operands[i].bytes > 0)
-      l2.install(addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes));
-  }
+  for (const AddressRange& range : warm) l2.install(range.address, range.bytes);
   front_end.submit(std::move(launches));
 
   std::vector<Module*> modules{&front_end, &l2, &hbm};
@@ -134,7 +140,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   result.execution = front_end.execution();
   result.clock_mhz = front_end.mean_clock_mhz();
   result.cycles = result.latency.us() * result.clock_mhz;
-  result.flops = models::flops_of(op);
+  result.flops = flops;
   result.operations = static_cast<std::uint64_t>(statistics.value("sm.operations_retired"));
 
   const double us = result.execution.us();

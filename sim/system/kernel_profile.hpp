@@ -21,7 +21,23 @@ struct KernelJob {
 /// Simulates one job; injected so that tests need no GPU model.
 using Simulate = std::function<KernelResult(const KernelJob&)>;
 
-/// Runs each job in a forked process, at most `jobs` at a time, and returns the results in order. The caller
+/// How one job ended: with a result, unless one of the texts says why not.
+struct KernelOutcome {
+  KernelResult result;
+  std::string invalid;  ///< a shape or dtype that no kernel supports
+  std::string failure;  ///< anything else, with the kernel's name
+};
+
+/// A rough length of the kernel, in seconds on a GPU; what simulating it takes is about in proportion.
+double rough_seconds(const KernelJob& job);
+
+/// Runs each job in a forked process, at most `processes` at a time (0: one per core), the longest first, and
+/// calls `ended` with the index of each job as it ends. The caller must not have created a SystemC object yet.
+void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                   const std::function<void(std::size_t, KernelOutcome&&)>& ended,
+                   const std::function<void(const WorkDone&)>& progress);
+
+/// Runs each job in a forked process, at most `processes` at a time, and returns the results in order. The caller
 /// must not have created a SystemC object yet. A job's std::invalid_argument is rethrown as such, any other
 /// failure as std::runtime_error with the kernel's name.
 std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,

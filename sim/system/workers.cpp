@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -86,6 +87,8 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
     // A run that is killed takes its workers along.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
+    // Standard output is the parent's: SystemC remarks on it when a simulation ends early.
+    if (const int nowhere = open("/dev/null", O_WRONLY); nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
     json reply;
     try {
       reply["result"] = to_json(simulate(job));
@@ -102,21 +105,39 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
   return {pid, ends[0], index, {}};
 }
 
-/// A rough length, to start the longest first: FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
-double weight(const KernelJob& job) {
-  return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
+/// What a worker that has gone left behind.
+KernelOutcome outcome_of(const Worker& worker, int status, const std::string& kernel) {
+  KernelOutcome outcome;
+  const json reply = json::parse(worker.output, nullptr, false);
+  if (WIFSIGNALED(status)) {
+    outcome.failure = fmt::format("{}: the worker process died of signal {}", kernel, WTERMSIG(status));
+  } else if (reply.is_discarded()) {
+    outcome.failure = fmt::format("{}: the worker process gave no result", kernel);
+  } else if (reply.contains("invalid_argument")) {
+    outcome.invalid = reply["invalid_argument"].get<std::string>();
+  } else if (reply.contains("error")) {
+    outcome.failure = fmt::format("{}: {}", kernel, reply["error"].get<std::string>());
+  } else {
+    outcome.result = from_json(reply["result"]);
+  }
+  return outcome;
 }
 
 }  // namespace
 
-std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
-                                       const std::function<void(const WorkDone&)>& progress) {
+// FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
+double rough_seconds(const KernelJob& job) {
+  return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
+}
+
+void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                   const std::function<void(std::size_t, KernelOutcome&&)>& ended,
+                   const std::function<void(const WorkDone&)>& progress) {
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return weight(jobs[a]) > weight(jobs[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rough_seconds(jobs[a]) > rough_seconds(jobs[b]); });
 
-  std::vector<KernelResult> results(jobs.size());
   std::vector<Worker> running;
   const auto stop_all = [&] {
     for (const Worker& w : running) {
@@ -127,10 +148,10 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
   };
   try {
     std::size_t next = 0, done = 0;
-    double weight_done = 0, weight_total = 0;
-    for (const KernelJob& job : jobs) weight_total += weight(job);
+    double seconds_done = 0, seconds_total = 0;
+    for (const KernelJob& job : jobs) seconds_total += rough_seconds(job);
     const auto report = [&](const std::string& what) {
-      if (progress) progress({done, jobs.size(), weight_total > 0 ? weight_done / weight_total : 0, what});
+      if (progress) progress({done, jobs.size(), seconds_total > 0 ? seconds_done / seconds_total : 0, what});
     };
     while (done < jobs.size()) {
       while (next < jobs.size() && running.size() < static_cast<std::size_t>(processes)) {
@@ -158,19 +179,12 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
         close(w.pipe);
         int status = 0;
         waitpid(w.pid, &status, 0);
-        const Worker ended = std::move(w);
+        const Worker gone = std::move(w);
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
-        const std::string what = models::signature_of(jobs[ended.job].op);
-        if (WIFSIGNALED(status)) {
-          throw std::runtime_error{fmt::format("{}: the worker process died of signal {}", what, WTERMSIG(status))};
-        }
-        const json reply = json::parse(ended.output, nullptr, false);
-        if (reply.is_discarded()) throw std::runtime_error{fmt::format("{}: the worker process gave no result", what)};
-        if (reply.contains("invalid_argument")) throw std::invalid_argument{reply["invalid_argument"].get<std::string>()};
-        if (reply.contains("error")) throw std::runtime_error{fmt::format("{}: {}", what, reply["error"].get<std::string>())};
-        results[ended.job] = from_json(reply["result"]);
+        const std::string what = models::signature_of(jobs[gone.job].op);
         ++done;
-        weight_done += weight(jobs[ended.job]);
+        seconds_done += rough_seconds(jobs[gone.job]);
+        ended(gone.job, outcome_of(gone, status, what));
         report(what);
       }
     }
@@ -178,6 +192,17 @@ std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int p
     stop_all();
     throw;
   }
+}
+
+std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+                                       const std::function<void(const WorkDone&)>& progress) {
+  std::vector<KernelResult> results(jobs.size());
+  const auto ended = [&](std::size_t job, KernelOutcome&& outcome) {
+    if (!outcome.invalid.empty()) throw std::invalid_argument{outcome.invalid};
+    if (!outcome.failure.empty()) throw std::runtime_error{outcome.failure};
+    results[job] = std::move(outcome.result);
+  };
+  simulate_each(jobs, processes, simulate, ended, progress);
   return results;
 }
 

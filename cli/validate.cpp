@@ -1,0 +1,262 @@
+// tessera validate: the simulator held against measured kernels.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <set>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "cli/kernel_arguments.hpp"
+#include "cli/output.hpp"
+#include "cli/progress.hpp"
+#include "cli/published.hpp"
+#include "cli/table.hpp"
+#include "configs/reader/hardware.hpp"
+#include "validate/read.hpp"
+#include "validate/report.hpp"
+#include "validate/sample.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+constexpr std::size_t kWorst = 10;
+
+struct Options {
+  std::vector<std::filesystem::path> paths;
+  std::string hardware, fidelity = "cycle", json, plot;
+  std::vector<std::string> kinds;
+  double max_ms = 0;       // 0: rows of any length
+  std::size_t sample = 0;  // 0: every row
+  std::uint64_t seed = 0;
+  int jobs = 0;
+  double max_mape = -1;  // below 0: no limit
+  bool published = false;
+};
+
+constexpr const char* kFooter =
+    R"(Files: CSV as ai-dynamo/aiconfigurator or microsoft/vidur have it, or JSON lines such as
+  {"kind": "gemm", "args": {"m": 512, "n": 512, "k": 512}, "latency_us": {"median": 4.2}}
+Of a folder, its .csv and .jsonl files are read. What the simulator cannot run is counted and said.
+
+Exit code 3 if --max-mape is given and exceeded by any kind.
+
+Examples:
+  tessera validate measurements/ --hardware h200_sxm --sample 200 --plot errors.html
+  tessera validate --published
+  tessera validate gemm_bf16.csv --hardware h200_sxm --kinds gemm --json - --max-mape 15)";
+
+/// `tessera kernel`'s words, for rows of JSON lines.
+validate::Measurement parse_row(const std::string& kind,
+                                const std::vector<std::pair<std::string, std::string>>& arguments) {
+  std::vector<std::string> words;
+  bool explicit_l2 = false;
+  for (const auto& [key, value] : arguments) {
+    words.push_back(key + "=" + value);
+    explicit_l2 |= key == "l2";
+  }
+  if (is_later_kind(kind)) throw std::domain_error{"this build does not simulate the kind"};
+  try {
+    const KernelRequest request = parse_kernel(kind, words);
+    if (request.hbm_stream) throw std::domain_error{"drives the HBM alone"};
+    validate::Measurement row;
+    row.kind = request.kind;
+    row.arguments = arguments;
+    row.op = request.op;
+    row.conditions.graph = request.options.graph;
+    row.conditions.random_data = request.options.random_data;
+    row.conditions.explicit_l2 = explicit_l2;
+    row.conditions.warm = !request.options.warm_operands.empty();
+    return row;
+  } catch (const UsageError& e) {
+    throw std::invalid_argument{e.what()};
+  }
+}
+
+/// Leaves only the kinds asked for. A kind that no file has is an error, with the nearest that one has.
+void keep_kinds(validate::Measurements& measurements, const std::vector<std::string>& kinds) {
+  if (kinds.empty()) return;
+  std::set<std::string> there;
+  for (const auto& row : measurements.rows) there.insert(row.kind);
+  for (const auto& skipped : measurements.skipped) there.insert(skipped.kind);
+  for (const std::string& kind : kinds) {
+    if (there.contains(kind)) continue;
+    const std::vector<std::string> names{there.begin(), there.end()};
+    const std::string near = config::nearest(kind, names);
+    throw UsageError{fmt::format("--kinds: no row is of kind '{}'; {}", kind,
+                                 near.empty() ? fmt::format("there is: {}", fmt::join(names, ", "))
+                                              : fmt::format("did you mean '{}'?", near))};
+  }
+  const auto unwanted = [&](const auto& item) {
+    return std::find(kinds.begin(), kinds.end(), item.kind) == kinds.end();
+  };
+  std::erase_if(measurements.rows, unwanted);
+  std::erase_if(measurements.skipped, unwanted);
+}
+
+/// A tolerance that nothing was held against would always be met.
+void require_rows(const validate::Measurements& measurements) {
+  if (!measurements.rows.empty()) return;
+  std::size_t count = 0;
+  for (const auto& skipped : measurements.skipped) count += skipped.count;
+  const auto& all = measurements.skipped;
+  throw UsageError{fmt::format(
+      "no row to compare{}",
+      all.empty() ? "" : fmt::format("; {} left out, {}: {}", count, all.front().kind, all.front().reason))};
+}
+
+/// The plotting library's text. TESSERA_CHART_JS names another file than Debian's.
+std::string chart_library() {
+  const char* given = std::getenv("TESSERA_CHART_JS");
+  const std::string file = given != nullptr && *given != '\0' ? given : validate::kChartLibrary;
+  std::ifstream in{file, std::ios::binary};
+  std::string text{std::istreambuf_iterator<char>{in}, {}};
+  if (!in || text.empty())
+    throw UsageError{
+        fmt::format("--plot needs Chart.js, and {} cannot be read: install the package "
+                    "libjs-chart.js, or set TESSERA_CHART_JS to a chart.min.js of version 3",
+                    file)};
+  return text;
+}
+
+std::vector<std::string> cells(const std::string& name, const validate::Errors& e) {
+  const auto percent = [](double value) { return fmt::format("{:.1f} %", value); };
+  return {name,
+          count_text(static_cast<double>(e.count)),
+          percent(e.mape_percent),
+          percent(e.median_ape_percent),
+          percent(e.p90_ape_percent),
+          percent(e.max_ape_percent),
+          fmt::format("{:+.1f} %", e.bias_percent)};
+}
+
+std::string to_text(const validate::Comparison& comparison, const GpuSpec& gpu, double wall_s) {
+  std::string text =
+      fmt::format("{} rows held against {}, {}\n\n", count_text(static_cast<double>(comparison.rows.size())),
+                  gpu.product.empty() ? gpu.name : gpu.product, gpu.calibration);
+  Table table{{"kind", "rows", "MAPE", "median APE", "p90", "max", "bias"}};
+  const auto add = [&](const std::vector<validate::Group>& groups) {
+    for (const validate::Group& g : groups) table.add(cells(g.meaning, validate::errors_of(g.rows)));
+  };
+  const auto kinds = validate::by_kind(comparison);
+  add(kinds);
+  add(validate::quoted_groups(comparison));
+  if (const auto files = validate::by_file(comparison); files.size() > 1) add(files);
+  text += table.text();
+
+  for (const validate::Group& kind : kinds) {
+    text += fmt::format("\nWorst of {}\n", kind.name);
+    Table worst{{"row", "shape", "measured", "simulated", "error", "bottleneck"}};
+    for (const validate::Compared* c : validate::worst_of(kind.rows, kWorst)) {
+      worst.add({fmt::format("{}:{}", c->row.file.filename().string(), c->row.line), shape_text(c->row),
+                 duration_text(c->row.measured_us), duration_text(c->predicted_us),
+                 fmt::format("{:+.1f} %", c->error_percent()), c->result.bottleneck});
+    }
+    text += worst.text();
+  }
+
+  if (!comparison.skipped.empty()) {
+    text += "\nNot compared\n";
+    Table skipped{{"file", "rows", "kind", "reason"}};
+    for (const validate::Skipped& s : comparison.skipped)
+      skipped.add({s.file.filename().string(), count_text(static_cast<double>(s.count)), s.kind, s.reason});
+    text += skipped.text();
+  }
+  for (const auto& f : comparison.failed)
+    text += fmt::format("\nFAILED {}:{}: {}\n", f.row.file.string(), f.row.line, f.reason);
+  text += fmt::format("\n  {} distinct kernels, {} events, {:.1f} s wall, {:.0f} MiB\n",
+                      count_text(static_cast<double>(comparison.simulated)),
+                      count_text(static_cast<double>(comparison.events)), wall_s, peak_memory_mib());
+  return text;
+}
+
+void require_within(const validate::Comparison& comparison, double max_mape) {
+  if (max_mape < 0) return;
+  std::vector<std::string> over;
+  for (const validate::Group& kind : validate::by_kind(comparison)) {
+    const double mape = validate::errors_of(kind.rows).mape_percent;
+    if (mape > max_mape) over.push_back(fmt::format("{} has {:.1f} %", kind.name, mape));
+  }
+  if (!over.empty()) throw ToleranceError{fmt::format("--max-mape {}: {}", max_mape, fmt::join(over, ", "))};
+}
+
+void run_validate(const Options& options) {
+  require_fidelity(options.fidelity);
+  if (options.published) {
+    require_writable("--json", options.json);
+    return run_published(options.paths, options.jobs, options.json);
+  }
+  if (options.paths.empty()) throw UsageError{"validate: PATH is required (or --published)"};
+  if (options.hardware.empty()) throw UsageError{"validate: --hardware is required"};
+  const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
+  require_writable("--json", options.json);
+  require_writable("--plot", options.plot);
+  const std::string library = options.plot.empty() ? "" : chart_library();
+  validate::Measurements measurements = validate::read_measurements(options.paths, parse_row);
+  keep_kinds(measurements, options.kinds);
+  if (options.max_ms > 0) validate::leave_out_longer(measurements, options.max_ms * 1e3);
+  require_rows(measurements);
+  if (options.sample > 0) validate::sample(measurements.rows, options.sample, options.seed);
+
+  const auto start = std::chrono::steady_clock::now();
+  const validate::Comparison comparison = [&] {
+    Progress progress;
+    return validate::compare(std::move(measurements), gpu,
+                             {.processes = options.jobs,
+                              .progress = [&](const sim::WorkDone& work) { progress.update(work); }});
+  }();
+  const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  if (!options.plot.empty()) write_whole(options.plot, validate::to_html(comparison, gpu, library));
+  if (!options.json.empty())
+    write_json(options.json, validate::to_json(comparison, gpu, options.fidelity, wall_s));
+  if (options.json != "-") fmt::print("{}", to_text(comparison, gpu, wall_s));
+  if (!comparison.failed.empty()) {
+    const auto& first = comparison.failed.front();
+    throw std::runtime_error{fmt::format("{} rows could not be simulated; the first: {}:{}: {}",
+                                         comparison.failed.size(), first.row.file.string(), first.row.line,
+                                         first.reason)};
+  }
+  require_within(comparison, options.max_mape);
+}
+
+}  // namespace
+
+void add_validate(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("validate", "Hold the simulator against measured kernels");
+  command->add_option("PATH", options->paths, "Measurement files, or folders of them");
+  command->add_flag("--published", options->published,
+                    "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, or the files given)");
+  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file");
+  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');
+  command->add_option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
+      ->check(CLI::Range(1, 1000000000));
+  command
+      ->add_option("--max-ms", options->max_ms,
+                   "Leave out rows that took longer (simulating a millisecond takes seconds), and count them")
+      ->check(CLI::Range(1e-9, 1e9));
+  command->add_option("--seed", options->seed, "Seed of the sample")->capture_default_str();
+  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->add_option("--json", options->json,
+                      "Write the result as JSON to a file, or - for standard output");
+  command->add_option("--plot", options->plot, "Write a page with plots (needs the package libjs-chart.js)");
+  command
+      ->add_option("--max-mape", options->max_mape,
+                   "Exit with 3 if any kind's mean absolute error is above this, in percent")
+      ->check(CLI::Range(0.0, 1e9));
+  command->footer(kFooter);
+  command->callback([options] { run_validate(*options); });
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,67 @@
+#include "validate/comparison.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "validate/replay.hpp"
+
+namespace tessera::validate {
+
+namespace {
+
+/// The cycle model; only what a comparison keeps crosses the process boundary.
+sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
+  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, job.options);
+  result.statistics.clear();
+  result.activity.clear();
+  return result;
+}
+
+std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
+  return fmt::format("{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
+                     fmt::join(options.warm_operands, ","));
+}
+
+}  // namespace
+
+Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options) {
+  std::vector<sim::KernelJob> jobs;
+  std::vector<std::size_t> job_of_row;
+  std::map<std::string, std::size_t> job_of_key;
+  for (const Measurement& row : measurements.rows) {
+    sim::KernelJob job{.gpu = &gpu, .op = row.op, .options = options_of(row, gpu)};
+    job.key = key_of(job.op, job.options);
+    const auto [at, added] = job_of_key.try_emplace(job.key, jobs.size());
+    if (added) jobs.push_back(std::move(job));
+    job_of_row.push_back(at->second);
+  }
+
+  std::vector<sim::KernelOutcome> outcomes(jobs.size());
+  sim::simulate_each(
+      jobs, options.processes, options.simulate ? options.simulate : simulate_cycles,
+      [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); }, options.progress);
+
+  Comparison comparison;
+  for (const sim::KernelOutcome& outcome : outcomes) {
+    if (outcome.invalid.empty() && outcome.failure.empty()) ++comparison.simulated;
+    comparison.events += outcome.result.events;
+  }
+  for (std::size_t i = 0; i < measurements.rows.size(); ++i) {
+    Measurement& row = measurements.rows[i];
+    const sim::KernelOutcome& outcome = outcomes[job_of_row[i]];
+    if (!outcome.invalid.empty()) {
+      measurements.skip(row.file, row.kind, outcome.invalid);
+    } else if (!outcome.failure.empty()) {
+      comparison.failed.push_back({std::move(row), outcome.failure});
+    } else {
+      const bool device = row.conditions.timing == Timing::device;
+      const Time time = device ? outcome.result.execution : outcome.result.latency;
+      comparison.rows.push_back({std::move(row), time.us(), outcome.result});
+    }
+  }
+  comparison.skipped = std::move(measurements.skipped);
+  return comparison;
+}
+
+}  // namespace tessera::validate

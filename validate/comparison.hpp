@@ -1,0 +1,45 @@
+#pragma once
+// Measurements held against the simulator.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "sim/core/hardware.hpp"
+#include "sim/system/kernel_profile.hpp"
+#include "validate/measurement.hpp"
+
+namespace tessera::validate {
+
+/// A measurement and what the simulator says of it.
+struct Compared {
+  Measurement row;
+  double predicted_us = 0;
+  sim::KernelResult result;  ///< without statistics and activity
+
+  /// (predicted - measured) / measured, in percent.
+  double error_percent() const { return 100 * (predicted_us - row.measured_us) / row.measured_us; }
+};
+
+struct Comparison {
+  std::vector<Compared> rows;    ///< in the order of the measurements
+  std::vector<Skipped> skipped;  ///< those not read, then those that no kernel supports
+  struct Failed {
+    Measurement row;
+    std::string reason;
+  };
+  std::vector<Failed> failed;  ///< the simulator broke: a defect
+  std::size_t simulated = 0;   ///< distinct kernels
+  std::uint64_t events = 0;
+};
+
+struct CompareOptions {
+  int processes = 0;  ///< 0: one per core
+  std::function<void(const sim::WorkDone&)> progress;
+  sim::Simulate simulate;  ///< the cycle model if empty
+};
+
+/// Simulates every row in worker processes, each distinct kernel once.
+Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options);
+
+}  // namespace tessera::validate

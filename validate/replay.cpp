@@ -1,0 +1,37 @@
+#include "validate/replay.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tessera::validate {
+
+std::vector<std::uint32_t> warm_after_replay(const models::Operator& op, const Conditions& conditions,
+                                             std::int64_t l2_bytes) {
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  std::int64_t run = 0;  // the bytes that one run touches
+  for (const models::Operand& o : operands) run += o.bytes;
+  std::vector<std::uint32_t> warm;
+  for (std::uint32_t i = 0; i < operands.size(); ++i) {
+    // Between two uses of one copy of the weights lie the runs with all the others; they share the rest.
+    const bool in_turn = operands[i].role == "weights";
+    const std::int64_t others =
+        in_turn ? std::max(conditions.weights_in_turn - operands[i].bytes, std::int64_t{0}) : 0;
+    if (run + others <= l2_bytes) warm.push_back(i);
+  }
+  return warm;
+}
+
+sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
+  sim::KernelOptions options;
+  options.graph = row.conditions.graph;
+  options.random_data = row.conditions.random_data;
+  if (!row.conditions.explicit_l2) {
+    options.warm_operands = warm_after_replay(row.op, row.conditions, gpu.l2.bytes);
+  } else if (row.conditions.warm) {
+    options.warm_operands.resize(models::operands_of(row.op).size());
+    std::iota(options.warm_operands.begin(), options.warm_operands.end(), 0U);
+  }
+  return options;
+}
+
+}  // namespace tessera::validate

@@ -30,6 +30,8 @@ struct RoleState {
   std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
   Time ready;                        ///< the role does not go on before this
   Time loads_ready;                  ///< arrival of the latest load so far
+  bool tile_asked = false;           ///< of the tile counter
+  bool tile_here = false;            ///< it has answered
   Time stores_read;                  ///< TMA stores have read shared memory
   std::uint32_t wgmma_groups = 0;    ///< issued so far
   std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8

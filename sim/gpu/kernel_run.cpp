@@ -61,6 +61,24 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
+/// What earlier kernels have left in the L2.
+void fill_cache(L2& l2, const models::Operator& op, const kernels::Addresses& addresses, const KernelOptions& options) {
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  const auto install = [&](std::size_t i) {
+    const auto bytes = static_cast<std::uint64_t>(operands[i].bytes);
+    if (bytes > 0) l2.install(addresses.operands[i], bytes, options.replayed && operands[i].written);
+  };
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const bool warm = std::find(options.warm_operands.begin(), options.warm_operands.end(), i) != options.warm_operands.end();
+    if (options.replayed && operands[i].written && !warm) install(i);
+  }
+  for (const std::uint32_t i : options.warm_operands) {
+    if (i >= operands.size())
+      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    install(i);
+  }
+}
+
 /// The most used resource, if it is used enough to be the limit.
 std::string name_bottleneck(const KernelResult& r) {
   static const std::map<std::string, std::string> names{
@@ -114,13 +132,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   front_end.to_l2.connect(l2, dispatch);
   hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
-  const std::vector<models::Operand> operands = models::operands_of(op);
-  for (const std::uint32_t i : options.warm_operands) {
-    if (i >= operands.size())
-      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
-    if (operands[i].bytes > 0)
-      l2.install(addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes));
-  }
+  fill_cache(l2, op, addresses, options);
   front_end.submit(std::move(launches));
 
   std::vector<Module*> modules{&front_end, &l2, &hbm};

@@ -19,6 +19,8 @@ struct KernelOptions {
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
+  /// The same kernel has just run: what it wrote is still dirty in the L2, as far as it fits.
+  bool replayed = false;
 };
 
 /// A stretch of a resource's activity, for timelines: share in 0..1 of the resource over [start, end).

@@ -108,6 +108,9 @@ const std::vector<Key> kCommonKeys{
 
 int flash_version(const Arguments& a) { return a.choice<int>("algorithm", {{"fa3", 3}, {"fa2", 2}}); }
 
+/// paged: a serving engine's call, which extends the cache and then reads it through a page table.
+bool paged(const Arguments& a) { return a.choice<bool>("kv_cache", {{"plain", false}, {"paged", true}}); }
+
 const std::vector<Kind>& kinds() {
   using namespace models;
   static const std::vector<Kind> all{
@@ -125,7 +128,8 @@ const std::vector<Kind>& kinds() {
         {"kv_heads", "heads"},
         {"head_dim", "128"},
         {"causal", "true"},
-        {"algorithm", "fa3"}},
+        {"algorithm", "fa3"},
+        {"kv_cache", "plain"}},
        [](const Arguments& a) -> Operator {
          const std::int64_t seq = a.integer("seq");
          return Attention{.batch = a.integer("batch"),
@@ -136,7 +140,8 @@ const std::vector<Kind>& kinds() {
                           .head_dim = a.integer("head_dim"),
                           .causal = a.truth("causal"),
                           .dtype = a.dtype(),
-                          .flash_version = flash_version(a)};
+                          .flash_version = flash_version(a),
+                          .paged = paged(a)};
        }},
       {"attention_partial",
        "an AttnNode's share: out, row maximum and sum of exponentials",
@@ -162,14 +167,15 @@ const std::vector<Kind>& kinds() {
        }},
       {"attention_decode",
        "one query row per sequence against a cache",
-       {{"batch", "1"}, {"context"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}},
+       {{"batch", "1"}, {"context"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"kv_cache", "plain"}},
        [](const Arguments& a) -> Operator {
          return AttentionDecode{.batch = a.integer("batch"),
                                 .context = a.integer("context"),
                                 .heads = a.integer("heads"),
                                 .kv_heads = a.integer("kv_heads"),
                                 .head_dim = a.integer("head_dim"),
-                                .dtype = a.dtype()};
+                                .dtype = a.dtype(),
+                                .paged = paged(a)};
        }},
       {"merge",
        "combines partial attention results by maximum and sum of exponentials",

@@ -3,7 +3,8 @@
 //
 // How they were taken (its collector/): a CUDA graph, warmed up, is replayed and timed from outside, so the
 // launch gap is in the figure. The graph of a GEMM holds one launch per copy of its weights, as many copies
-// as fill the L2 but at most five, all with the same input; the graph of an attention holds one call.
+// as fill the L2 but at most five, all with the same input; the graph of an attention holds one call of
+// SGLang's layer, which writes the new k and v into its paged cache first.
 
 #include <fmt/format.h>
 
@@ -92,8 +93,9 @@ Layout attention_layout(const CsvRow& row, const CsvTable& table) {
 
 Measurement attention(const CsvRow& row, const CsvTable& table, models::Dtype dtype) {
   if (attention_layout(row, table) == Layout::prefill)
-    return prefill_row(attention_shape(row), row.integer("isl"), 0, 3, dtype);
-  return decode_row(attention_shape(row), row.integer("step", 0) + 1, dtype);  // the new row counts too
+    return through_paged_cache(prefill_row(attention_shape(row), row.integer("isl"), 0, 3, dtype));
+  // The new row counts too.
+  return through_paged_cache(decode_row(attention_shape(row), row.integer("step", 0) + 1, dtype));
 }
 
 }  // namespace

@@ -69,6 +69,13 @@ Measurement decode_row(const AttentionShape& s, std::int64_t context, models::Dt
                 dtype);
 }
 
+Measurement through_paged_cache(Measurement attention) {
+  if (auto* prefill = std::get_if<models::Attention>(&attention.op)) prefill->paged = true;
+  if (auto* decode = std::get_if<models::AttentionDecode>(&attention.op)) decode->paged = true;
+  attention.arguments.emplace_back("kv_cache", "paged");
+  return attention;
+}
+
 Measurement rope_row(std::int64_t rows, const AttentionShape& s, models::Dtype dtype) {
   return row_of(
       "rope", {{"rows", rows}, {"heads", s.heads}, {"kv_heads", s.kv_heads}, {"head_dim", s.head_dim}},

@@ -19,6 +19,8 @@ Measurement prefill_row(const AttentionShape& shape, std::int64_t chunk, std::in
                         models::Dtype dtype);
 /// `context` counts the new row too.
 Measurement decode_row(const AttentionShape& shape, std::int64_t context, models::Dtype dtype);
+/// The same attention as a serving engine calls it: new k and v rows written to a paged cache first.
+Measurement through_paged_cache(Measurement attention);
 Measurement rope_row(std::int64_t rows, const AttentionShape& shape, models::Dtype dtype);
 Measurement activation_row(std::int64_t rows, std::int64_t width, models::ActivationKind kind,
                            models::Dtype dtype);

@@ -75,6 +75,7 @@ constexpr Field<SmSpec> kSm[] = {
     {"tma_completion_latency", &SmSpec::tma_completion_latency, true},
     {"mbarrier_latency", &SmSpec::mbarrier_latency},
     {"named_barrier_latency", &SmSpec::named_barrier_latency},
+    {"wgmma_leaves_share", &SmSpec::wgmma_leaves_share},
     {"dsmem_latency", &SmSpec::dsmem_latency, true},
 };
 

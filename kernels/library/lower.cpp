@@ -1,6 +1,7 @@
 #include "kernels/library/lower.hpp"
 
 #include "kernels/attention_decode/attention_decode.hpp"
+#include "kernels/attention_paged/call.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
@@ -35,8 +36,14 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                    kernels.push_back(std::make_unique<Gemv>(g, gpu, addresses));
                    return kernels;
                  },
-                 [&](const models::Attention& a) { return make_attention_prefill(a, gpu, addresses); },
-                 [&](const models::AttentionDecode& a) { return make_attention_decode(a, gpu, addresses); },
+                 [&](const models::Attention& a) {
+                   return a.paged ? make_paged_attention(a, gpu, addresses)
+                                  : make_attention_prefill(a, gpu, addresses);
+                 },
+                 [&](const models::AttentionDecode& a) {
+                   return a.paged ? make_paged_decode(a, gpu, addresses)
+                                  : make_attention_decode(a, gpu, addresses);
+                 },
                  [&](const models::Merge& m) { return stream(merge_work(m, addresses)); },
                  [&](const models::Norm& n) { return stream(norm_work(n, addresses)); },
                  [&](const models::Rope& r) { return stream(rope_work(r, addresses)); },

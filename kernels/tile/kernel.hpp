@@ -29,6 +29,8 @@ struct LaunchShape {
   std::vector<RoleSpec> roles;
   std::vector<BarrierSpec> barriers;
   std::uint64_t prologue_cycles = 0;  ///< barrier set-up, descriptor prefetch, before any role starts
+  /// Programmatic dependent launch: the launch goes on while the kernel before runs.
+  bool launched_beside = false;
 
   std::uint32_t threads() const {
     std::uint32_t warps = 0;

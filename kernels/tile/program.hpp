@@ -129,8 +129,9 @@ inline Op mma(unsigned m, unsigned n, unsigned k) {
   return Op{
       .kind = OpKind::mma, .m = static_cast<std::uint16_t>(m), .n = static_cast<std::uint16_t>(n), .k = k};
 }
-inline Op compute(const Vector& work) {
-  Op op{.kind = OpKind::compute};
+/// `depth`: the cycles that the longest chain of dependent instructions takes, however many lanes are free.
+inline Op compute(const Vector& work, std::uint64_t depth = 0) {
+  Op op{.kind = OpKind::compute, .count = depth};
   op.vector = work;
   return op;
 }
@@ -141,12 +142,20 @@ inline Op load(const Box& box) {
   op.box = box;
   return op;
 }
+/// `depth`: as of compute, the cycles that the threads are busy with their copies at least.
+inline Op async_load(const Box& box, std::uint8_t bar, std::uint64_t depth = 0) {
+  Op op{.kind = OpKind::async_load, .barrier = bar, .count = depth};
+  op.box = box;
+  return op;
+}
 inline Op load_wait(unsigned pending = 0) { return Op{.kind = OpKind::load_wait, .count = pending}; }
 inline Op store(const Box& box) {
   Op op{.kind = OpKind::store};
   op.box = box;
   return op;
 }
+inline Op chain(std::uint64_t cycles) { return Op{.kind = OpKind::chain, .count = cycles}; }
+inline Op prefetch_tile() { return Op{.kind = OpKind::prefetch_tile}; }
 inline Op next_tile() { return Op{.kind = OpKind::next_tile}; }
 inline Op cluster_sync() { return Op{.kind = OpKind::cluster_sync}; }
 

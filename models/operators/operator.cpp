@@ -24,6 +24,20 @@ double product(std::initializer_list<std::int64_t> factors) {
   return p;
 }
 
+/// A call through a paged cache reads q and the new k and v rows, and the cache, which it also extends; and
+/// tables: a place per new row, an entry per page, and per sequence its lengths and its part of the schedule.
+template <class A>
+std::vector<Operand> paged_operands(const A& a, std::int64_t new_rows, std::int64_t context) {
+  const std::int64_t row = a.head_dim * bytes_of(a.dtype);
+  const std::int64_t q = a.batch * new_rows * a.heads * row, kv_new = a.batch * new_rows * a.kv_heads * row,
+                     cache = a.batch * context * a.kv_heads * row;
+  const std::int64_t pages = (context + kPageRows - 1) / kPageRows;
+  const std::int64_t tables = 4 * a.batch * (new_rows + pages + kSequenceWords);
+  return {{"q", q, false},           {"k_new", kv_new, false},   {"v_new", kv_new, false},
+          {"k_cache", cache, false}, {"v_cache", cache, false}, {"tables", tables, false},
+          {"out", q, true}};
+}
+
 /// FNV-1a over the positions.
 std::uint64_t hash_of(const Positions& positions) {
   if (!positions) return 0;
@@ -164,6 +178,7 @@ std::vector<Operand> operands_of(const Operator& op) {
                 {"a", g.m * g.k * e, false}, {"weights", g.n * g.k * e, false}, {"out", g.m * g.n * e, true}};
           },
           [](const Attention& a) {
+            if (a.paged) return paged_operands(a, a.q_rows, a.kv_rows);
             const std::int64_t e = bytes_of(a.dtype);
             const std::int64_t q = a.batch * a.q_rows * a.heads * a.head_dim * e;
             const std::int64_t kv = a.batch * a.kv_rows * a.kv_heads * a.head_dim * e;
@@ -172,6 +187,7 @@ std::vector<Operand> operands_of(const Operator& op) {
             return o;
           },
           [](const AttentionDecode& a) {
+            if (a.paged) return paged_operands(a, 1, a.context);
             const std::int64_t e = bytes_of(a.dtype);
             const std::int64_t q = a.batch * a.heads * a.head_dim * e;
             const std::int64_t kv = a.batch * a.context * a.kv_heads * a.head_dim * e;
@@ -231,17 +247,18 @@ std::string signature_of(const Operator& op) {
       Overloaded{
           [](const Gemm& g) { return fmt::format("gemm {}x{}x{} {}", g.m, g.n, g.k, name_of(g.dtype)); },
           [&](const Attention& a) {
-            std::string s = fmt::format("attention_prefill b{} q{} kv{} {} {}{} fa{} {}", a.batch, a.q_rows,
+            std::string s = fmt::format("attention_prefill b{} q{} kv{} {} {}{}{} fa{} {}", a.batch, a.q_rows,
                                         a.kv_rows, heads(a), a.causal ? "causal" : "full",
-                                        a.partial ? " partial" : "", a.flash_version, name_of(a.dtype));
+                                        a.partial ? " partial" : "", a.paged ? " paged" : "", a.flash_version,
+                                        name_of(a.dtype));
             if (a.causal && (a.q_positions || a.kv_positions)) {
               s += fmt::format(" at {:016x}/{:016x}", hash_of(a.q_positions), hash_of(a.kv_positions));
             }
             return s;
           },
           [&](const AttentionDecode& a) {
-            return fmt::format("attention_decode b{} c{} {}{} {}", a.batch, a.context, heads(a),
-                               a.partial ? " partial" : "", name_of(a.dtype));
+            return fmt::format("attention_decode b{} c{} {}{}{} {}", a.batch, a.context, heads(a),
+                               a.partial ? " partial" : "", a.paged ? " paged" : "", name_of(a.dtype));
           },
           [](const Merge& m) {
             return fmt::format("merge {}x{}x{} parts {} {}", m.rows, m.heads, m.head_dim, m.parts,
@@ -282,6 +299,11 @@ void check(const Operator& op) {
                           check_heads(kind, a.heads, a.kv_heads, a.head_dim);
                           check_positions("q_positions", a.q_positions, a.q_rows);
                           check_positions("kv_positions", a.kv_positions, a.kv_rows);
+                          if (a.paged && (!a.causal || a.partial || a.flash_version != 3 || a.q_positions ||
+                                          a.kv_positions)) {
+                            throw std::invalid_argument{fmt::format(
+                                "{}: a paged call is causal, whole and FlashAttention-3", kind)};
+                          }
                           if (a.causal && !a.q_positions && !a.kv_positions && a.q_rows > a.kv_rows) {
                             throw std::invalid_argument{
                                 fmt::format("{}: {} causal q rows need at least as many kv rows, not {}",
@@ -291,6 +313,8 @@ void check(const Operator& op) {
                         [&](const AttentionDecode& a) {
                           positive("batch", a.batch);
                           positive("context", a.context);
+                          if (a.paged && a.partial)
+                            throw std::invalid_argument{fmt::format("{}: a paged call is not partial", kind)};
                           check_heads(kind, a.heads, a.kv_heads, a.head_dim);
                         },
                         [&](const Merge& m) {

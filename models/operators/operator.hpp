@@ -39,12 +39,18 @@ struct Attention {
   Positions kv_positions;
   Dtype dtype = Dtype::bf16;
   int flash_version = 3;      ///< which kernel: FlashAttention-2 or -3
+  /// A serving engine's call: the last q_rows of the kv rows are new and first written into a paged cache,
+  /// through whose page table the kernel then reads. Causal, FlashAttention-3, not partial.
+  bool paged = false;
 
   /// How many kv rows row `q` sees: with sorted positions the visible ones are always a prefix.
   std::int64_t visible(std::int64_t q) const;
   /// Visible (query, key) pairs of one head of one sequence.
   std::int64_t visible_pairs() const;
 };
+
+/// Rows of a page of a paged cache, and the table words that a call keeps for a sequence.
+constexpr std::int64_t kPageRows = 64, kSequenceWords = 8;
 
 /// One new query row per sequence against `context` cached kv rows (the row's own included).
 struct AttentionDecode {
@@ -53,6 +59,7 @@ struct AttentionDecode {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   bool partial = false;
   Dtype dtype = Dtype::bf16;
+  bool paged = false;  ///< as Attention::paged: one new row per sequence
 };
 
 /// Combines `parts` partial results per row and head by their (max, expsum).

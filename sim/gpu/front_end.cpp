@@ -54,7 +54,8 @@ void FrontEnd::start_kernel(Time now) {
   }
   next_cta_ = 0;
   ctas_left_ = shape.grid;
-  kernel_start_ = now + Time::from_us(gpu_.launch.first_instruction_us);
+  kernel_start_ = launched_ahead_ ? now + to_gpcs.front().latency()
+                                 : now + Time::from_us(gpu_.launch.first_instruction_us);
   to_l2.send(now, L2Event{.kind = L2Event::Kind::start_kernel});
   dispatch_all(kernel_start_);
   if (next_cta_ == 0) {
@@ -107,6 +108,7 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   if (--ctas_left_ == 0) {
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
+    last_exit_ = end;
     schedule(now + Time::from_us(gpu_.launch.completion_us),
              FrontEndEvent{.kind = FrontEndEvent::Kind::finish_kernel});
     return;
@@ -131,8 +133,7 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
       break;
     case FrontEndEvent::Kind::finish_kernel:
       if (++current_ < kernels_.size()) {
-        schedule(now + Time::from_us(gpu_.launch.graph_launch_us),
-                 FrontEndEvent{.kind = FrontEndEvent::Kind::start_kernel});
+        schedule(next_start(now), FrontEndEvent{.kind = FrontEndEvent::Kind::start_kernel});
       } else {
         finished_ = true;
         completed_at_ = now;
@@ -146,6 +147,13 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
       take_energy(now, event);
       break;
   }
+}
+
+Time FrontEnd::next_start(Time now) {
+  const Time gap = Time::from_us(gpu_.launch.graph_launch_us);
+  // From one node to the next: what follows the last exit is part of the gap.
+  launched_ahead_ = true;
+  return max(now, (kernels_[current_]->shape().launched_beside ? kernel_start_ : last_exit_) + gap);
 }
 
 void FrontEnd::sample(Time now) {

@@ -50,6 +50,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   void dispatch_all(Time at);
   bool dispatch_cluster(Time when, unsigned gpc);
   void cta_done(Time now, const FrontEndEvent& event);
+  /// When the next kernel may start, its predecessor having completed at `now`.
+  Time next_start(Time now);
   void sample(Time now);
   void take_energy(Time now, const FrontEndEvent& event);
 
@@ -60,7 +62,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   std::size_t current_ = 0;
   std::vector<GpcSlots> slots_;
   std::uint32_t next_cta_ = 0, ctas_left_ = 0;
-  Time kernel_start_, execution_, completed_at_;
+  Time kernel_start_, last_exit_, execution_, completed_at_;
+  bool launched_ahead_ = false;  // the gap before the current kernel has covered its launch
   bool finished_ = false;
 
   double clock_mhz_;

@@ -96,6 +96,7 @@ inline Counts count(const Kernel& kernel) {
           const Op& op = role.program.op();
           switch (op.kind) {
             case OpKind::tma_load:
+            case OpKind::async_load:
               counts.loaded += op.box.bytes();
               for (std::uint32_t k = 0; k < shape.cluster; ++k) {
                 const bool reaches = op.cluster_mask == 0 ? first + k == c : (op.cluster_mask >> k & 1U) != 0;

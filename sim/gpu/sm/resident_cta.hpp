@@ -31,6 +31,8 @@ struct RoleState {
   std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
   Time ready;                        ///< the role does not go on before this
   Time loads_ready;                  ///< arrival of the latest load so far
+  bool tile_asked = false;           ///< of the tile counter
+  bool tile_here = false;            ///< it has answered
   std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
   std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
   std::uint32_t wgmma_groups = 0;    ///< issued so far

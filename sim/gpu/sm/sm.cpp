@@ -246,6 +246,16 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       counters_.fp32_ops += fma;
       counters_.integer_ops += integer;
       counters_.mufu_ops += mufu;
+      end = max(end, start + cycles(static_cast<double>(op.count)));
+      // While a wgmma runs, it takes a share of the register bandwidth: what the other instructions would have
+      // done beside it takes longer by as much.
+      if (const Time busy = tensor_.free_at(); busy > start && spec_.wgmma_leaves_share < 1) {
+        const double left = spec_.wgmma_leaves_share;
+        const auto times = [](Time t, double factor) {
+          return Time{static_cast<std::int64_t>(static_cast<double>(t.fs) * factor)};
+        };
+        end = min(start + times(end - start, 1 / left), end + times(busy - start, 1 - left));
+      }
       at = end + cycles(kVectorLatency);
       return true;
     }
@@ -275,6 +285,21 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       return true;
     }
 
+    case OpKind::async_load: {
+      const auto lines = static_cast<double>(lines_of(op.box));
+      occupy(issue_, at,
+             static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+      const Time issued = occupy(lsu_, at, lines);
+      L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
+      request.from.tma = true;  // the bytes count towards the barrier
+      counters_.load_bytes_requested += op.box.bytes();
+      const Time first = max(at, issued - cycles(lines));
+      const Time copied = at + cycles(static_cast<double>(op.count));
+      gpc_.to_l2.send_at(at, first + cycles(spec_.l1_latency) + gpc_.to_l2.latency(), request);
+      at = max(issued, copied);
+      return true;
+    }
+
     case OpKind::load_wait:
       if (role.loads_pending <= op.count) {
         at = max(at, role.loads_ready);
@@ -300,10 +325,28 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       return false;
     }
 
-    case OpKind::next_tile:
-      role.blocked = Blocked::tile_counter;
+    case OpKind::chain:
+      at += cycles(static_cast<double>(op.count));
+      return true;
+
+    case OpKind::prefetch_tile:
+      role.tile_asked = true;
+      role.tile_here = false;
       gpc_.to_l2.send_at(at, at + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
                          L2Event{.kind = L2Event::Kind::atomic, .from = self});
+      at += cycles(kPostCycles);
+      return true;
+
+    case OpKind::next_tile:
+      if (role.tile_here) {
+        role.tile_asked = role.tile_here = false;
+        return true;
+      }
+      role.blocked = Blocked::tile_counter;
+      if (!role.tile_asked) {
+        gpc_.to_l2.send_at(at, at + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
+                           L2Event{.kind = L2Event::Kind::atomic, .from = self});
+      }
       return false;
 
     case OpKind::cluster_sync:
@@ -364,7 +407,12 @@ void Sm::store_taken(Time now, std::uint8_t slot, std::uint8_t index) {
 void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint64_t tile) {
   RoleState& role = slots_[slot].roles[index];
   role.program.set_result(tile);
-  resume_at(now, slot, index, role);
+  if (role.blocked == Blocked::tile_counter) {
+    role.tile_asked = false;
+    resume_at(now, slot, index, role);
+  } else {
+    role.tile_here = true;
+  }
 }
 
 void Sm::leave_cluster_sync(Time at, std::uint8_t slot, std::uint8_t index) {

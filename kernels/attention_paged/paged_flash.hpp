@@ -1,0 +1,62 @@
+#pragma once
+// FlashAttention-3, variable lengths, keys and values through a page table (hopper/, Varlen, PagedKVNonTMA).
+//
+// As the plain kernel (attention_prefill/flash3), but: the query heads of one key head share a tile (packed
+// GQA); four producer warps gather K and V by cp.async; the next tile comes from a search over the sequences'
+// numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
+// the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
+
+#include "kernels/attention_paged/schedule.hpp"
+
+namespace tessera::kernels {
+
+class PagedFlash final : public tile::Kernel {
+ public:
+  PagedFlash(const PagedCall& call, const PagedSchedule& schedule, const GpuSpec& gpu,
+             const PagedAddresses& at);
+  const tile::LaunchShape& shape() const override { return shape_; }
+  tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+
+ private:
+  static constexpr std::uint32_t kEnd = 0xffffffffU;
+  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11 };
+
+  /// A piece of work: packed query rows of one key head against a range of key tiles.
+  struct Tile {
+    std::uint32_t batch, head, split;
+    std::uint32_t first_row, rows;              // packed
+    std::uint32_t kv_first, kv_last, unmasked;  // key tiles; those before `unmasked` need no mask
+  };
+  struct Ring {
+    std::uint32_t stage = 0, phase = 0;
+    void next() {
+      stage ^= 1U;
+      phase ^= stage == 0 ? 1U : 0U;
+    }
+  };
+  /// Packed rows are runs of `group` heads: whole ones, and parts at both ends.
+  struct Runs {
+    std::uint32_t count = 0;
+    tile::Box box[3];
+  };
+
+  std::uint32_t tiles_per_sequence() const { return kv_heads_ * schedule_.query_tiles * schedule_.splits; }
+  std::uint32_t tiles() const { return sequences_ * tiles_per_sequence(); }
+  Tile tile_at(std::uint32_t index) const;
+  Runs packed_rows(std::uint64_t base, std::uint32_t element_bytes, const Tile& t, std::uint32_t first,
+                   std::uint32_t rows) const;
+  tile::Box kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile) const;
+
+  tile::Program producer(tile::Cta cta) const;
+  tile::Program consumer(tile::Cta cta, std::uint32_t me) const;
+
+  PagedCall call_;
+  PagedSchedule schedule_;
+  PagedAddresses at_;
+  std::uint32_t sequences_, kv_heads_, group_, head_dim_, row_bytes_, consumers_;
+  bool turns_;
+  tile::LaunchShape shape_;
+  mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
+};
+
+}  // namespace tessera::kernels

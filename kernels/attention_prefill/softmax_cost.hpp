@@ -1,0 +1,64 @@
+#pragma once
+// What the softmax of FlashAttention-3 costs one warpgroup, step by step (hopper/softmax.h, mask.h). The steps
+// depend on each other in this order.
+//
+// A thread has a quarter of the columns of two rows. Reductions over them are two chains of dependent
+// instructions, which no free lane can shorten; four lanes share a row.
+
+#include <cstdint>
+
+#include "kernels/tile/program.hpp"
+
+namespace tessera::kernels {
+
+constexpr std::uint32_t kWarpgroupRows = 64;
+// Hopper latencies in cycles: an FP32 or integer result to its use; a shuffle; a MUFU result. [arXiv 2402.13499
+// and public microbenchmarks]
+constexpr std::uint32_t kAluLatency = 4, kShuffleLatency = 24, kMufuLatency = 22;
+
+struct SoftmaxCost {
+  std::uint32_t tile_kv, head_dim;
+
+  std::uint64_t scores() const { return std::uint64_t{kWarpgroupRows} * tile_kv; }
+  std::uint64_t outputs() const { return std::uint64_t{kWarpgroupRows} * head_dim; }
+  /// A reduction over a thread's columns.
+  std::uint64_t reduction() const { return std::uint64_t{tile_kv} / 4 * kAluLatency; }
+
+  /// Compare and select per score.
+  tile::Op mask() const {
+    return tile::compute({.fma = 0, .integer = 2 * scores(), .mufu = 0, .convert = 0, .shuffle = 0});
+  }
+  /// A maximum per score, two rounds of shuffles and maxima; then the factor for what was summed so far.
+  tile::Op row_max() const {
+    return tile::compute({.fma = 0, .integer = scores(), .mufu = kWarpgroupRows * 4, .convert = 0,
+                          .shuffle = 4 * kWarpgroupRows * 2},
+                         reduction() + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
+  }
+  /// Per score: scale and subtract in one FMA, exp2.
+  tile::Op exponentials() const {
+    return tile::compute({.fma = scores(), .integer = 0, .mufu = scores(), .convert = 0, .shuffle = 0},
+                         kAluLatency + kMufuLatency);
+  }
+  /// To a thread's part of the row's sum.
+  tile::Op row_sum() const {
+    return tile::compute({.fma = scores(), .integer = 0, .mufu = 0, .convert = 0, .shuffle = 0}, reduction());
+  }
+  /// To the A operand of PV, two at a time.
+  tile::Op rounding() const {
+    return tile::compute({.fma = 0, .integer = 0, .mufu = 0, .convert = scores() / 2, .shuffle = 0});
+  }
+  tile::Op rescale() const {
+    return tile::compute({.fma = outputs(), .integer = 0, .mufu = 0, .convert = 0, .shuffle = 0});
+  }
+  /// Row sums over lanes, reciprocals, logarithms.
+  tile::Op finalize() const {
+    return tile::compute({.fma = kWarpgroupRows * 16, .integer = 0, .mufu = kWarpgroupRows * 8, .convert = 0,
+                          .shuffle = 4 * kWarpgroupRows * 2},
+                         2 * (kShuffleLatency + kAluLatency) + 2 * kMufuLatency);
+  }
+  tile::Op output_rounding() const {
+    return tile::compute({.fma = 0, .integer = 0, .mufu = 0, .convert = outputs() / 2, .shuffle = 0});
+  }
+};
+
+}  // namespace tessera::kernels

@@ -179,7 +179,7 @@ TEST_CASE("no pattern violates a timing constraint") {
                                [&](std::uint32_t, const std::vector<HbmCommand>& commands) {
                                  REQUIRE(violation_of(s, commands) == "");
                                });
-            REQUIRE(r.bytes == 1 << 20);
+            REQUIRE(r.bytes == 1 << 19);
             // Refreshes are not put off for good: one in each interval. (Channels end at different times.)
             const double due = r.duration.ns() / s.trefi_ns * r.channels *
                                (s.per_bank_refresh ? s.bank_groups * s.banks_per_group * s.stack_ids : 1);

@@ -363,7 +363,8 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
   }
   request.options.graph = checked.choice<bool>("launch", {{"graph", true}, {"host", false}});
   request.options.random_data = checked.choice<bool>("data", {{"random", true}, {"zeros", false}});
-  if (checked.choice<bool>("l2", {{"warm", true}, {"cold", false}})) {
+  request.options.replayed = checked.choice<bool>("l2", {{"warm", true}, {"cold", false}});
+  if (request.options.replayed) {
     for (std::uint32_t i = 0; i < models::operands_of(request.op).size(); ++i)
       request.options.warm_operands.push_back(i);
   }

@@ -25,6 +25,7 @@ sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   sim::KernelOptions options;
   options.graph = row.conditions.graph;
   options.random_data = row.conditions.random_data;
+  options.replayed = !row.conditions.explicit_l2 || row.conditions.warm;
   if (!row.conditions.explicit_l2) {
     options.warm_operands = warm_after_replay(row.op, row.conditions, gpu.l2.bytes);
   } else if (row.conditions.warm) {

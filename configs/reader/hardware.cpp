@@ -88,6 +88,7 @@ constexpr Field<L2Spec> kL2[] = {
     {"far_latency", &L2Spec::far_latency, true},
     {"partition_link_bytes_per_cycle", &L2Spec::partition_link_bytes_per_cycle},
     {"gpc_bytes_per_cycle", &L2Spec::gpc_bytes_per_cycle},
+    {"gpc_write_bytes_per_cycle", &L2Spec::gpc_write_bytes_per_cycle},
     {"clock_mhz", &L2Spec::clock_mhz},
 };
 

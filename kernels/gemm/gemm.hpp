@@ -17,9 +17,12 @@ namespace tessera::kernels {
 /// How one GEMM is cut into tiles.
 struct GemmTiling {
   std::uint32_t tile_m = 128, tile_n = 256, tile_k = 64;
-  std::uint32_t cluster = 1;  ///< CTAs along m that share W tiles
+  std::uint32_t cluster = 1;  ///< CTAs along tile_m's direction that share the other operand's tiles
   std::uint32_t split_k = 1;
   std::uint32_t stages = 4;
+  /// Computes C^T = W A^T: tile_m, the 64-row direction of wgmma, runs along n, and tile_n, which wgmma takes in
+  /// steps of 8, along m. What libraries do when m is small or fits no multiple of 64.
+  bool transposed = false;
 };
 
 /// The tiling a library's heuristic would choose: the one with the least estimated cycles, where a k-step

@@ -13,7 +13,8 @@ class GemmHopper final : public tile::Kernel {
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
 
  private:
-  /// One unit of a CTA's work: an output tile and a range of k-steps.
+  /// One unit of a CTA's work: an output tile and a range of k-steps. Rows are those of wgmma: along m, or
+  /// along n if transposed.
   struct Work {
     std::uint32_t row, col;    // first element of the tile
     std::uint32_t rows, cols;  // inside the matrix (0 rows: the cluster hangs over the edge)
@@ -31,7 +32,9 @@ class GemmHopper final : public tile::Kernel {
 
   models::Gemm gemm_;
   GemmTiling tiling_;
-  std::uint64_t a_, w_, out_;
+  std::int64_t rows_, cols_;            // of the product as wgmma sees it
+  std::uint64_t x_, y_, out_;           // operands with `rows_` and `cols_` rows of k
+  std::uint32_t consumers_, rows_per_consumer_;
   std::uint32_t element_bytes_, out_bytes_;
   std::uint32_t k_steps_;
   TileOrder order_;  // of clusters

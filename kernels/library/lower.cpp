@@ -30,7 +30,7 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
   };
   return std::visit(
       Overloaded{[&](const models::Gemm& g) {
-                   if (g.m > Gemv::kMostRows) return make_gemm(g, gpu, addresses);
+                   if (g.m > Gemv::kMostRows || gpu.sm.has_tma) return make_gemm(g, gpu, addresses);
                    Kernels kernels;
                    kernels.push_back(std::make_unique<Gemv>(g, gpu, addresses));
                    return kernels;

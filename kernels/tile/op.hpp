@@ -17,7 +17,7 @@ struct Box {
 enum class OpKind : std::uint8_t {
   tma_load,      ///< box -> shared memory of the CTAs in cluster_mask, completing on `barrier` of each
   tma_store,     ///< shared memory -> box, asynchronous
-  store_wait,    ///< until the role's TMA stores have read their shared memory
+  store_wait,    ///< until at most `count` of the role's stores have still to be read from shared memory
   expect,        ///< arrive on `barrier` and expect `count` more bytes from TMA loads
   arrive,        ///< arrive on `barrier` of the CTA of cluster rank `rank`
   wait,          ///< until the phase of `barrier` with parity `phase` has completed

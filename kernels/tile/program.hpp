@@ -99,7 +99,7 @@ inline Op tma_store(const Box& box) {
   op.box = box;
   return op;
 }
-inline Op store_wait() { return Op{.kind = OpKind::store_wait}; }
+inline Op store_wait(unsigned pending = 0) { return Op{.kind = OpKind::store_wait, .count = pending}; }
 inline Op expect(std::uint8_t bar, std::uint64_t bytes) {
   return Op{.kind = OpKind::expect, .barrier = bar, .count = bytes};
 }

@@ -51,7 +51,8 @@ struct L2Spec {
   double hit_latency = 200;           ///< SM cycles from SM egress to SM ingress, near partition, unloaded
   double far_latency = 80;            ///< additional, to the other partition and back
   double partition_link_bytes_per_cycle = 1536;  ///< between the partitions, each direction
-  double gpc_bytes_per_cycle = 640;              ///< crossbar port of one GPC, each direction
+  double gpc_bytes_per_cycle = 640;              ///< crossbar port of one GPC, to its SMs
+  double gpc_write_bytes_per_cycle = 450;        ///< the same, from its SMs
   double clock_mhz = 1620;
 };
 

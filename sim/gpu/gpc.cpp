@@ -74,6 +74,9 @@ void Gpc::handle(Time now, const GpcEvent& event) {
         }
       }
       break;
+    case GpcEvent::Kind::stored:
+      sm.store_taken(now, to.slot, to.role);
+      break;
     case GpcEvent::Kind::fetched:
       sm.tile_fetched(now, to.slot, to.role, event.value);
       break;

@@ -61,6 +61,27 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
+/// What earlier kernels have left in the L2.
+std::vector<AddressRange> left_in_cache(const models::Operator& op, const kernels::Addresses& addresses,
+                                        const KernelOptions& options) {
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  std::vector<AddressRange> left;
+  const auto add = [&](std::size_t i) {
+    const auto bytes = static_cast<std::uint64_t>(operands[i].bytes);
+    if (bytes > 0) left.push_back({addresses.operands[i], bytes, options.replayed && operands[i].written});
+  };
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const bool warm = std::find(options.warm_operands.begin(), options.warm_operands.end(), i) != options.warm_operands.end();
+    if (options.replayed && operands[i].written && !warm) add(i);
+  }
+  for (const std::uint32_t i : options.warm_operands) {
+    if (i >= operands.size())
+      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    add(i);
+  }
+  return left;
+}
+
 /// The most used resource, if it is used enough to be the limit.
 std::string name_bottleneck(const KernelResult& r) {
   static const std::map<std::string, std::string> names{
@@ -79,19 +100,11 @@ std::string name_bottleneck(const KernelResult& r) {
 KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
   models::check(op);
   const kernels::Addresses addresses = place(op);
-  const std::vector<models::Operand> operands = models::operands_of(op);
-  std::vector<AddressRange> warm;
-  for (const std::uint32_t i : options.warm_operands) {
-    if (i >= operands.size())
-      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
-    if (operands[i].bytes > 0)
-      warm.push_back({addresses.operands[i], static_cast<std::uint64_t>(operands[i].bytes)});
-  }
-  return simulate_launches(gpu, kernels::lower(op, gpu, addresses), warm, models::flops_of(op), options);
+  return simulate_launches(gpu, kernels::lower(op, gpu, addresses), left_in_cache(op, addresses, options), models::flops_of(op), options);
 }
 
 KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
-                               const std::vector<AddressRange>& warm, double flops, const KernelOptions& options) {
+                               const std::vector<AddressRange>& in_cache, double flops, const KernelOptions& options) {
   KernelResult result;
   for (const auto& k : launches) result.kernels.push_back(k->shape().name);
 
@@ -126,7 +139,7 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   front_end.to_l2.connect(l2, dispatch);
   hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
-  for (const AddressRange& range : warm) l2.install(range.address, range.bytes);
+  for (const AddressRange& range : in_cache) l2.install(range.address, range.bytes, range.dirty);
   front_end.submit(std::move(launches));
 
   std::vector<Module*> modules{&front_end, &l2, &hbm};

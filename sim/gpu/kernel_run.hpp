@@ -21,6 +21,8 @@ struct KernelOptions {
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
+  /// The same kernel has just run: what it wrote is still dirty in the L2, as far as it fits.
+  bool replayed = false;
 };
 
 /// A stretch of a resource's activity, for timelines: share in 0..1 of the resource over [start, end).
@@ -58,10 +60,11 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
 /// A range of device addresses.
 struct AddressRange {
   std::uint64_t address = 0, bytes = 0;
+  bool dirty = false;
 };
 
-/// The same for kernels given as such; `warm` lies in the L2 when the first one starts, least recently used first.
+/// The same for kernels given as such; `in_cache` lies in the L2 when the first one starts, least recently used first.
 KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
-                               const std::vector<AddressRange>& warm, double flops, const KernelOptions& options);
+                               const std::vector<AddressRange>& in_cache, double flops, const KernelOptions& options);
 
 }  // namespace tessera::sim

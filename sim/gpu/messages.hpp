@@ -16,7 +16,7 @@ struct HbmEvent {
   Kind kind = Kind::read;
   std::uint8_t sectors = 0xff;
   std::uint32_t run = 0;  ///< byte address / 256
-  std::uint32_t tag = 0;  ///< returned with the data of a read; writes have no reply
+  std::uint32_t tag = 0;  ///< returned with the data of a read
 };
 
 /// Who asked the L2 for something, and where the answer goes.
@@ -39,6 +39,7 @@ struct L2Event {
     atomic,         ///< one fetch-and-add of the grid's tile counter
     chunk,          ///< own: the next lines of box `tag`
     fill,           ///< data of HBM read `tag`
+    written,        ///< HBM has done a write
     start_kernel,   ///< from the front end: the tile counter starts at `tag`
     sample_energy,  ///< from the front end
   };
@@ -55,6 +56,7 @@ struct GpcEvent {
     launch,         ///< from the front end: CTA `value` starts in (sm, slot)
     resume,         ///< own: the role goes on
     loaded,         ///< from the L2: `bytes` of a load have arrived
+    stored,         ///< from the L2: it has taken a box of writes
     fetched,        ///< from the L2: the tile counter was `value`
     set_clock,      ///< from the front end: the SM period is now `value` fs
     sample_energy,  ///< from the front end

@@ -84,11 +84,13 @@ TEST_CASE("GEMMs of random shapes store every output once and do every FLOP") {
 TEST_CASE("every tiling of a GEMM is complete, clusters and split-K included") {
   const models::Gemm g{300, 520, 1096};
   const Addresses addresses = addresses_for(g);
-  for (const std::uint32_t tile_m : {64U, 128U}) {
-    for (const std::uint32_t tile_n : {64U, 128U, 192U, 256U}) {
+  for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
+    for (const std::uint32_t tile_n : {16U, 64U, 176U, 256U}) {
       for (const std::uint32_t cluster : {1U, 2U, 4U}) {
         for (const std::uint32_t split : {1U, 3U}) {
-          const auto kernels = make_gemm(g, hopper(), addresses, {tile_m, tile_n, 64, cluster, split, 3});
+          const auto kernels = make_gemm(g, hopper(), addresses,
+                                         {.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64, .cluster = cluster,
+                                          .split_k = split, .stages = 2, .transposed = (tile_m + tile_n + split) % 2 == 0});
           const tile::testing::Counts c = tile::testing::count(*kernels.front());
           CHECK(c.stored == static_cast<std::uint64_t>(g.m * g.n) * (split > 1 ? 4 * split : 2));
           CHECK(c.tensor_flops >= models::flops_of(g));

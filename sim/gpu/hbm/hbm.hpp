@@ -20,7 +20,7 @@ class Hbm : public Receiver<HbmEvent> {
  public:
   Hbm(sc_core::sc_module_name name, const HbmSpec& spec);
 
-  /// Where the data of reads goes, as L2Event fill, hbm_to_l2 after the last beat.
+  /// Where the data of reads goes, as L2Event fill, hbm_to_l2 after the last beat, and word of writes done.
   void connect(Receiver<L2Event>& l2, Time latency) { to_l2_.connect(l2, latency, map_.channels()); }
 
   /// Sum over the pseudo-channels.

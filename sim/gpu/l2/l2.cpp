@@ -46,7 +46,8 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
       sets_(std::size_t{slices_} * sets_per_slice_),
       slice_free_(slices_),
       gpc_return_(gpu.gpc_sms.size()),
-      gpc_request_(gpu.gpc_sms.size()) {
+      gpc_request_(gpu.gpc_sms.size()),
+      underway_(gpu.gpc_sms.size() * kUnderway) {
   if (gpu.l2.ways != static_cast<int>(TagSet::kWays))
     throw std::invalid_argument{"l2.ways: only 16 is supported"};
   if (sets_per_slice_ == 0) throw std::invalid_argument{"l2.bytes: less than a set of 16 lines for each slice"};
@@ -57,15 +58,19 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
   access_ = sm_clock.cycles_f(gpu.l2.hit_latency * (1 - 2 * kTransitShare));
   transit_ = sm_clock.cycles_f(gpu.l2.hit_latency * kTransitShare);
   far_ = sm_clock.cycles_f(gpu.l2.far_latency);
+  gpc_write_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.gpc_write_bytes_per_cycle);
   gpc_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.gpc_bytes_per_cycle);
   link_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.partition_link_bytes_per_cycle);
+  most_writebacks_ = static_cast<std::uint32_t>(gpu.hbm.stacks * gpu.hbm.channels_per_stack *
+                                                gpu.hbm.pseudo_channels * gpu.hbm.write_queue);
   next_run_ = map_.place(1);
   to_gpcs.resize(gpu.gpc_sms.size());
 }
 
-void L2::install(std::uint64_t address, std::uint64_t bytes) {
-  const std::uint64_t last = (address + bytes - 1) / kLineBytes;
-  for (std::uint64_t line = address / kLineBytes; line <= last; ++line) {
+void L2::install(std::uint64_t address, std::uint64_t bytes, bool dirty) {
+  // Of more than the cache holds the last part stays.
+  const std::uint64_t last = (address + bytes - 1) / kLineBytes, capacity = sets_.size() * TagSet::kWays;
+  for (std::uint64_t line = std::max(address / kLineBytes, last - std::min(last, capacity - 1)); line <= last; ++line) {
     const SetMap::Place place = map_.place(line / 2);
     TagSet& set = sets_[place.set];
     const std::uint32_t tag = place.tag(line % 2);
@@ -75,6 +80,7 @@ void L2::install(std::uint64_t address, std::uint64_t bytes) {
       set.replace(way, tag);
     }
     set.add_valid(way, 0xf);
+    if (dirty) set.add_dirty(way, 0xf);
     set.touch(way);
   }
 }
@@ -101,6 +107,14 @@ void L2::handle(Time now, const L2Event& event) {
       break;
     case L2Event::Kind::fill:
       fill(now, event.tag);
+      break;
+    case L2Event::Kind::written:
+      --writebacks_;
+      while (!stalled_.empty() && writebacks_ < most_writebacks_) {
+        const std::uint32_t box = stalled_.front();
+        stalled_.pop_front();
+        serve(now, box);
+      }
       break;
     case L2Event::Kind::atomic:
       ++counters_.atomics;
@@ -196,6 +210,10 @@ unsigned L2::take_segments(BoxState& box, Segment* segments) const {
 void L2::serve(Time now, std::uint32_t index) {
   BoxState& box = boxes_[index];
   const bool read = box.event.kind == L2Event::Kind::read;
+  if (!read && writebacks_ >= most_writebacks_) {
+    stalled_.push_back(index);
+    return;
+  }
   const unsigned gpc = box.event.from.gpc;
   const unsigned partition =
       gpc * static_cast<unsigned>(gpu_.l2.partitions) / static_cast<unsigned>(gpu_.gpc_sms.size());
@@ -209,6 +227,8 @@ void L2::serve(Time now, std::uint32_t index) {
   Time at = now;
   unsigned served = 0, far = 0, sectors_asked = 0;
   Hits hits;
+  Underway* const underway = &underway_[std::size_t{gpc} * kUnderway];
+  unsigned coalesced = 0;
   for (unsigned i = 0; i < n;) {
     // Neighbours mostly cover the same sectors of their runs: what follows from those is worked out once.
     const std::uint8_t sectors = segments[i].sectors;
@@ -219,6 +239,15 @@ void L2::serve(Time now, std::uint32_t index) {
     unsigned far_segments = 0, whole_hits = 0;
     for (; i < n && segments[i].sectors == sectors; ++i) {
       const Segment& segment = segments[i];
+      Underway& way_out = underway[segment.place.set * 0x9e3779b9U >> (32 - kUnderwayBits)];
+      if (read && lines == 1 && way_out.set == segment.place.set && way_out.tag == segment.place.tag(line) &&
+          way_out.ready > at) {
+        hits.sectors += count(sectors);
+        hits.last_ready = max(hits.last_ready, way_out.ready);
+        ++coalesced;
+        at += interval;
+        continue;
+      }
       const std::uint32_t slice = slice_of(segment.place.set);
       Time& free = slice_free_[slice];
       free = max(free, at) + service;
@@ -238,6 +267,7 @@ void L2::serve(Time now, std::uint32_t index) {
         if (way != TagSet::kNoWay && (set.valid(way) & need) == need) {
           set.touch(way);
           ++whole_hits;
+          if (need == 0xf) way_out = Underway{segment.place.set, segment.place.tag(line), ready};
           hits.first_ready = min(hits.first_ready, ready);
           hits.last_ready = max(hits.last_ready, ready);
           continue;
@@ -252,6 +282,10 @@ void L2::serve(Time now, std::uint32_t index) {
     hits.sectors += count(sectors) * whole_hits;
   }
 
+  if (coalesced != 0) {
+    counters_.coalesced_lines += coalesced;
+    box.ready = max(box.ready, hits.last_ready);
+  }
   counters_.far_lines += far;
   if (far != 0) {
     const Time through = link_[partition & 1U].reserve(now, link_line_ * far);
@@ -267,7 +301,7 @@ void L2::serve(Time now, std::uint32_t index) {
       box.ready = max(box.ready, max(out, hits.last_ready));
     }
   } else {
-    gpc_request_[gpc].reserve(now, gpc_line_ * served);
+    gpc_request_[gpc].reserve(now, gpc_write_line_ * served);
   }
   if (box.row < box.event.box.rows) {
     schedule(max(at, read ? at : gpc_request_[gpc].free_at()),
@@ -278,7 +312,15 @@ void L2::serve(Time now, std::uint32_t index) {
   if (read)
     finish_if_complete(now, index);
   else
-    free_boxes_.push_back(index);
+    finish_write(now, index);
+}
+
+void L2::finish_write(Time now, std::uint32_t index) {
+  const Requester& from = boxes_[index].event.from;
+  Outlet<GpcEvent>& to = to_gpcs[from.gpc];
+  to.send_at(now, max(now, gpc_request_[from.gpc].free_at()) + to.latency(),
+             GpcEvent{.kind = GpcEvent::Kind::stored, .to = from});
+  free_boxes_.push_back(index);
 }
 
 void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Time ready, Hits& hits) {
@@ -303,6 +345,7 @@ void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Ti
 
 void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag) {
   (kind == HbmEvent::Kind::read ? counters_.fill_sectors : counters_.writeback_sectors) += count(sectors);
+  if (kind == HbmEvent::Kind::write) ++writebacks_;
   to_hbm.send_at(at, at + to_hbm.latency(),
                  HbmEvent{.kind = kind, .sectors = sectors, .run = static_cast<std::uint32_t>(run), .tag = tag});
 }
@@ -442,7 +485,10 @@ void L2::finish_if_complete(Time now, std::uint32_t index) {
 
 void L2::describe_stuck(std::vector<std::string>& out) const {
   const std::size_t live = boxes_.size() - free_boxes_.size();
-  if (live != 0) out.push_back(fmt::format("{}: {} requests wait for HBM fills", name(), live));
+  if (live != 0) {
+    out.push_back(fmt::format("{}: {} requests wait for HBM fills, {} for write-backs", name(),
+                              live - stalled_.size(), stalled_.size()));
+  }
 }
 
 void L2::report(Statistics& statistics) const {
@@ -459,6 +505,7 @@ void L2::report(Statistics& statistics) const {
   add("fill_sectors", counters_.fill_sectors);
   add("writeback_sectors", counters_.writeback_sectors);
   add("far_lines", counters_.far_lines);
+  add("coalesced_lines", counters_.coalesced_lines);
   add("atomics", counters_.atomics);
 }
 

@@ -5,11 +5,14 @@
 // unit issues them: each line goes to its address-hashed slice, hits or waits for HBM (misses to lines
 // in flight join them), and returns through the partition link if the slice is on the far side and through
 // the crossbar port of the SM's GPC. The reply to the SM is sent when the last line of the box is there.
+// In front of each GPC's port a request coalescer (Nsight Compute calls it LRC) answers a read of a line that is
+// already on its way to the GPC with the same data.
 //
 // Two lines make a run of 256 B, which lies in one set of one slice and in one row of the HBM: what a run
 // misses is fetched by one request, and dirty neighbours in a run are written back together.
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -23,6 +26,7 @@ namespace tessera::sim {
 
 struct L2Counters {
   std::uint64_t read_sectors = 0, hit_sectors = 0, merged_sectors = 0, write_sectors = 0;
+  std::uint64_t coalesced_lines = 0;  ///< of the hits: answered in front of the GPC
   std::uint64_t read_bytes = 0, write_bytes = 0;  ///< asked for and sent by SMs
   std::uint64_t returned_bytes = 0;               ///< delivered to SMs
   std::uint64_t fill_sectors = 0, writeback_sectors = 0;
@@ -37,8 +41,9 @@ class L2 : public EventModule<L2Event> {
   Outlet<HbmEvent> to_hbm;
   Outlet<FrontEndEvent> to_front_end;
 
-  /// Puts [address, address + bytes) into the cache, clean, as if just used. Before the simulation starts.
-  void install(std::uint64_t address, std::uint64_t bytes);
+  /// Puts [address, address + bytes) into the cache, as if just read or, `dirty`, written. Before the simulation
+  /// starts.
+  void install(std::uint64_t address, std::uint64_t bytes, bool dirty);
 
   const L2Counters& counters() const { return counters_; }
   void describe_stuck(std::vector<std::string>& out) const override;
@@ -70,6 +75,13 @@ class L2 : public EventModule<L2Event> {
     std::uint32_t lines = 0;
     std::uint32_t next = kNone;
   };
+  /// A line on its way to a GPC.
+  struct Underway {
+    std::uint32_t set = kNone, tag = 0;
+    Time ready;
+  };
+  static constexpr unsigned kUnderwayBits = 9;
+  static constexpr std::uint32_t kUnderway = 1U << kUnderwayBits;  // that a GPC's request coalescer keeps track of
   /// A run in flight from HBM.
   struct Miss {
     std::uint32_t set = 0, quotient = 0;  // which run
@@ -89,6 +101,7 @@ class L2 : public EventModule<L2Event> {
   /// The next segments of the box, at most a chunk; moves the box on.
   unsigned take_segments(BoxState& box, Segment* segments) const;
   void fill(Time now, std::uint32_t miss);
+  void finish_write(Time now, std::uint32_t box);
   void arrive(Time now, std::uint32_t box, std::uint32_t lines);
   void finish_if_complete(Time now, std::uint32_t box);
   /// What a chunk of a read adds up to.
@@ -117,7 +130,7 @@ class L2 : public EventModule<L2Event> {
   Time line_interval_;         // between lines of a box as an SM issues them
   Time access_;                // slice access, hit
   Time far_;                   // additional to the far partition and back
-  Time gpc_line_, link_line_;  // one line on a crossbar port, on the partition link
+  Time gpc_line_, gpc_write_line_, link_line_;  // one line on a crossbar port each way, on the partition link
   Time transit_;               // slice to GPC
 
   SetMap map_;
@@ -125,6 +138,7 @@ class L2 : public EventModule<L2Event> {
   std::vector<TagSet> sets_;
   std::vector<Time> slice_free_;
   std::vector<Pipe> gpc_return_, gpc_request_;
+  std::vector<Underway> underway_;  // kUnderway for each GPC, by a hash of the set
   Pipe link_[2];
   std::vector<BoxState> boxes_;
   std::vector<std::uint32_t> free_boxes_;
@@ -132,6 +146,8 @@ class L2 : public EventModule<L2Event> {
   std::uint32_t free_waiter_ = kNone;
   std::vector<Miss> misses_;
   std::uint32_t free_miss_ = kNone;
+  std::uint32_t writebacks_ = 0, most_writebacks_ = 0;  // on their way to HBM; what its queues hold
+  std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them
   std::uint64_t tile_counter_ = 0;
   L2Counters counters_;
   std::uint64_t energy_sectors_sent_ = 0;

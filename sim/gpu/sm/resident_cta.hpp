@@ -18,19 +18,21 @@ struct NamedBarrier {
 };
 
 /// What a role is blocked on, for deadlock reports.
-enum class Blocked : std::uint8_t { no, mbarrier, named_barrier, loads, tile_counter, cluster };
+enum class Blocked : std::uint8_t { no, mbarrier, named_barrier, loads, stores, tile_counter, cluster };
 
 struct RoleState {
   tile::Program program;
   std::uint32_t warps = 4;
   Blocked blocked = Blocked::no;
+  bool ended = false;  ///< its program has; it is done when its stores are
   bool done = false;
   std::uint8_t blocked_on = 0;  ///< barrier index
   std::uint32_t loads_pending = 0;
   std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
   Time ready;                        ///< the role does not go on before this
   Time loads_ready;                  ///< arrival of the latest load so far
-  Time stores_read;                  ///< TMA stores have read shared memory
+  std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
+  std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
   std::uint32_t wgmma_groups = 0;    ///< issued so far
   std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8
 };

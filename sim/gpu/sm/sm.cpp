@@ -20,6 +20,8 @@ constexpr double kPostCycles = 4;
 constexpr double kVectorLatency = 12;
 constexpr std::uint64_t kLineBytes = 128;
 constexpr double kThreadsPerWarp = 32;
+// Stores from registers are posted; the way to the L2 holds a few of them for each warp.
+constexpr std::uint32_t kPostedStores = 4;
 
 std::uint64_t lines_of(const tile::Box& box) {
   const std::uint64_t first = box.address / kLineBytes;
@@ -80,9 +82,12 @@ void Sm::run(Time now, std::uint8_t slot, std::uint8_t index) {
   const Time stop = now + cycles(4 * kPostCycles);
   for (;;) {
     if (!role.program.advance()) {
-      role.done = true;
+      role.ended = true;
       role.ready = at;
-      if (--slots_[slot].roles_left == 0) retire(at, slot);
+      if (role.stores_pending == 0)
+        finish(at, slot, role);
+      else
+        role.blocked = Blocked::stores;
       return;
     }
     ++counters_.operations_issued;
@@ -172,7 +177,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const Time read =
           occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
-      role.stores_read = max(role.stores_read, read + cycles(spec_.shared_latency));
+      ++role.stores_pending;
       counters_.shared_bytes += op.box.bytes();
       counters_.store_bytes += op.box.bytes();
       gpc_.to_l2.send_at(at, left + gpc_.to_l2.latency(),
@@ -181,8 +186,11 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     }
 
     case OpKind::store_wait:
-      at = max(at, role.stores_read);
-      return true;
+      // The shared memory is read as fast as the L2 takes the data.
+      if (role.stores_pending <= op.count) return true;
+      role.blocked = Blocked::stores;
+      role.stores_allowed = static_cast<std::uint32_t>(op.count);
+      return false;
 
     case OpKind::wgmma: {
       const double flops = 2.0 * op.m * op.n * op.k;
@@ -285,7 +293,11 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       gpc_.to_l2.send_at(at, left + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
                          L2Event{.kind = L2Event::Kind::write, .from = self, .box = op.box});
       at = max(at + cycles(kPostCycles), issued - cycles(static_cast<double>(lines_of(op.box))));
-      return true;
+      if (++role.stores_pending <= kPostedStores) return true;
+      role.blocked = Blocked::stores;
+      role.stores_allowed = kPostedStores;
+      role.ready = at;
+      return false;
     }
 
     case OpKind::next_tile:
@@ -338,6 +350,17 @@ void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint
   }
 }
 
+void Sm::store_taken(Time now, std::uint8_t slot, std::uint8_t index) {
+  RoleState& role = slots_[slot].roles[index];
+  --role.stores_pending;
+  if (role.blocked != Blocked::stores) return;
+  if (role.ended) {
+    if (role.stores_pending == 0) finish(max(now, role.ready), slot, role);
+  } else if (role.stores_pending <= role.stores_allowed) {
+    resume_at(now, slot, index, role);
+  }
+}
+
 void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint64_t tile) {
   RoleState& role = slots_[slot].roles[index];
   role.program.set_result(tile);
@@ -346,6 +369,13 @@ void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint
 
 void Sm::leave_cluster_sync(Time at, std::uint8_t slot, std::uint8_t index) {
   resume_at(at, slot, index, slots_[slot].roles[index]);
+}
+
+void Sm::finish(Time at, std::uint8_t slot, RoleState& role) {
+  role.blocked = Blocked::no;
+  role.done = true;
+  role.ready = at;
+  if (--slots_[slot].roles_left == 0) retire(at, slot);
 }
 
 void Sm::retire(Time at, std::uint8_t slot) {
@@ -376,6 +406,9 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
           break;
         case Blocked::loads:
           out.push_back(fmt::format("{} waits for loads ({} pending)", who, role.loads_pending));
+          break;
+        case Blocked::stores:
+          out.push_back(fmt::format("{} waits for stores ({} pending)", who, role.stores_pending));
           break;
         case Blocked::tile_counter:
           out.push_back(fmt::format("{} waits for the tile counter", who));

@@ -43,6 +43,8 @@ class Sm {
   void tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request);
   /// A load of `bytes` asked for by `role` arrived.
   void load_arrived(Time now, std::uint8_t slot, std::uint8_t role, std::uint32_t bytes);
+  /// The L2 has taken a box that `role` stored.
+  void store_taken(Time now, std::uint8_t slot, std::uint8_t role);
   void tile_fetched(Time now, std::uint8_t slot, std::uint8_t role, std::uint64_t tile);
   /// An arrival effective at `at`, from this or another CTA of the cluster.
   void arrive(Time at, std::uint8_t slot, std::uint8_t barrier, std::uint32_t arrivals, std::int64_t expected,
@@ -65,6 +67,7 @@ class Sm {
   Time take_in(Time now, std::uint32_t bytes);
   void wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at);
   void resume_at(Time at, std::uint8_t slot, std::uint8_t index, RoleState& role);
+  void finish(Time at, std::uint8_t slot, RoleState& role);
   void retire(Time at, std::uint8_t slot);
 
   const SmSpec& spec_;

@@ -27,9 +27,9 @@ namespace fs = std::filesystem;
 struct Figure {
   std::string name, hardware, unit, source, note;
   std::int64_t in_flight_bytes = 65536;
-  std::optional<KernelRequest> kernel;   // else the microbenchmark `name`
-  bool bandwidth = false;                // of a kernel: HBM bytes over latency, else the latency
-  std::optional<double> published;       // none: reported only
+  std::optional<KernelRequest> kernel;  // else the microbenchmark `name`
+  bool bandwidth = false;               // of a kernel: HBM bytes over latency, else the latency
+  std::optional<double> published;      // none: reported only
   double tolerance_percent = 0;
   double simulated = 0;
 
@@ -62,8 +62,8 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 Figure read_figure(const config::Value& at) {
-  at.allow_only({"microbench", "kernel", "measure", "hardware", "in_flight_bytes", "value", "unit", "tolerance_percent",
-                 "source", "note"});
+  at.allow_only({"microbench", "kernel", "measure", "hardware", "in_flight_bytes", "value", "unit",
+                 "tolerance_percent", "source", "note"});
   Figure f;
   f.hardware = at.at("hardware").as_string();
   f.unit = at.at("unit").as_string();
@@ -85,7 +85,8 @@ Figure read_figure(const config::Value& at) {
   } else {
     f.name = at.at("microbench").as_string();
     const auto& kinds = kernels::microbench_kinds();
-    const auto kind = std::find_if(kinds.begin(), kinds.end(), [&](const auto& k) { return k.name == f.name; });
+    const auto kind =
+        std::find_if(kinds.begin(), kinds.end(), [&](const auto& k) { return k.name == f.name; });
     if (kind == kinds.end()) throw at.at("microbench").error("there is no such microbenchmark");
     if (f.unit != kind->unit) throw at.at("unit").error(fmt::format("expected {}", kind->unit));
   }
@@ -104,20 +105,24 @@ sim::KernelResult simulate(const Figure& f, const GpuSpec& gpu) {
 
 double value_of(const Figure& f, const GpuSpec& gpu, const sim::KernelResult& r) {
   if (f.kernel)
-    return f.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns() : r.latency.us();
-  return kernels::make_microbench(f.name, gpu, f.in_flight_bytes).value(r.execution.seconds(), r.clock_mhz * 1e6);
+    return f.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns()
+                       : r.latency.us();
+  return kernels::make_microbench(f.name, gpu, f.in_flight_bytes)
+      .value(r.execution.seconds(), r.clock_mhz * 1e6);
 }
 
 std::string label(const Figure& f) {
-  return f.in_flight_bytes == 65536 ? f.name : fmt::format("{} ({} KiB in flight)", f.name, f.in_flight_bytes / 1024);
+  return f.in_flight_bytes == 65536 ? f.name
+                                    : fmt::format("{} ({} KiB in flight)", f.name, f.in_flight_bytes / 1024);
 }
 
 void print(const std::vector<Figure>& figures) {
   Table table{{"figure", "hardware", "unit", "published", "simulated", "error", "allowed"}};
   for (const Figure& f : figures) {
-    table.add({label(f), f.hardware, f.unit, f.published ? fmt::format("{:.4g}", *f.published) : "-",
-               fmt::format("{:.4g}", f.simulated), f.published ? fmt::format("{:+.1f} %", f.error_percent()) : "-",
-               f.published ? fmt::format("{:.0f} %{}", f.tolerance_percent, f.outside() ? " MISSED" : "") : "-"});
+    table.add(
+        {label(f), f.hardware, f.unit, f.published ? fmt::format("{:.4g}", *f.published) : "-",
+         fmt::format("{:.4g}", f.simulated), f.published ? fmt::format("{:+.1f} %", f.error_percent()) : "-",
+         f.published ? fmt::format("{:.0f} %{}", f.tolerance_percent, f.outside() ? " MISSED" : "") : "-"});
   }
   fmt::print("{}\n", table.text());
   for (const Figure& f : figures) {
@@ -171,15 +176,18 @@ void run_published(const std::vector<fs::path>& files, int processes, const std:
   }
   Progress progress;
   const std::vector<sim::KernelResult> results = sim::simulate_all(
-      jobs, processes, [&](const sim::KernelJob& job) { return simulate(figures[std::stoul(job.key)], *job.gpu); },
+      jobs, processes,
+      [&](const sim::KernelJob& job) { return simulate(figures[std::stoul(job.key)], *job.gpu); },
       [&](const sim::WorkDone& work) { progress.update(work); });
   for (std::size_t i = 0; i < figures.size(); ++i)
     figures[i].simulated = value_of(figures[i], *jobs[i].gpu, results[i]);
 
   if (!json.empty()) write_json(json, to_json(figures));
   if (json != "-") print(figures);
-  const auto missed = std::count_if(figures.begin(), figures.end(), [](const Figure& f) { return f.outside(); });
-  if (missed > 0) throw ToleranceError{fmt::format("{} published figures are missed by more than is allowed", missed)};
+  const auto missed =
+      std::count_if(figures.begin(), figures.end(), [](const Figure& f) { return f.outside(); });
+  if (missed > 0)
+    throw ToleranceError{fmt::format("{} published figures are missed by more than is allowed", missed)};
 }
 
 }  // namespace tessera::cli

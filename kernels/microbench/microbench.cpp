@@ -43,8 +43,10 @@ Program chase(std::uint64_t bytes, std::uint32_t steps) {
   }
 }
 
-/// The `stream`-th of `streams` reads its pieces of `bytes`, `passes` times over, with `loads` of them in flight.
-Program read_stream(std::uint64_t bytes, std::uint32_t passes, std::uint32_t stream, std::uint32_t streams, unsigned loads) {
+/// The `stream`-th of `streams` reads its pieces of `bytes`, `passes` times over, with `loads` of them in
+/// flight.
+Program read_stream(std::uint64_t bytes, std::uint32_t passes, std::uint32_t stream, std::uint32_t streams,
+                    unsigned loads) {
   const std::uint64_t pieces = bytes / kPieceBytes;
   for (std::uint32_t pass = 0; pass < passes; ++pass) {
     for (std::uint64_t piece = stream; piece < pieces; piece += streams) {
@@ -93,7 +95,8 @@ tile::LaunchShape one_cta(std::string name, std::uint32_t warps) {
 
 Microbench latency(const std::string& name, std::uint64_t bytes, bool warm, std::uint32_t steps) {
   Microbench m{.amount = static_cast<double>(steps)};
-  m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1), [=](Cta, std::uint32_t) { return chase(bytes, steps); });
+  m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1),
+                                            [=](Cta, std::uint32_t) { return chase(bytes, steps); });
   if (warm) {
     m.warm_address = kBase;
     m.warm_bytes = bytes;
@@ -101,8 +104,8 @@ Microbench latency(const std::string& name, std::uint64_t bytes, bool warm, std:
   return m;
 }
 
-Microbench reading(const std::string& name, const GpuSpec& gpu, std::uint64_t bytes, std::uint32_t passes, bool warm,
-                   std::int64_t in_flight_bytes) {
+Microbench reading(const std::string& name, const GpuSpec& gpu, std::uint64_t bytes, std::uint32_t passes,
+                   bool warm, std::int64_t in_flight_bytes) {
   const auto pieces = static_cast<std::uint32_t>(std::max<std::int64_t>(1, in_flight_bytes / kPieceBytes));
   const std::uint32_t roles = std::min(8U, pieces);
   const unsigned loads = std::max(1U, pieces / roles);
@@ -111,7 +114,8 @@ Microbench reading(const std::string& name, const GpuSpec& gpu, std::uint64_t by
   shape.shared_bytes = gpu.sm.shared_bytes_per_cta;  // one CTA to an SM
   for (std::uint32_t r = 0; r < roles; ++r) shape.roles.push_back({fmt::format("reader{}", r), 4});
   const std::uint32_t streams = shape.grid * roles;
-  Microbench m{.amount = static_cast<double>(bytes) * passes * 1e-9, .per = Microbench::Per::seconds, .inverse = true};
+  Microbench m{
+      .amount = static_cast<double>(bytes) * passes * 1e-9, .per = Microbench::Per::seconds, .inverse = true};
   m.kernel = std::make_unique<SimpleKernel>(std::move(shape), [=](Cta cta, std::uint32_t role) {
     return read_stream(bytes, passes, cta.index * roles + role, streams, loads);
   });
@@ -158,8 +162,8 @@ Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int
     const std::uint64_t bytes = rate ? 65536 : 128;
     constexpr std::uint32_t kSteps = 1000;
     Microbench m{.amount = rate ? static_cast<double>(bytes) * kSteps : kSteps, .inverse = rate};
-    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, rate ? 16 : 1),
-                                              [=](Cta, std::uint32_t) { return shared_loads(bytes, kSteps); });
+    m.kernel = std::make_unique<SimpleKernel>(
+        one_cta(name, rate ? 16 : 1), [=](Cta, std::uint32_t) { return shared_loads(bytes, kSteps); });
     return m;
   }
   if (name.starts_with("tma_latency_")) {
@@ -170,7 +174,8 @@ Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int
     tile::LaunchShape shape = one_cta(name, 1);
     shape.shared_bytes = 2048;
     shape.barriers = {{"full", 1}};
-    m.kernel = std::make_unique<SimpleKernel>(std::move(shape), [=](Cta, std::uint32_t) { return tma_loads(bytes, 2048, kSteps); });
+    m.kernel = std::make_unique<SimpleKernel>(
+        std::move(shape), [=](Cta, std::uint32_t) { return tma_loads(bytes, 2048, kSteps); });
     if (warm) {
       m.warm_address = kBase;
       m.warm_bytes = bytes;
@@ -182,14 +187,16 @@ Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int
     const auto n = static_cast<unsigned>(std::stoul(name.substr(7)));
     constexpr std::uint32_t kSteps = 2000;
     Microbench m{.amount = kSteps};
-    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 4), [=](Cta, std::uint32_t) { return products(n, rs, kSteps); });
+    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 4),
+                                              [=](Cta, std::uint32_t) { return products(n, rs, kSteps); });
     return m;
   }
   if (name == "mufu_rate") {
     constexpr std::uint64_t kEach = 65536;
     constexpr std::uint32_t kSteps = 100;
     Microbench m{.amount = static_cast<double>(kEach) * kSteps, .inverse = true};
-    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 16), [=](Cta, std::uint32_t) { return exponentials(kEach, kSteps); });
+    m.kernel = std::make_unique<SimpleKernel>(
+        one_cta(name, 16), [=](Cta, std::uint32_t) { return exponentials(kEach, kSteps); });
     return m;
   }
   throw std::invalid_argument{fmt::format("no microbenchmark '{}'", name)};

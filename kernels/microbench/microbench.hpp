@@ -32,8 +32,8 @@ struct MicrobenchKind {
 };
 const std::vector<MicrobenchKind>& microbench_kinds();
 
-/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. Throws std::invalid_argument for a
-/// name that is not among microbench_kinds() or that the GPU cannot run.
+/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. Throws std::invalid_argument for
+/// a name that is not among microbench_kinds() or that the GPU cannot run.
 Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes = 65536);
 
 }  // namespace tessera::kernels

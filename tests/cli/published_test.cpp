@@ -27,13 +27,16 @@ TEST_CASE("validate --published: a figure that is missed ends with 3, bad files 
     work.write("f.yaml", "figures:\n  - {" + text + "}\n");
     return work.tessera({"validate", "--published", "f.yaml"});
   };
-  const std::string good = "microbench: wgmma_n64, hardware: h100_sxm, unit: cycles, source: s, tolerance_percent: 3, value: ";
+  const std::string good =
+      "microbench: wgmma_n64, hardware: h100_sxm, unit: cycles, source: s, tolerance_percent: 3, value: ";
   REQUIRE(figure(good + "32").exit_code == 0);
   const Outcome missed = figure(good + "48");
   REQUIRE(missed.exit_code == 3);
   REQUIRE(missed.out.find("MISSED") != std::string::npos);
-  require_bad_input(figure("microbench: wgma_n64, hardware: h100_sxm, unit: cycles, source: s"), {"f.yaml:2", "microbench"});
-  require_bad_input(figure("microbench: wgmma_n64, hardware: h100_sxm, unit: s, source: s"), {"expected cycles"});
+  require_bad_input(figure("microbench: wgma_n64, hardware: h100_sxm, unit: cycles, source: s"),
+                    {"f.yaml:2", "microbench"});
+  require_bad_input(figure("microbench: wgmma_n64, hardware: h100_sxm, unit: s, source: s"),
+                    {"expected cycles"});
   require_bad_input(figure(good + "32, sauce: s"), {"sauce"});
   require_bad_input(work.tessera({"validate"}), {"PATH"});
 }

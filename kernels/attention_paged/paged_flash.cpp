@@ -23,8 +23,9 @@ constexpr std::uint32_t kL1Hit = 38;
 // copies and masks), for the producer and the consumers alike; explains the time per tile of short decodes.
 constexpr std::uint32_t kTileSetup = 900;
 // fitted: what one thread of the producer spends on a 16 B chunk of its rows (pointer by shuffle, 64-bit add,
-// predicate, copy, in few registers), there or not; explains the time per tile of short decodes.
-constexpr std::uint32_t kCopyChunk = 65;
+// predicate, copy), there or not; explains the time per tile of short decodes. Beside more consumers a producer
+// has 40 registers or fewer instead of 56.
+constexpr std::uint32_t kCopyChunk = 65, kCopyChunkFewRegisters = 80;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint8_t at(int first, std::uint32_t stage) { return static_cast<std::uint8_t>(first + static_cast<int>(stage)); }
@@ -133,7 +134,8 @@ Program PagedFlash::program(tile::Cta cta, std::uint32_t role) const {
 }
 
 Program PagedFlash::producer(tile::Cta cta) const {
-  const auto copy = [&](std::uint32_t rows) { return std::uint64_t{rows} * row_bytes_ / 16 / 128 * kCopyChunk; };
+  const auto copy = [&](std::uint32_t rows) { return std::uint64_t{rows} * row_bytes_ / 16 / 128 * (consumers_ > 1 ? kCopyChunkFewRegisters : kCopyChunk);
+  };
   const std::uint64_t kv_copy = copy(schedule_.tile_kv), q_copy = copy(schedule_.tile_q);
   Ring k, v;
   std::uint32_t parity = 0, sequence = 0, known = kEnd;

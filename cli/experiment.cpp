@@ -317,4 +317,8 @@ models::TaskGraph build_graph(const Experiment& e) {
   }
 }
 
+void apply_override(config::Document& document, const std::string& text) {
+  apply_overrides(document, {parse_override(text)});
+}
+
 }  // namespace tessera::cli

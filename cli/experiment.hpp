@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "configs/reader/document.hpp"
 #include "models/architecture/architecture.hpp"
 #include "models/dataflow/build.hpp"
 #include "models/sharding/sharding.hpp"
@@ -57,5 +58,8 @@ struct Experiment {
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
 models::TaskGraph build_graph(const Experiment& experiment);
+
+/// Obeys one `--set`: "key=value" with a dotted key. Of a number with its source, sets the number.
+void apply_override(config::Document& document, const std::string& text);
 
 }  // namespace tessera::cli

@@ -10,6 +10,8 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/experiment.hpp"
+#include "cli/hbm_stream.hpp"
 #include "cli/kernel_arguments.hpp"
 #include "cli/output.hpp"
 #include "cli/table.hpp"
@@ -23,14 +25,14 @@ namespace {
 
 struct Options {
   std::string kind, hardware, fidelity = "cycle", json, timeline;
-  std::vector<std::string> arguments;
+  std::vector<std::string> arguments, overrides;
   bool exact = false;
   unsigned threads = 0;  // 0: as many as help
 };
 
 std::string kinds_text() {
   std::string text =
-      "Kinds and their keys (KEY=VALUE is the default; every kind also takes the last four):\n";
+      "Kinds and their keys (KEY=VALUE is the default; every kind that runs on SMs also takes the last four):\n";
   for (const KernelKind& k : kernel_kinds())
     text += fmt::format("  {} {}\n      {}\n", k.name, k.keys, k.summary);
   return text + R"(
@@ -106,16 +108,27 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
   return text;
 }
 
+GpuSpec read_hardware(const Options& options) {
+  auto document = config::Document::read(resolve_config("hardware", options.hardware, "--hardware"));
+  for (const std::string& text : options.overrides) apply_override(document, text);
+  return config::read_gpu(document);
+}
+
 void run_kernel(const Options& options) {
   require_fidelity(options.fidelity);
   KernelRequest request = parse_kernel(options.kind, options.arguments);
   // More than the L2, the HBM and all SMs on a thread of their own would not end sooner.
   request.options.threads =
       options.threads > 0 ? options.threads : std::min(3U, std::max(1U, std::thread::hardware_concurrency()));
-  const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
+  const GpuSpec gpu = read_hardware(options);
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);
 
+  if (request.hbm_stream) {
+    if (!options.timeline.empty()) throw UsageError{"kernel hbm_stream: has no --timeline"};
+    if (options.fidelity != "cycle") throw UsageError{"kernel hbm_stream: has --fidelity cycle only"};
+    return run_hbm_stream_command(request, gpu, options.json);
+  }
   const auto start = std::chrono::steady_clock::now();
   sim::KernelResult result;
   try {
@@ -143,6 +156,10 @@ void add_kernel(CLI::App& app) {
       ->check(CLI::Range(1U, sim::kMostThreads));
   command->add_flag("--exact", options->exact,
                     "Simulate every CTA (this build always does, for single kernels)");
+  command
+      ->add_option("--set", options->overrides,
+                   "KEY=VALUE: change a key of the hardware (hbm.read_queue=128); may be repeated")
+      ->allow_extra_args(false);
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");
   command->add_option("--timeline", options->timeline, "Write a Perfetto timeline");

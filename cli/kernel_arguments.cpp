@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <stdexcept>
+#include <variant>
 
 #include "cli/command.hpp"
 #include "configs/reader/document.hpp"
@@ -58,6 +59,17 @@ class Arguments {
     throw UsageError{
         fmt::format("kernel {}: {}: expected {}, not '{}'", kind_, key, fmt::join(names, " or "), text)};
   }
+  double number(const std::string& key, double least, double most) const {
+    const std::string& text = values_.at(key);
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size() || !(value >= least && value <= most)) {
+      throw UsageError{
+          fmt::format("kernel {}: {}: expected a number from {} to {}, not '{}'", kind_, key, least, most, text)};
+    }
+    return value;
+  }
+  bool is(const std::string& key, const char* text) const { return values_.at(key) == text; }
   bool truth(const std::string& key) const {
     return choice<bool>(
         key, {{"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true}, {"no", false}});
@@ -80,11 +92,14 @@ struct Key {
   const char* value = kRequired;  ///< the default; the name of another key: that key's value
 };
 
+using Work = std::variant<models::Operator, sim::HbmStream>;
+
 struct Kind {
   const char* name;
   const char* summary;
   std::vector<Key> keys;
-  std::function<models::Operator(const Arguments&)> build;
+  std::function<Work(const Arguments&)> build;
+  bool drives_hbm = false;  ///< without SMs: the common keys mean nothing to it
 };
 
 // Keys that every kind takes.
@@ -218,6 +233,33 @@ const std::vector<Kind>& kinds() {
        [](const Arguments& a) -> Operator {
          return Embedding{.rows = a.integer("rows"), .width = a.integer("width"), .dtype = a.dtype()};
        }},
+      {"hbm_stream",
+       "drives the HBM alone: pattern=sequential|strided|random|same_bank|same_bank_group (docs/hbm.md)",
+       {{"pattern"},
+        {"reads", "1"},
+        {"bytes", "auto"},
+        {"size", "256"},
+        {"stride", "4096"},
+        {"in_flight", "64"},
+        {"rate", "0"},
+        {"seed", "1"}},
+       [](const Arguments& a) -> Work {
+         using sim::HbmPattern;
+         return sim::HbmStream{.pattern = a.choice<HbmPattern>("pattern",
+                                                               {{"sequential", HbmPattern::sequential},
+                                                                {"strided", HbmPattern::strided},
+                                                                {"random", HbmPattern::random},
+                                                                {"same_bank", HbmPattern::same_bank},
+                                                                {"same_bank_group", HbmPattern::same_bank_group}}),
+                               .reads = a.number("reads", 0, 1),
+                               .bytes = a.is("bytes", "auto") ? 0 : a.integer("bytes"),
+                               .stride = a.integer("stride"),
+                               .size = a.choice<int>("size", {{"32", 32}, {"64", 64}, {"128", 128}, {"256", 256}}),
+                               .in_flight = static_cast<int>(a.number("in_flight", 1, 60'000)),
+                               .rate_gb_per_s = a.number("rate", 0, 1e6),
+                               .seed = static_cast<std::uint64_t>(a.integer("seed"))};
+       },
+       true},
   };
   return all;
 }
@@ -248,7 +290,7 @@ const Kind& find_kind(const std::string& name) {
 
 std::vector<Key> keys_of(const Kind& kind) {
   std::vector<Key> keys = kind.keys;
-  keys.insert(keys.end(), kCommonKeys.begin(), kCommonKeys.end());
+  if (!kind.drives_hbm) keys.insert(keys.end(), kCommonKeys.begin(), kCommonKeys.end());
   return keys;
 }
 
@@ -313,7 +355,13 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
 
   KernelRequest request{.kind = kind_name, .op = models::Copy{}};
   const Arguments checked{kind_name, values};
-  request.op = kind.build(checked);
+  for (const Key& k : keys) request.arguments.emplace_back(k.name, values.at(k.name));
+  const Work work = kind.build(checked);
+  if (const auto* stream = std::get_if<sim::HbmStream>(&work)) {
+    request.hbm_stream = *stream;
+    return request;
+  }
+  request.op = std::get<models::Operator>(work);
   try {
     models::check(request.op);
   } catch (const std::invalid_argument& e) {
@@ -326,7 +374,6 @@ KernelRequest parse_kernel(const std::string& kind_name, const std::vector<std::
     for (std::uint32_t i = 0; i < models::operands_of(request.op).size(); ++i)
       request.options.warm_operands.push_back(i);
   }
-  for (const Key& k : keys) request.arguments.emplace_back(k.name, values.at(k.name));
   return request;
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 // "gemm m=8192 n=8192 k=8192" -> an operator and how to run it.
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "models/operators/operator.hpp"
+#include "sim/gpu/hbm/stream.hpp"
 #include "sim/gpu/kernel_run.hpp"
 
 namespace tessera::cli {
@@ -14,6 +16,8 @@ struct KernelRequest {
   std::string kind;
   models::Operator op;
   sim::KernelOptions options;
+  /// Set for hbm_stream, which drives the HBM alone: then there is no operator.
+  std::optional<sim::HbmStream> hbm_stream;
   /// Every key of the kind with its value, defaults included, in the order of the kind's keys.
   std::vector<std::pair<std::string, std::string>> arguments;
 };

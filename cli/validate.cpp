@@ -16,6 +16,7 @@
 #include "cli/kernel_arguments.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
+#include "cli/published.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
 #include "validate/read.hpp"
@@ -37,6 +38,7 @@ struct Options {
   std::uint64_t seed = 0;
   int jobs = 0;
   double max_mape = -1;  // below 0: no limit
+  bool published = false;
 };
 
 constexpr const char* kFooter =
@@ -48,6 +50,7 @@ Exit code 3 if --max-mape is given and exceeded by any kind.
 
 Examples:
   tessera validate measurements/ --hardware h200_sxm --sample 200 --plot errors.html
+  tessera validate --published
   tessera validate gemm_bf16.csv --hardware h200_sxm --kinds gemm --json - --max-mape 15)";
 
 /// `tessera kernel`'s words, for rows of JSON lines.
@@ -62,6 +65,7 @@ validate::Measurement parse_row(const std::string& kind,
   if (is_later_kind(kind)) throw std::domain_error{"this build does not simulate the kind"};
   try {
     const KernelRequest request = parse_kernel(kind, words);
+    if (request.hbm_stream) throw std::domain_error{"drives the HBM alone"};
     validate::Measurement row;
     row.kind = request.kind;
     row.arguments = arguments;
@@ -185,6 +189,12 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
 
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
+  if (options.published) {
+    require_writable("--json", options.json);
+    return run_published(options.paths, options.jobs, options.json);
+  }
+  if (options.paths.empty()) throw UsageError{"validate: PATH is required (or --published)"};
+  if (options.hardware.empty()) throw UsageError{"validate: --hardware is required"};
   const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
   require_writable("--json", options.json);
   require_writable("--plot", options.plot);
@@ -222,8 +232,10 @@ void run_validate(const Options& options) {
 void add_validate(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("validate", "Hold the simulator against measured kernels");
-  command->add_option("PATH", options->paths, "Measurement files, or folders of them")->required();
-  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
+  command->add_option("PATH", options->paths, "Measurement files, or folders of them");
+  command->add_flag("--published", options->published,
+                    "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, or the files given)");
+  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file");
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
   command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');
   command->add_option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")

@@ -135,6 +135,9 @@ constexpr Field<HbmSpec> kHbm[] = {
     {"write_queue", &HbmSpec::write_queue},
     {"write_drain_high", &HbmSpec::write_drain_high},
     {"write_drain_low", &HbmSpec::write_drain_low},
+    {"hit_cap", &HbmSpec::hit_cap, true},
+    {"row_hits_first", &HbmSpec::row_hits_first},
+    {"refresh_exclusive", &HbmSpec::refresh_exclusive},
     {"l2_to_hbm_ns", &HbmSpec::l2_to_hbm_ns},
     {"hbm_to_l2_ns", &HbmSpec::hbm_to_l2_ns},
 };

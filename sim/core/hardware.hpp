@@ -80,6 +80,9 @@ struct HbmSpec {
   int read_queue = 64;  ///< requests a pseudo-channel's scheduler sees
   int write_queue = 64;
   int write_drain_high = 48, write_drain_low = 16;
+  int hit_cap = 16;                ///< hits in a row while another row of the bank waits; 0: no limit
+  bool row_hits_first = true;      ///< else a row is closed as soon as another is asked for and timings allow
+  bool refresh_exclusive = false;  ///< nothing new is begun while a refresh waits, in any bank
   double l2_to_hbm_ns = 60;  ///< L2 miss to the controller's queue, one way
   double hbm_to_l2_ns = 60;  ///< last data beat to the L2 slice, one way
 };

@@ -62,21 +62,24 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
 }
 
 /// What earlier kernels have left in the L2.
-void fill_cache(L2& l2, const models::Operator& op, const kernels::Addresses& addresses, const KernelOptions& options) {
+std::vector<AddressRange> cached_ranges(const models::Operator& op, const kernels::Addresses& addresses,
+                                        const KernelOptions& options) {
   const std::vector<models::Operand> operands = models::operands_of(op);
-  const auto install = [&](std::size_t i) {
+  std::vector<AddressRange> ranges;
+  const auto add = [&](std::size_t i) {
     const auto bytes = static_cast<std::uint64_t>(operands[i].bytes);
-    if (bytes > 0) l2.install(addresses.operands[i], bytes, options.replayed && operands[i].written);
+    if (bytes > 0) ranges.push_back({addresses.operands[i], bytes, options.replayed && operands[i].written});
   };
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    const bool warm = std::find(options.warm_operands.begin(), options.warm_operands.end(), i) != options.warm_operands.end();
-    if (options.replayed && operands[i].written && !warm) install(i);
+  const std::vector<std::uint32_t>& warm = options.warm_operands;
+  for (std::uint32_t i = 0; i < operands.size(); ++i) {
+    if (options.replayed && operands[i].written && std::find(warm.begin(), warm.end(), i) == warm.end()) add(i);
   }
-  for (const std::uint32_t i : options.warm_operands) {
+  for (const std::uint32_t i : warm) {
     if (i >= operands.size())
       throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
-    install(i);
+    add(i);
   }
+  return ranges;
 }
 
 /// The most used resource, if it is used enough to be the limit.
@@ -97,7 +100,12 @@ std::string name_bottleneck(const KernelResult& r) {
 KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
   models::check(op);
   const kernels::Addresses addresses = place(op);
-  std::vector<std::unique_ptr<tile::Kernel>> launches = kernels::lower(op, gpu, addresses);
+  return simulate_launches(gpu, kernels::lower(op, gpu, addresses), cached_ranges(op, addresses, options),
+                           models::flops_of(op), options);
+}
+
+KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
+                               const std::vector<AddressRange>& cached, double flops, const KernelOptions& options) {
   KernelResult result;
   for (const auto& k : launches) result.kernels.push_back(k->shape().name);
 
@@ -132,7 +140,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   front_end.to_l2.connect(l2, dispatch);
   hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
 
-  fill_cache(l2, op, addresses, options);
+  for (const AddressRange& range : cached) l2.install(range.address, range.bytes, range.dirty);
   front_end.submit(std::move(launches));
 
   std::vector<Module*> modules{&front_end, &l2, &hbm};
@@ -146,7 +154,7 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
   result.execution = front_end.execution();
   result.clock_mhz = front_end.mean_clock_mhz();
   result.cycles = result.latency.us() * result.clock_mhz;
-  result.flops = models::flops_of(op);
+  result.flops = flops;
   result.operations = static_cast<std::uint64_t>(statistics.value("sm.operations_retired"));
 
   const double us = result.execution.us();

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "kernels/tile/kernel.hpp"
 #include "models/operators/operator.hpp"
 #include "sim/core/hardware.hpp"
 #include "sim/core/time.hpp"
@@ -54,5 +56,15 @@ struct KernelResult {
 /// Simulates `op` on one GPU in cycle detail. One call per process (SystemC); throws std::invalid_argument
 /// for impossible shapes, DeadlockError and ConservationError.
 KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options);
+
+/// A range of device addresses.
+struct AddressRange {
+  std::uint64_t address = 0, bytes = 0;
+  bool dirty = false;
+};
+
+/// The same for kernels given as such; `cached` lies in the L2 when the first one starts, least recently used first.
+KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
+                               const std::vector<AddressRange>& cached, double flops, const KernelOptions& options);
 
 }  // namespace tessera::sim

@@ -39,7 +39,8 @@ TEST_CASE("kernel --json - prints the fixed keys and nothing else") {
   REQUIRE(work.files().empty());
 }
 
-TEST_CASE("kernel results are identical from run to run and for any number of threads, but for the wall time") {
+TEST_CASE(
+    "kernel results are identical from run to run and for any number of threads, but for the wall time") {
   const Workplace work;
   const std::vector<std::vector<std::string>> kernels{
       kGemm,
@@ -143,4 +144,30 @@ TEST_CASE("defaults of a kind come from DESIGN: kv_heads follows heads") {
   REQUIRE(arguments["causal"] == "true");
   REQUIRE(arguments["algorithm"] == "fa3");
   REQUIRE(arguments["dtype"] == "bf16");
+}
+
+TEST_CASE("kernel hbm_stream drives the HBM alone; --set changes the hardware") {
+  const Workplace work;
+  const std::vector<std::string> stream{"kernel",    "hbm_stream", "pattern=random", "size=32",
+                                        "bytes=1Mi", "--hardware", "hbm3_6400"};
+  const Outcome outcome = work.tessera(with(stream, {"--json", "-"}));
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json json = parse(outcome.out);
+  for (const char* key : {"kind", "hardware", "fidelity", "latency_us", "cycles", "bottleneck", "utilization",
+                          "bytes", "flops", "energy_j", "ci95_percent", "calibration", "gb_per_s",
+                          "latency_ns", "row_hit_rate", "commands", "time_lost"}) {
+    INFO(key);
+    REQUIRE(json.contains(key));
+  }
+  REQUIRE(json["bytes"]["hbm"] == 1 << 20);
+  REQUIRE(json["commands"]["read"] == (1 << 20) / 32);
+  const nlohmann::json slow =
+      parse(work.tessera(with(stream, {"--set", "hbm.tfaw_ns=30", "--json", "-"})).out);
+  REQUIRE(slow["gb_per_s"].get<double>() < 0.7 * json["gb_per_s"].get<double>());
+  REQUIRE(work.tessera(stream).out.find("of peak") != std::string::npos);
+  require_bad_input(work.tessera({"kernel", "hbm_stream", "pattern=diagonal", "--hardware", "h200_sxm"}),
+                    {"pattern", "sequential or strided", "diagonal"});
+  require_bad_input(work.tessera(with(stream, {"reads=2"})), {"reads", "0 to 1"});
+  require_bad_input(work.tessera(with(stream, {"--set", "hbm.tfaw=30"})), {"hbm.tfaw", "unknown key"});
 }

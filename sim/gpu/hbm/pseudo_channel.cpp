@@ -64,7 +64,7 @@ void PseudoChannel::admit(Cycle now) {
       ++bank.hits[w];
       hit_[w] |= bit;
       next_column_ = std::min(next_column_, now);
-    } else if (first) {
+    } else if (first || !spec_.row_hits_first) {
       next_row_ = now;
     }
   }
@@ -87,16 +87,31 @@ void PseudoChannel::unlink(std::uint32_t index, bool write, std::uint16_t entry)
 }
 
 void PseudoChannel::precharge(Cycle at, std::uint32_t index) {
-  Bank& bank = banks_[index];
   note(HbmCommand::Kind::precharge, at, index);
   ++counters_.precharges;
   last_precharge_ = at;
+  close(index, at);
+}
+
+void PseudoChannel::precharge_all(Cycle at) {
+  note(HbmCommand::Kind::precharge_all, at, 0);
+  ++counters_.precharges;
+  last_precharge_ = at;
+  for (std::uint32_t b = 0; b < banks_.size(); ++b) {
+    if (banks_[b].open) close(b, at);
+  }
+}
+
+void PseudoChannel::close(std::uint32_t index, Cycle at) {
+  Bank& bank = banks_[index];
   bank.activate_ok = std::max(bank.activate_ok, at + t_.rp);
-  bank.open = false;
+  bank.open = bank.owes = false;
   bank.hits = {0, 0};
   const BankMask bit = BankMask{1} << index;
   hit_[0] &= ~bit;
   hit_[1] &= ~bit;
+  owed_[0] &= ~bit;
+  owed_[1] &= ~bit;
   capped_ &= ~bit;
 }
 
@@ -113,8 +128,10 @@ void PseudoChannel::activate(Cycle at, std::uint32_t index) {
   bank.activate_ok = at + t_.rc;
   bank.precharge_ok = at + t_.ras;
   bank.open = true;
+  bank.owes = true;
   bank.streak = 0;
   const BankMask bit = BankMask{1} << index;
+  owed_[writing_] |= bit;
   for (unsigned w = 0; w < 2; ++w) {
     bank.hits[w] = 0;
     for (std::uint16_t e = bank.head[w]; e != kNone; e = entries_[e].next)
@@ -140,14 +157,28 @@ Cycle PseudoChannel::activate_time(std::uint32_t index) const {
   return std::max(std::max(banks_[index].activate_ok, last_activate_ + rrd), activate_floor());
 }
 
+bool PseudoChannel::wants_writes() const {
+  const int reads = undecided(false), writes = undecided(true);
+  if (writing_) return writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
+  return writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
+}
+
 void PseudoChannel::choose_mode() {
-  const int reads = counts_[0], writes = counts_[1];
-  const bool was_writing = writing_;
-  if (writing_)
-    writing_ = writes > 0 && (reads == 0 || writes > spec_.write_drain_low);
-  else
-    writing_ = writes >= spec_.write_drain_high || (reads == 0 && writes > 0);
-  if (writing_ != was_writing) next_row_ = next_column_ = 0;
+  const bool writes = wants_writes();
+  if (writes == writing_) return;
+  writing_ = writes;
+  next_row_ = next_column_ = 0;
+}
+
+std::uint16_t PseudoChannel::first_conflict(const Bank& bank, bool write) const {
+  std::uint16_t e = bank.head[write];
+  while (e != kNone && entries_[e].request.row == bank.row) e = entries_[e].next;
+  return e;
+}
+
+bool PseudoChannel::closable(const Bank& bank, bool write) const {
+  if (bank.owes) return false;
+  return row_done(bank, write) || (!spec_.row_hits_first && first_conflict(bank, write) != kNone);
 }
 
 void PseudoChannel::refresh_due(Cycle now) {
@@ -167,16 +198,20 @@ void PseudoChannel::refresh_due(Cycle now) {
 }
 
 Cycle PseudoChannel::issue_refresh(Cycle now) {
-  const auto close = [&](std::uint32_t b) {
-    const Cycle ready = std::max(banks_[b].precharge_ok, last_precharge_ + t_.ppd);
-    if (ready <= now) precharge(now, b);
-    return ready;
+  const auto close_ready = [&](const Bank& bank) {
+    return bank.owes ? kNever : std::max(bank.precharge_ok, last_precharge_ + t_.ppd);
   };
   if (!spec_.per_bank_refresh) {
-    Cycle ready = std::max(last_activate_ + t_.rrd_l, last_refresh_ + t_.rrefd);
-    for (std::uint32_t b = 0; b < banks_.size(); ++b) {
-      if (banks_[b].open) return close(b);
-      ready = std::max(ready, banks_[b].activate_ok);
+    bool open = false;
+    Cycle closed = 0, ready = std::max(last_activate_ + t_.rrd_l, last_refresh_ + t_.rrefd);
+    for (const Bank& bank : banks_) {
+      open = open || bank.open;
+      if (bank.open) closed = std::max(closed, close_ready(bank));
+      ready = std::max(ready, bank.activate_ok);
+    }
+    if (open) {
+      if (closed <= now) precharge_all(now);
+      return closed;
     }
     if (ready > now) return ready;
     refresh(now, 0);
@@ -188,15 +223,19 @@ Cycle PseudoChannel::issue_refresh(Cycle now) {
   for (std::uint32_t b = 0; b < banks_.size(); ++b) {
     Bank& bank = banks_[b];
     if (!bank.refresh) continue;
-    const Cycle ready = bank.open ? close(b) : activate_time(b);
+    const Cycle ready = bank.open ? close_ready(bank) : activate_time(b);
     if (ready > now) {
       soonest = std::min(soonest, ready);
       continue;
     }
-    if (bank.precharge_ok <= now && last_precharge_ == now) return now;  // it was closed just now
+    if (bank.open) {
+      precharge(now, b);
+      return now;
+    }
     refresh(now, b);
     bank.refresh = false;
     --refreshes_wanted_;
+    next_column_ = std::min(next_column_, now);
     return now;
   }
   return soonest;
@@ -208,17 +247,20 @@ Cycle PseudoChannel::issue_row(Cycle now) {
   if (refreshes_wanted_ != 0) {
     soonest = issue_refresh(now);
     if (soonest <= now) return now + 1;
-    if (!spec_.per_bank_refresh) return soonest;  // no row is opened until all banks are refreshed
+    if (all_wait_for_refresh()) return soonest;
   }
   const bool w = writing_;
   const Cycle any_precharge = last_precharge_ + t_.ppd;
   const Cycle any_activate = activate_floor();
-  std::uint32_t best = 0, best_order = UINT32_MAX;
-  for_each_bit(waiting_[w] & (~hit_[w] | capped_), [&](std::uint32_t b) {
+  constexpr std::uint64_t kAfterActivates = std::uint64_t{1} << 32;
+  std::uint32_t best = 0;
+  std::uint64_t best_order = UINT64_MAX;
+  const BankMask may_close = spec_.row_hits_first ? ~hit_[w] | capped_ : ~BankMask{0};
+  for_each_bit(waiting_[w] & may_close, [&](std::uint32_t b) {
     const Bank& bank = banks_[b];
     Cycle ready;
     if (bank.open) {
-      if (!row_done(bank, w)) return;
+      if (!closable(bank, w)) return;
       ready = std::max(bank.precharge_ok, any_precharge);
     } else {
       if (bank.refresh) return;
@@ -229,17 +271,19 @@ Cycle PseudoChannel::issue_row(Cycle now) {
       soonest = std::min(soonest, ready);
       return;
     }
-    if (best_order != UINT32_MAX) soonest = now + 1;  // one of the two has to wait
-    const std::uint32_t order = entries_[bank.head[w]].order;
+    if (best_order != UINT64_MAX) soonest = now + 1;  // one of the two has to wait
+    // Activates are scarcer than slots of the bus (tFAW): no precharge delays one.
+    const std::uint64_t order =
+        bank.open ? entries_[first_conflict(bank, w)].order + kAfterActivates : entries_[bank.head[w]].order;
     if (order < best_order) {
       best = b;
       best_order = order;
     }
   });
-  if (best_order == UINT32_MAX) return soonest;
+  if (best_order == UINT64_MAX) return soonest;
   if (!banks_[best].open) {
     activate(now, best);
-    return soonest;
+    return wants_writes() == writing_ ? soonest : now + 1;
   }
   precharge(now, best);
   return std::min(soonest, banks_[best].activate_ok);
@@ -258,39 +302,45 @@ Cycle PseudoChannel::next_slot(Cycle now, bool write) const {
 }
 
 bool PseudoChannel::issue_column(Cycle now, Completion& done) {
-  const bool w = writing_;
-  next_column_ = kNever;
-  if (hit_[w] == 0) return false;
-  if (const Cycle slot = next_slot(now, w); slot > now) {
-    next_column_ = slot;
-    return false;
-  }
-  const Cycle rcd = w ? t_.rcd_wr : t_.rcd_rd;
   std::uint32_t best = 0, best_order = UINT32_MAX;
   std::uint16_t best_entry = kNone;
+  bool w = writing_;
   Cycle soonest = kNever;
-  for_each_bit(hit_[w], [&](std::uint32_t b) {
-    const Bank& bank = banks_[b];
-    if (bank.refresh || row_done(bank, w)) return;
-    const std::uint32_t group = group_of(b);
-    Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
-    if (!w) ready = std::max(ready, group_read_after_[group]);
-    if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
-    if (ready > now) {
-      soonest = std::min(soonest, ready);
+  /// The oldest access of the banks in `mask` that can begin now.
+  const auto look = [&](BankMask mask, bool write, bool owed) {
+    if (mask == 0) return;
+    if (const Cycle slot = next_slot(now, write); slot > now) {
+      soonest = std::min(soonest, slot);
       return;
     }
-    std::uint16_t e = bank.head[w];
-    while (entries_[e].request.row != bank.row) e = entries_[e].next;
-    if (best_order != UINT32_MAX) soonest = now + 1;
-    if (entries_[e].order < best_order) {
-      best = b;
-      best_entry = e;
-      best_order = entries_[e].order;
-    }
-  });
+    const Cycle rcd = write ? t_.rcd_wr : t_.rcd_rd;
+    for_each_bit(mask, [&](std::uint32_t b) {
+      const Bank& bank = banks_[b];
+      if (!owed && (bank.refresh || row_done(bank, write))) return;
+      const std::uint32_t group = group_of(b);
+      Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
+      if (!write) ready = std::max(ready, group_read_after_[group]);
+      if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+      if (ready > now) {
+        soonest = std::min(soonest, ready);
+        return;
+      }
+      std::uint16_t e = bank.head[write];
+      while (entries_[e].request.row != bank.row) e = entries_[e].next;
+      if (best_order != UINT32_MAX) soonest = now + 1;
+      if (entries_[e].order < best_order) {
+        best = b;
+        best_entry = e;
+        best_order = entries_[e].order;
+        w = write;
+      }
+    });
+  };
+  look(owed_[0], false, true);
+  look(owed_[1], true, true);
+  if (best_entry == kNone && !all_wait_for_refresh()) look(hit_[writing_] & ~owed_[writing_], writing_, false);
   next_column_ = soonest;
-  if (best_order == UINT32_MAX) return false;
+  if (best_entry == kNone) return false;
 
   Bank& bank = banks_[best];
   const Request request = entries_[best_entry].request;
@@ -321,13 +371,18 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   (w ? counters_.write_bytes : counters_.read_bytes) +=
       static_cast<std::uint64_t>(accesses) * static_cast<std::uint64_t>(spec_.access_bytes);
   ++(w ? counters_.writes : counters_.reads);
+  if (const BankMask bit = BankMask{1} << best; (owed_[w] & bit) != 0) {
+    owed_[w] &= ~bit;
+    bank.owes = false;
+  }
   if (++bank.streak > 1) ++counters_.row_hits;
-  if (bank.streak >= kHitCap) capped_ |= BankMask{1} << best;
+  if (had_its_share(bank)) capped_ |= BankMask{1} << best;
   if (--bank.hits[w] == 0) hit_[w] &= ~(BankMask{1} << best);
   unlink(best, w, best_entry);
   // No other access before the next slot; by then the direction may have changed too.
   if (counts_[0] + counts_[1] != 0) next_column_ = next_slot(now + 1, w);
-  if (bank.head[w] != kNone && row_done(bank, w)) next_row_ = std::min(next_row_, bank.precharge_ok);
+  if (bank.refresh || refreshes_wanted_ != 0 || (bank.head[writing_] != kNone && closable(bank, writing_)))
+    next_row_ = std::min(next_row_, bank.precharge_ok);
   done = Completion{last + (w ? t_.cwl : t_.cl) + t_.bl, request.tag, !w};
   return true;
 }
@@ -335,20 +390,27 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
 /// What happened to the banks while nothing was queued: their refreshes, with the row bus to themselves.
 void PseudoChannel::catch_up_refreshes(Cycle now) {
   const auto banks = static_cast<std::uint32_t>(banks_.size());
-  const auto close = [&](Cycle at, std::uint32_t b) {
-    if (!banks_[b].open) return;
-    precharge(std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1)), b);
+  const auto close_time = [&](Cycle at, std::uint32_t b) {
+    return std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1));
   };
   const auto ready = [&](Cycle at, std::uint32_t b) {
     return std::max(std::max(at, last_refresh_ + t_.rrefd), std::max(banks_[b].activate_ok, last_activate_ + t_.rrd_l));
   };
+  const auto close_all = [&](Cycle at) {
+    bool open = false;
+    for (std::uint32_t b = 0; b < banks; ++b) {
+      open = open || banks_[b].open;
+      if (banks_[b].open) at = std::max(at, close_time(at, b));
+    }
+    if (open) precharge_all(at);
+  };
   const auto one = [&](Cycle at, std::uint32_t b) {
-    close(at, b);
+    if (banks_[b].open) precharge(close_time(at, b), b);
     at = ready(at, b);
     refresh(at == last_precharge_ ? at + 1 : at, b);
   };
   const auto all = [&](Cycle at) {
-    for (std::uint32_t b = 0; b < banks; ++b) close(at, b);
+    close_all(at);
     for (std::uint32_t b = 0; b < banks; ++b) at = ready(at, b);
     refresh(at, 0);
     for (Bank& bank : banks_) bank.activate_ok = at + t_.rfc;
@@ -366,7 +428,7 @@ void PseudoChannel::catch_up_refreshes(Cycle now) {
   const Cycle round = spec_.per_bank_refresh ? banks : 1;
   const Cycle missed = (now - next_refresh_) / t_.refi + 1;
   if (missed > round) {
-    for (std::uint32_t b = 0; b < banks; ++b) close(next_refresh_, b);
+    close_all(next_refresh_);
     const Cycle skipped = (missed - round) / round * round;
     counters_.refreshes += static_cast<std::uint64_t>(skipped);
     next_refresh_ += skipped * t_.refi;

@@ -4,13 +4,14 @@
 // A request is a run: each sector of it is a column access (BL8 x 32 bit = 32 B on HBM3) to the same row of the
 // same bank, so one request uses every second slot of the column bus (tCCD_L) and another, in another bank
 // group, the slots between (tCCD_S): the bus has tCCD_L / tCCD_S lanes. The controller issues at most one
-// command a cycle on the row bus and one on the column bus. Among requests whose rows are open, the oldest
-// that can use the column bus goes first; the row bus opens rows for the others, oldest first, as soon as
-// their bank allows. A row is closed when only other rows of its bank are asked for, or after a bounded
-// number of hits while others wait. Writes wait in a queue of their own and are drained in batches. Refresh
-// commands are not postponed.
+// command a cycle on the row bus and one on the column bus. A request whose row was opened for it goes first;
+// then, among requests whose rows are open, the oldest that can use the column bus. The row bus opens rows for
+// the others, oldest first, as soon as their bank allows. A row is closed when only other rows of its bank are
+// asked for, or after a bounded number of hits while others wait (HbmSpec::hit_cap, row_hits_first). Writes wait in a queue of their own and are drained in batches. Refresh
+// commands are not postponed: a bank that is due serves what its row was opened for, and no more.
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -21,10 +22,10 @@
 namespace tessera::sim {
 
 struct HbmCommand {
-  enum class Kind : std::uint8_t { activate, precharge, read, write, refresh };
+  enum class Kind : std::uint8_t { activate, precharge, precharge_all, read, write, refresh };
   Kind kind;
   Cycle at;
-  std::uint32_t bank;  ///< over bank groups and stack IDs
+  std::uint32_t bank;  ///< over bank groups and stack IDs; 0 where all are meant
   std::uint32_t row;
 };
 
@@ -78,7 +79,6 @@ class PseudoChannel {
  private:
   static constexpr std::uint16_t kNone = 0xffff;
   static constexpr Cycle kLongAgo = -1'000'000'000;
-  static constexpr unsigned kHitCap = 16;  // hits in a row while another row of the pair waits
 
   struct Queued {
     Request request;
@@ -89,6 +89,7 @@ class PseudoChannel {
     Cycle activated = kLongAgo, activate_ok = 0, precharge_ok = 0;
     std::uint32_t row = 0;
     bool open = false;
+    bool owes = false;                                                    // its row was opened for a request not yet served
     bool refresh = false;                                                 // waits for its refresh
     std::array<std::uint16_t, 2> head{kNone, kNone}, tail{kNone, kNone};  // [write]
     std::array<std::uint16_t, 2> hits{0, 0};                              // queued for the open row, [write]
@@ -99,6 +100,7 @@ class PseudoChannel {
   /// One cycle of the controller; moves next_ on. True if a request's column accesses were booked.
   bool step(Completion& done);
   void admit(Cycle now);
+  bool wants_writes() const;
   void choose_mode();
   void refresh_due(Cycle now);
   void catch_up_refreshes(Cycle now);
@@ -108,6 +110,8 @@ class PseudoChannel {
   bool issue_column(Cycle now, Completion& done);
   void activate(Cycle at, std::uint32_t bank);
   void precharge(Cycle at, std::uint32_t bank);
+  void precharge_all(Cycle at);
+  void close(std::uint32_t bank, Cycle at);
   void refresh(Cycle at, std::uint32_t bank);
   /// The earliest any bank can be activated, and this bank.
   Cycle activate_floor() const;
@@ -116,11 +120,24 @@ class PseudoChannel {
   Cycle next_slot(Cycle now, bool write) const;
   /// Only other rows of the bank are asked for, or it is their turn.
   bool row_done(const Bank& bank, bool write) const {
-    return bank.hits[write] == 0 || (bank.streak >= kHitCap && entries_[bank.head[write]].request.row != bank.row);
+    return bank.hits[write] == 0 || (had_its_share(bank) && entries_[bank.head[write]].request.row != bank.row);
   }
+  bool had_its_share(const Bank& bank) const {
+    return spec_.hit_cap > 0 && bank.streak >= static_cast<unsigned>(spec_.hit_cap);
+  }
+  /// A refresh waits that keeps every bank from anything new.
+  bool all_wait_for_refresh() const {
+    return refreshes_wanted_ != 0 && (!spec_.per_bank_refresh || spec_.refresh_exclusive);
+  }
+  /// Nothing keeps its row open against a request for another.
+  bool closable(const Bank& bank, bool write) const;
+  /// The oldest queued request of `write` for another row than the open one; kNone if there is none.
+  std::uint16_t first_conflict(const Bank& bank, bool write) const;
   void unlink(std::uint32_t bank, bool write, std::uint16_t entry);
 
-  bool full(bool write) const { return counts_[write] >= (write ? spec_.write_queue : spec_.read_queue); }
+  /// Requests that wait for a row to be opened, or for a row that was opened for another.
+  int undecided(bool write) const { return counts_[write] - std::popcount(owed_[write]); }
+  bool full(bool write) const { return undecided(write) >= (write ? spec_.write_queue : spec_.read_queue); }
   std::uint32_t group_of(std::uint32_t bank) const { return bank & group_mask_; }
   std::uint32_t stack_id_of(std::uint32_t bank) const { return bank / banks_per_stack_id_; }
   void note(HbmCommand::Kind kind, Cycle at, std::uint32_t bank) const {
@@ -135,6 +152,7 @@ class PseudoChannel {
   std::vector<Request> arrivals_;          // not yet in the queues, latest first
   std::array<BankMask, 2> waiting_{0, 0};  // banks with queued requests, [write]
   std::array<BankMask, 2> hit_{0, 0};      // of these, with one for the open row
+  std::array<BankMask, 2> owed_{0, 0};     // open ones whose first access, [write], is still to come
   BankMask capped_ = 0;                    // open ones that have had their share of hits
   std::array<int, 2> counts_{0, 0};
   std::uint16_t free_entry_ = kNone;

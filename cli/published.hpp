@@ -1,0 +1,14 @@
+#pragma once
+// Figures published for real GPUs, and the same microbenchmarks on the simulated ones.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace tessera::cli {
+
+/// Runs what `files` name (none: validate/published/*.yaml), prints a table, as JSON to `json` (a file, or "-") if it
+/// is not empty. Throws ToleranceError if a figure is missed by more than its tolerance.
+void run_published(const std::vector<std::filesystem::path>& files, int processes, const std::string& json);
+
+}  // namespace tessera::cli

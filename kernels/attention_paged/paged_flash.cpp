@@ -15,13 +15,17 @@ namespace {
 
 constexpr std::uint32_t kSequencesPerStep = 31;  // of the search for the next tile: one per lane, less one
 // Dependent instruction chains of one warp, in cycles. A shuffle takes about 24, an integer operation 5.
-constexpr std::uint32_t kSearchStep = 200;  // prefix sum over the lanes in five steps, total, comparison
+constexpr std::uint32_t kSearchStep = 300;  // prefix sum over the lanes in five steps, total, comparison
 constexpr std::uint32_t kSearchEnd = 250;   // ballot, four broadcasts, two integer divisions
 constexpr std::uint32_t kPagePointers = 80;  // division by the page size, 64-bit pointers, first broadcast
 constexpr std::uint32_t kL1Hit = 38;
+// fitted: the way into a tile (lengths, ranges of key tiles by integer divisions, predicates and offsets of
+// copies and masks), for the producer and the consumers alike; explains the time per tile of short decodes.
+constexpr std::uint32_t kTileSetup = 900;
 // fitted: what one thread of the producer spends on a 16 B chunk of its rows (pointer by shuffle, 64-bit add,
-// predicate, copy, in few registers), there or not; explains the time per tile of short decodes.
-constexpr std::uint32_t kCopyChunk = 65;
+// predicate, copy), there or not; explains the time per tile of short decodes. Beside more consumers a producer
+// has 40 registers or fewer instead of 56.
+constexpr std::uint32_t kCopyChunk = 65, kCopyChunkFewRegisters = 80;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint8_t at(int first, std::uint32_t stage) { return static_cast<std::uint8_t>(first + static_cast<int>(stage)); }
@@ -130,7 +134,8 @@ Program PagedFlash::program(tile::Cta cta, std::uint32_t role) const {
 }
 
 Program PagedFlash::producer(tile::Cta cta) const {
-  const auto copy = [&](std::uint32_t rows) { return std::uint64_t{rows} * row_bytes_ / 16 / 128 * kCopyChunk; };
+  const auto copy = [&](std::uint32_t rows) { return std::uint64_t{rows} * row_bytes_ / 16 / 128 * (consumers_ > 1 ? kCopyChunkFewRegisters : kCopyChunk);
+  };
   const std::uint64_t kv_copy = copy(schedule_.tile_kv), q_copy = copy(schedule_.tile_q);
   Ring k, v;
   std::uint32_t parity = 0, sequence = 0, known = kEnd;
@@ -161,6 +166,7 @@ Program PagedFlash::producer(tile::Cta cta) const {
     co_await tile::load_wait();
     co_await tile::load(Box{at_.lengths + std::uint64_t{t.batch} * 4, 1, 4, 0});
     co_await tile::load_wait();
+    co_await tile::chain(kTileSetup);
     if (t.kv_first >= t.kv_last) {
       index = static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid;
       continue;
@@ -226,6 +232,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
     if (index == kEnd) break;
     const Tile t = tile_at(index);
     const bool work = t.kv_first < t.kv_last;
+    co_await tile::chain(kTileSetup);
     if (work) {
       const std::uint32_t blocks = t.kv_last - t.kv_first;
       const auto masked = [&](std::uint32_t i) { return i == 0 || t.kv_last - 1 - i >= t.unmasked; };

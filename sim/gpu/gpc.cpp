@@ -63,14 +63,14 @@ void Gpc::handle(Time now, const GpcEvent& event) {
       if (!to.tma) {
         sm.load_arrived(now, to.slot, to.role, event.bytes);
       } else if (to.cluster_mask == 0) {
-        sm.tma_arrived(now, to.slot, to.barrier, event.bytes, true);
+        sm.tma_arrived(now, to.slot, to.barrier, event.bytes, true, to.copied);
       } else {
         const Cluster& cluster = cluster_of(to.sm, to.slot);
         for (unsigned rank = 0; rank < cluster.ctas.size(); ++rank) {
           if ((to.cluster_mask >> rank & 1U) == 0) continue;
           const Place place = cluster.ctas[rank];
           sms_[place.sm].tma_arrived(now, place.slot, to.barrier, event.bytes,
-                                     place.sm == to.sm && place.slot == to.slot);
+                                     place.sm == to.sm && place.slot == to.slot, false);
         }
       }
       break;

@@ -27,6 +27,7 @@ struct Requester {
   std::uint8_t role = 0;
   std::uint8_t barrier = 0;  ///< TMA loads: completes here
   bool tma = false;
+  bool copied = false;             ///< ... by cp.async of threads
   bool promote = false;            ///< misses fetch all 256 B of their run
   std::uint16_t cluster_mask = 0;  ///< TMA loads: every CTA of the cluster that receives the data
 };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "sim/gpu/gpc.hpp"
@@ -229,15 +230,21 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const auto convert = static_cast<double>(v.convert);
       const auto shuffle = static_cast<double>(v.shuffle);
       const Time start = at;
+      // While a wgmma runs, it takes its share of the register bandwidth: the pipes then get fewer operands.
+      const double alone = std::max({fma / spec_.fp32_lanes, integer / spec_.int_lanes, mufu / spec_.mufu_per_cycle,
+                                     convert / spec_.conversions_per_cycle});
+      const double beside = tensor_.free_at() > start ? gpc_.clock().in_cycles(tensor_.free_at() - start) : 0;
+      const double slow =
+          1 + (1 / spec_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
       // Each sub-core issues one warp instruction per cycle, whatever pipe it goes to.
       Time end =
           occupy(issue_, start,
                  (fma + integer + mufu + convert + shuffle) / (kThreadsPerWarp * spec_.subcores * share));
-      if (v.fma != 0) end = max(end, occupy(fp32_, start, fma / (spec_.fp32_lanes * share)));
-      if (v.integer != 0) end = max(end, occupy(integer_, start, integer / (spec_.int_lanes * share)));
-      if (v.mufu != 0) end = max(end, occupy(mufu_, start, mufu / (spec_.mufu_per_cycle * share)));
+      if (v.fma != 0) end = max(end, occupy(fp32_, start, slow * fma / (spec_.fp32_lanes * share)));
+      if (v.integer != 0) end = max(end, occupy(integer_, start, slow * integer / (spec_.int_lanes * share)));
+      if (v.mufu != 0) end = max(end, occupy(mufu_, start, slow * mufu / (spec_.mufu_per_cycle * share)));
       if (v.convert != 0)
-        end = max(end, occupy(convert_, start, convert / (spec_.conversions_per_cycle * share)));
+        end = max(end, occupy(convert_, start, slow * convert / (spec_.conversions_per_cycle * share)));
       if (v.shuffle != 0) {
         // A shuffle moves four bytes per lane through the shared-memory crossbar.
         end = max(end, occupy(shared_, start, 4.0 * shuffle / spec_.shared_bytes_per_cycle));
@@ -246,17 +253,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       counters_.fp32_ops += fma;
       counters_.integer_ops += integer;
       counters_.mufu_ops += mufu;
-      end = max(end, start + cycles(static_cast<double>(op.count)));
-      // While a wgmma runs, it takes a share of the register bandwidth: what the other instructions would have
-      // done beside it takes longer by as much.
-      if (const Time busy = tensor_.free_at(); busy > start && spec_.wgmma_leaves_share < 1) {
-        const double left = spec_.wgmma_leaves_share;
-        const auto times = [](Time t, double factor) {
-          return Time{static_cast<std::int64_t>(static_cast<double>(t.fs) * factor)};
-        };
-        end = min(start + times(end - start, 1 / left), end + times(busy - start, 1 - left));
-      }
-      at = end + cycles(kVectorLatency);
+      at = max(end, start + cycles(slow * static_cast<double>(op.count))) + cycles(kVectorLatency);
       return true;
     }
 
@@ -292,6 +289,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const Time issued = occupy(lsu_, at, lines);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
       request.from.tma = true;  // the bytes count towards the barrier
+      request.from.copied = true;
       counters_.load_bytes_requested += op.box.bytes();
       const Time first = max(at, issued - cycles(lines));
       const Time copied = at + cycles(static_cast<double>(op.count));
@@ -373,13 +371,15 @@ Time Sm::take_in(Time now, std::uint32_t bytes) {
 }
 
 void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes,
-                     bool own_request) {
+                     bool own_request, bool copied) {
   if (own_request)
     counters_.load_bytes_received += bytes;
   else
     counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
-  const Time written = occupy(shared_, take_in(now, bytes), bytes / spec_.shared_bytes_per_cycle);
+  // What threads copy is written as it comes in, what the TMA loads in whole lines.
+  const double rate = copied ? spec_.ingress_bytes_per_cycle : spec_.shared_bytes_per_cycle;
+  const Time written = occupy(shared_, take_in(now, bytes), bytes / rate);
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 

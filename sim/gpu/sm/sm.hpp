@@ -40,7 +40,8 @@ class Sm {
   void run(Time now, std::uint8_t slot, std::uint8_t role);
 
   /// `bytes` of a TMA load arrived for `barrier`.
-  void tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request);
+  void tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request,
+                   bool copied);
   /// A load of `bytes` asked for by `role` arrived.
   void load_arrived(Time now, std::uint8_t slot, std::uint8_t role, std::uint32_t bytes);
   /// The L2 has taken a box that `role` stored.

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "kernels/attention_decode/attention_decode.hpp"
+#include "kernels/attention_paged/schedule.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/library/lower.hpp"
 #include "tests/kernels/counting.hpp"
@@ -146,6 +147,43 @@ TEST_CASE("decode attention is complete for any number of splits") {
   CHECK(choose_splits(200, 132, 64) == 1);
   CHECK(choose_splits(8, 132, 64) > 8);
   CHECK(choose_splits(1, 132, 3) <= 3);
+}
+
+TEST_CASE("attention through a paged cache stores every output once, for any split and packing") {
+  for (const std::int64_t head_dim : {64, 96, 128, 192, 256}) {
+    for (const std::int64_t group : {1, 3, 16, 96}) {
+      for (const std::int64_t rows : {1, 50, 700}) {
+        if (group * rows > 10'000) continue;
+        models::Attention a{.batch = 2, .q_rows = rows, .kv_rows = rows + 70, .causal = true, .paged = true};
+        a.heads = 2 * group, a.kv_heads = 2, a.head_dim = head_dim;
+        check_operator(a, hopper(), true);
+      }
+      for (const std::int64_t context : {1, 80, 3000}) {
+        models::AttentionDecode a{.batch = 3, .context = context, .paged = true};
+        a.heads = 2 * group, a.kv_heads = 2, a.head_dim = head_dim;
+        check_operator(a, hopper(), true);
+      }
+    }
+  }
+  const models::AttentionDecode a{.context = 64, .heads = 2, .kv_heads = 2, .head_dim = 128, .paged = true};
+  CHECK_THROWS_AS(lower(a, ampere(), addresses_for(a)), std::invalid_argument);
+}
+
+TEST_CASE("a paged call is scheduled as FlashAttention-3 does") {
+  const auto of = [](PagedCall call) { return schedule_of(call, 132); };
+  // Few packed rows: one warpgroup. More: two, or three with heads of 64.
+  CHECK(of({.new_rows = 1, .context = 100, .heads = 64, .kv_heads = 1, .head_dim = 128}).tile_q == 64);
+  CHECK(of({.new_rows = 1, .context = 100, .heads = 96, .kv_heads = 1, .head_dim = 128}).tile_q == 128);
+  CHECK(of({.new_rows = 99, .context = 99, .heads = 1, .kv_heads = 1, .head_dim = 64}).tile_q == 192);
+  CHECK(of({.new_rows = 1, .context = 100, .heads = 8, .kv_heads = 1, .head_dim = 256}).tile_kv == 80);
+  // Up to four key tiles are not split; the bound is for one sequence, the splits are for the batch.
+  CHECK(of({.new_rows = 1, .context = 512, .heads = 8, .kv_heads = 1, .head_dim = 128}).most_splits == 1);
+  const PagedSchedule one = of({.new_rows = 1, .context = 8192, .heads = 8, .kv_heads = 1, .head_dim = 128});
+  CHECK((one.most_splits > 32 && one.splits == one.most_splits));
+  const PagedSchedule many = of(
+      {.batch = 256, .new_rows = 1, .context = 8192, .heads = 8, .kv_heads = 1, .head_dim = 128});
+  CHECK((many.most_splits == one.most_splits && many.splits == 1 && many.overlapped));
+  CHECK(!of({.batch = 1024, .new_rows = 1, .context = 64, .heads = 8, .kv_heads = 1, .head_dim = 128}).overlapped);
 }
 
 TEST_CASE("streaming kernels of random widths are complete") {

@@ -78,6 +78,12 @@ TEST_CASE("impossible shapes are refused by name") {
   CHECK_THROWS_AS(check(AttentionDecode{.context = 0, .heads = 1, .kv_heads = 1, .head_dim = 8}),
                   std::invalid_argument);
   CHECK_NOTHROW(check(Norm{1, 8}));
+  Attention paged{.q_rows = 4, .kv_rows = 4, .causal = true, .paged = true};
+  paged.heads = 2, paged.kv_heads = 1, paged.head_dim = 8;
+  CHECK_NOTHROW(check(paged));
+  CHECK(operands_of(paged).size() == 7);
+  paged.flash_version = 2;
+  CHECK_THROWS_AS(check(paged), std::invalid_argument);
 }
 
 }  // namespace

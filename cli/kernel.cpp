@@ -65,7 +65,8 @@ Json to_json(const KernelRequest& request, const Options& options, const GpuSpec
   json["l2_hit_rate"] = r.l2_hit_rate;
   json["flops"] = r.flops;
   json["energy_j"] = r.energy_j;
-  json["ci95_percent"] = 0.0;  // every CTA was simulated: nothing was extrapolated
+  json["ci95_percent"] = r.ci95_percent;
+  json["passed_percent"] = 100 * r.passed.us() / r.latency.us();
   json["calibration"] = gpu.calibration;
   json["kernels"] = r.kernels;
   json["operations"] = r.operations;
@@ -120,6 +121,7 @@ void run_kernel(const Options& options) {
   // More than the L2, the HBM and all SMs on a thread of their own would not end sooner.
   request.options.threads =
       options.threads > 0 ? options.threads : std::min(3U, std::max(1U, std::thread::hardware_concurrency()));
+  request.options.exact = options.exact;
   const GpuSpec gpu = read_hardware(options);
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);
@@ -155,7 +157,7 @@ void add_kernel(CLI::App& app) {
   command->add_option("--threads", options->threads, "Threads of the simulation; the result is the same with any number")
       ->check(CLI::Range(1U, sim::kMostThreads));
   command->add_flag("--exact", options->exact,
-                    "Simulate every CTA (this build always does, for single kernels)");
+                    "Simulate every trip of every loop; extrapolate nothing");
   command
       ->add_option("--set", options->overrides,
                    "KEY=VALUE: change a key of the hardware (hbm.read_queue=128); may be repeated")

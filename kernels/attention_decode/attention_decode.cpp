@@ -15,7 +15,6 @@ using tile::Program;
 
 namespace {
 
-constexpr std::uint32_t kStages = 2;
 constexpr std::uint32_t kRows = 64;  // of one wgmma: the packed query heads, padded
 
 }  // namespace
@@ -57,6 +56,9 @@ SplitKvDecode::SplitKvDecode(const models::AttentionDecode& attention, std::uint
   const auto d = static_cast<std::uint32_t>(attention.head_dim);
   shape_.name = fmt::format("flash decode d{} splits {}", d, splits);
   shape_.grid = static_cast<std::uint32_t>(attention.batch * attention.kv_heads) * splits;
+  for (std::uint32_t s = 0; s < splits; ++s) shape_.trips += range(s).alike(range(s).first + kStages);
+  shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.kv_heads);
+  shape_.even_trips = shape_.trips;
   if (hopper_) {
     shape_.roles = {{"producer", 4}, {"consumer", 4}};
     shape_.barriers = {{"q_full", 1},     {"k_full[0]", 1},  {"k_full[1]", 1},
@@ -100,6 +102,7 @@ Program SplitKvDecode::producer(tile::Cta cta) const {
   co_await tile::expect(0, q_bytes);
   co_await tile::tma_load(Box{q_ + group * q_bytes, 1, q_bytes, 0}, 0);
   for (std::uint32_t t = r.first, i = 0; t < r.last; ++t, ++i) {
+    if (const std::uint32_t n = r.alike(t); n > 0) t += static_cast<std::uint32_t>(co_await tile::trip(n));
     const auto stage = static_cast<std::uint8_t>(i % kStages);
     const unsigned phase = i / kStages & 1U;
     const Box k = kv_box(k_, group, t), v = kv_box(v_, group, t);
@@ -119,7 +122,8 @@ Program SplitKvDecode::consumer(tile::Cta cta) const {
   const auto d = static_cast<std::uint32_t>(attention_.head_dim);
   const std::uint64_t scores = std::uint64_t{kRows} * kTile, outputs = std::uint64_t{kRows} * d;
   co_await tile::wait(0, 0);
-  for (std::uint32_t i = 0; i < r.last - r.first; ++i) {
+  for (std::uint32_t t = r.first, i = 0; t < r.last; ++t, ++i) {
+    if (const std::uint32_t n = r.alike(t); n > 0) t += static_cast<std::uint32_t>(co_await tile::trip(n));
     const auto stage = static_cast<std::uint8_t>(i % kStages);
     const unsigned phase = i / kStages & 1U;
     co_await tile::wait(static_cast<std::uint8_t>(1 + stage), phase);
@@ -152,6 +156,8 @@ Program SplitKvDecode::ampere(tile::Cta cta) const {
   co_await tile::load(Box{q_ + group * q_bytes, 1, q_bytes, 0});
   if (r.first < r.last) co_await tile::load(kv_box(k_, group, r.first));
   for (std::uint32_t t = r.first; t < r.last; ++t) {
+    // K of the next tile is on its way: it stands for that of the tile gone on with.
+    if (const std::uint32_t n = r.alike(t); n > 0) t += static_cast<std::uint32_t>(co_await tile::trip(n));
     co_await tile::load_wait(0);
     co_await tile::load(kv_box(v_, group, t));
     co_await tile::shared_load(operand_bytes);

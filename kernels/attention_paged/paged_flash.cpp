@@ -63,6 +63,14 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
   shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
+  for (std::uint32_t i = 0; i < tiles_per_sequence(); ++i) {  // sequences are alike
+    const Tile t = tile_at(i);
+    if (t.kv_first >= t.kv_last) continue;
+    const std::uint32_t tiles = t.kv_last - t.kv_first, masked = t.kv_last - std::min(t.kv_last, t.unmasked);
+    shape_.trips += masked < tiles ? t.alike(std::max(1U, masked)) : 0;
+  }
+  shape_.trips *= sequences_;
+  shape_.even_trips = schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }
 
 PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
@@ -177,6 +185,8 @@ Program PagedFlash::producer(tile::Cta cta) const {
     };
     std::uint64_t page_line = 0;
     for (std::uint32_t n = t.kv_last; n-- > t.kv_first;) {
+      if (const std::uint32_t alike = t.alike(t.kv_last - 1 - n); alike > 0)
+        n -= static_cast<std::uint32_t>(co_await tile::trip(alike));
       if (const std::uint64_t line = pages(n) / 128; line != page_line) {
         co_await tile::load(Box{pages(n), 1, 4, 0});
         co_await tile::load_wait();
@@ -249,6 +259,8 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
       co_await cost.rounding();
       if (!p_in_registers) co_await tile::shared_store(p_bytes);
       for (std::uint32_t i = 1; i < blocks; ++i) {
+        if (const std::uint32_t alike = t.alike(i); alike > 0)
+          i += static_cast<std::uint32_t>(co_await tile::trip(alike));
         if (!turns_ || me == 0) co_await tile::wait(at(k_full, k.stage), k.phase);
         if (turns_) co_await tile::named_sync(my_turn, 2);
         if (turns_ && me != 0) co_await tile::wait(at(k_full, k.stage), k.phase);

@@ -26,6 +26,11 @@ class PagedFlash final : public tile::Kernel {
     std::uint32_t batch, head, split;
     std::uint32_t first_row, rows;              // packed
     std::uint32_t kv_first, kv_last, unmasked;  // key tiles; those before `unmasked` need no mask
+    /// Of the trips from number `i` on, from the last key tile down, those that are alike: not the first, the masked
+    /// ones, or the last.
+    std::uint32_t alike(std::uint32_t i) const {
+      return i > 0 && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last ? kv_last - 1 - i - kv_first : 0;
+    }
   };
   struct Ring {
     std::uint32_t stage = 0, phase = 0;

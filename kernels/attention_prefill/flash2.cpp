@@ -26,6 +26,9 @@ Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Add
   shape_.roles = {{"warps", 4}};
   shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
   shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * d * element_bytes_;
+  for (const QueryTile& q : query_tiles_) shape_.trips += q.alike();
+  shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.heads);
+  shape_.even_trips = shape_.trips;
   shape_.prologue_cycles = 200;
 }
 
@@ -57,6 +60,8 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
       Box{q_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
   if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));
   for (std::uint32_t i = 0; i < query.kv_tiles; ++i) {
+    // K of the next tile is on its way: it stands for that of the tile gone on with.
+    if (const std::uint32_t alike = query.alike(i); alike > 0) i += static_cast<std::uint32_t>(co_await tile::trip(alike));
     const std::uint32_t n = query.kv_tiles - 1 - i;
     co_await tile::load_wait(0);  // K of this tile (and Q)
     co_await tile::load(kv_box(v_, n));

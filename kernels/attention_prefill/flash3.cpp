@@ -67,6 +67,10 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
       {"v_full[0]", 1}, {"v_full[1]", 1},        {"v_empty[0]", consumers_}, {"v_empty[1]", consumers_}};
   shape_.prologue_cycles = 500;  // tensor-map prefetch, mbarrier initialisation, setmaxnreg
   handed_.resize(shape_.grid, kEnd);
+  for (const QueryTile& q : query_tiles_) shape_.trips += q.alike();
+  shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.heads);
+  // Longest first from a counter, all CTAs end together.
+  shape_.even_trips = dynamic_ ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }
 
 std::uint32_t Flash3::tiles() const {
@@ -126,6 +130,7 @@ Program Flash3::producer(tile::Cta cta) const {
     };
     std::uint32_t v_stage = stage, v_phase = phase;
     for (std::uint32_t i = 0; i <= t.query->kv_tiles; ++i) {
+      if (const std::uint32_t n = t.query->alike(i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       if (i < t.query->kv_tiles) {
         const Box k = kv_box(k_, t.query->kv_tiles - 1 - i);
         co_await tile::wait(k_empty(stage), phase ^ 1U);
@@ -196,6 +201,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       co_await tile::compute(rounding);
     }
     for (std::uint32_t i = 1; i < blocks; ++i) {
+      if (const std::uint32_t n = t.query->alike(i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       co_await tile::wait(k_full(k_stage), k_phase);
       co_await tile::named_sync(my_turn, 2);
       co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // next S = Q K^T

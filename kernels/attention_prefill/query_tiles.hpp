@@ -12,6 +12,13 @@ struct QueryTile {
   std::uint32_t first_row = 0, rows = 0;
   std::uint32_t kv_tiles = 0;        ///< visited: 0 .. kv_tiles - 1
   std::uint32_t unmasked_tiles = 0;  ///< of these, the leading ones that every row sees whole
+
+  /// Of the trips from number `i` on, from the last key tile down, those that are alike: all but the first, which
+  /// overlaps with nothing, the masked ones, and the last.
+  std::uint32_t alike(std::uint32_t i) const {
+    return i > 0 && i + unmasked_tiles >= kv_tiles && i + 1 < kv_tiles ? kv_tiles - 1 - i : 0;
+  }
+  std::uint32_t alike() const { return alike(unmasked_tiles < kv_tiles ? kv_tiles - unmasked_tiles : 1); }
 };
 
 /// The tiles of one sequence and head. Visible keys are a prefix of the kv rows for every query row

@@ -34,6 +34,12 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
       std::min<std::int64_t>(gpu.sm.registers, 256 * (32 + tiling_.tile_m * tiling_.tile_n / 256));
   shape_.shared_bytes =
       std::int64_t{tiling_.stages} * (tiling_.tile_m + tiling_.tile_n) * tiling_.tile_k * element_bytes_;
+  for (std::uint32_t piece = 0; piece < tiling_.split_k; ++piece) {
+    const std::uint32_t share = (k_steps_ + tiling_.split_k - 1) / tiling_.split_k;
+    const std::uint32_t steps = std::min(share, k_steps_ - std::min(k_steps_, piece * share));
+    shape_.trips += std::uint64_t{order_.count()} * (steps > tiling_.stages ? steps - tiling_.stages : 0);
+  }
+  shape_.even_trips = shape_.trips;
   shape_.prologue_cycles = 200;
 }
 
@@ -53,6 +59,8 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
 
   const std::uint32_t ahead = tiling_.stages - 1;
   for (std::uint32_t i = 0; i < steps + ahead; ++i) {
+    // With the ring full, until the last step, which may be short, is to be loaded.
+    if (i >= ahead && i + 1 < steps) i += static_cast<std::uint32_t>(co_await tile::trip(steps - 1 - i));
     if (i < steps) {
       const std::uint64_t step = first_step + i;
       const std::uint64_t k_offset = step * tiling_.tile_k * element_bytes_;

@@ -59,6 +59,10 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   for (std::uint32_t s = 0; s < tiling.stages; ++s) {
     shape_.barriers.push_back({fmt::format("empty[{}]", s), consumers_ * tiling.cluster});
   }
+  for (std::uint32_t piece = 0; piece < tiling.split_k; ++piece) {
+    shape_.trips += std::uint64_t{order_.count()} * tiling.cluster * alike(work(piece, 0), tiling.stages);
+  }
+  shape_.even_trips = shape_.trips * (units() / clusters * clusters) / units();
   shape_.prologue_cycles = 400;  // tensor-map prefetch, mbarrier initialisation, setmaxnreg
 }
 
@@ -96,6 +100,7 @@ Program GemmHopper::producer(tile::Cta cta) const {
   for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
     for (std::uint32_t i = 0; i < w.steps; ++i) {
+      if (const std::uint32_t n = alike(w, i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       const std::uint32_t step = w.first_step + i;
       const std::uint64_t k_offset = std::uint64_t{step} * tiling_.tile_k * element_bytes_;
       const auto depth_bytes = static_cast<std::uint32_t>(
@@ -131,6 +136,7 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
     const Work w = work(unit, cta.rank);
     std::uint32_t previous = 0;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
+      if (const std::uint32_t n = alike(w, i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       co_await tile::wait(full(stage), phase);
       for (std::uint32_t row = 0; row < rows_per_consumer_; row += kWarpgroupRows)
         co_await tile::wgmma(kWarpgroupRows, tiling_.tile_n, tiling_.tile_k);

@@ -24,6 +24,10 @@ class GemmHopper final : public tile::Kernel {
   std::uint32_t units() const { return order_.count() * tiling_.split_k; }
   Work work(std::uint32_t unit, std::uint32_t rank) const;
   std::uint64_t step_bytes(const Work& w, std::uint32_t step) const;
+  /// k-steps from number `i` on that are alike: the ring is full, and the last one may be short.
+  std::uint32_t alike(const Work& w, std::uint32_t i) const {
+    return i >= tiling_.stages && i + 1 < w.steps ? w.steps - 1 - i : 0;
+  }
 
   tile::Program producer(tile::Cta cta) const;
   tile::Program consumer(tile::Cta cta, std::uint32_t index) const;

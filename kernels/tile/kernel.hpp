@@ -31,6 +31,9 @@ struct LaunchShape {
   std::uint64_t prologue_cycles = 0;  ///< barrier set-up, descriptor prefetch, before any role starts
   /// Programmatic dependent launch: the launch goes on while the kernel before runs.
   bool launched_beside = false;
+  /// Calls of trip() by the last role, summed over the CTAs, and how many of them come before the first CTA of a
+  /// grid that is resident as a whole runs out of work. Zero: no loop is worth passing over.
+  std::uint64_t trips = 0, even_trips = 0;
 
   std::uint32_t threads() const {
     std::uint32_t warps = 0;

@@ -14,6 +14,8 @@ class Pipe {
     busy_ += service;
     return free_;
   }
+  /// Takes nothing new before `at`.
+  void hold_until(Time at) { free_ = max(free_, at); }
   /// When the pipe falls free.
   Time free_at() const { return free_; }
   /// Total time in service, for utilisation.

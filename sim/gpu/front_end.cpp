@@ -36,7 +36,10 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
   kernels_ = std::move(kernels);
-  for (Gpc* gpc : gpcs_) gpc->set_kernels(kernels_);
+  for (Gpc* gpc : gpcs_) {
+    gpc->set_kernels(kernels_);
+    gpc->set_passes_trips(!options_.exact);
+  }
   const double launch_us = options_.graph ? gpu_.launch.graph_launch_us : gpu_.launch.host_launch_us;
   schedule(Time::from_us(launch_us), FrontEndEvent{.kind = FrontEndEvent::Kind::start_kernel});
 }
@@ -54,6 +57,7 @@ void FrontEnd::start_kernel(Time now) {
   }
   next_cta_ = 0;
   ctas_left_ = shape.grid;
+  start_trips();
   kernel_start_ = launched_ahead_ ? now + to_gpcs.front().latency()
                                  : now + Time::from_us(gpu_.launch.first_instruction_us);
   to_l2.send(now, L2Event{.kind = L2Event::Kind::start_kernel});
@@ -106,6 +110,9 @@ bool FrontEnd::dispatch_cluster(Time when, unsigned gpc) {
 void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   slots_[event.gpc].free[event.sm].push_back(event.slot);
   if (--ctas_left_ == 0) {
+    passed_ += trip_sampling_.passed_windows() * Time::from_us(gpu_.power.window_us);
+    half_width_ += Time::from_us(trip_sampling_.half_width_windows() * gpu_.power.window_us);
+    trip_sampling_.start(0, 0);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
     last_exit_ = end;
@@ -159,25 +166,50 @@ Time FrontEnd::next_start(Time now) {
 void FrontEnd::sample(Time now) {
   energies_missing_ = gpcs_.size() + 1;
   sm_pj_ = memory_pj_ = 0;
+  hbm_bytes_ = hbm_read_ = loads_ = passed_window_loads_ = 0;
+  trips_ = {};
+  measured_window_ = trip_sampling_.measuring();
   for (auto& gpc : to_gpcs) gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::sample_energy});
-  to_l2.send(now, L2Event{.kind = L2Event::Kind::sample_energy});
+  to_l2.send(now, L2Event{.kind = L2Event::Kind::sample_energy, .tag = measured_window_ ? 1U : 0U});
 }
 
 void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
-  (event.from_l2 ? memory_pj_ : sm_pj_) += event.energy_pj;
   const Time end = finished_ ? min(now, completed_at_) : now;
   const double window_us = std::max(1e-3, (end - sampled_at_).us());
   if (event.from_l2) {
-    const double peak = static_cast<double>(gpu_.hbm.stacks) * gpu_.hbm.channels_per_stack *
-                        gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps / 8 *
-                        1e3;
-    activity_["HBM"].push_back({sampled_at_, end, event.activity / (peak * window_us)});
+    memory_pj_ += event.energy_pj;
+    hbm_bytes_ += event.activity;
+    hbm_read_ += event.loads;
   } else {
+    sm_pj_ += event.energy_pj;
+    loads_ += event.loads;
+    passed_window_loads_ += event.trips.passed_loads;
+    trips_.timed += event.trips.timed;
+    trips_.time += event.trips.time;
+    trips_.made += event.trips.made;
     const auto sms = static_cast<double>(gpcs_[event.gpc]->sms().size());
     activity_[fmt::format("GPC {}", event.gpc)].push_back(
         {sampled_at_, end, event.activity / (sms * window_us)});
   }
-  if (--energies_missing_ != 0) return;
+  if (--energies_missing_ == 0) end_window(now, end, window_us);
+}
+
+void FrontEnd::end_window(Time now, Time end, double window_us) {
+  // Passed trips read as much from HBM for each byte of the L2 as measured ones.
+  if (measured_window_) {
+    measured_loads_ += loads_;
+    measured_read_ += hbm_read_;
+  }
+  if (passed_window_loads_ > 0 && measured_loads_ > 0) {
+    const double read = passed_window_loads_ * measured_read_ / measured_loads_;
+    passed_loads_ += passed_window_loads_;
+    memory_pj_ += read * gpu_.power.hbm_pj_per_byte;
+    hbm_bytes_ += read;
+  }
+  const double hbm_peak = static_cast<double>(gpu_.hbm.stacks) * gpu_.hbm.channels_per_stack *
+                          gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps / 8 *
+                          1e3;
+  activity_["HBM"].push_back({sampled_at_, end, hbm_bytes_ / (hbm_peak * window_us)});
 
   const double scaled = sm_pj_ * voltage_scale(gpu_.power, gpu_.boost_clock_mhz, clock_mhz_);
   energy_pj_ += scaled + memory_pj_;
@@ -190,20 +222,42 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
     sampling_ = false;
     return;
   }
+  // What passed trips would do to the clock is what measured ones have done to it.
+  if (!trip_sampling_.holding()) govern(now, window_us, scaled);
+  const Time window = Time::from_us(gpu_.power.window_us);
+  if (const auto pass = trip_sampling_.add(trips_)) {
+    const Time until = now + window * pass->windows;
+    for (auto& gpc : to_gpcs) {
+      gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::pass_trips,
+                             .bytes = static_cast<std::uint32_t>(pass->each.fs / 1000),
+                             .value = static_cast<std::uint64_t>(until.fs)});
+    }
+  }
+  schedule(now + window, FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+}
+
+void FrontEnd::govern(Time now, double window_us, double sm_pj) {
   // pJ per us are microwatts.
   const double mhz = sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
                                          {.clock_mhz = clock_mhz_,
-                                          .sm_w = scaled / window_us * 1e-6,
+                                          .sm_w = sm_pj / window_us * 1e-6,
                                           .memory_w = memory_pj_ / window_us * 1e-6});
-  if (mhz != clock_mhz_) {
-    clock_mhz_ = mhz;
-    for (auto& gpc : to_gpcs) {
-      gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
-                             .value = static_cast<std::uint64_t>(Clock::mhz(mhz).period().fs)});
-    }
+  if (mhz == clock_mhz_) return;
+  clock_mhz_ = mhz;
+  for (auto& gpc : to_gpcs) {
+    gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
+                           .value = static_cast<std::uint64_t>(Clock::mhz(mhz).period().fs)});
   }
-  schedule(now + Time::from_us(gpu_.power.window_us),
-           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+}
+
+void FrontEnd::start_trips() {
+  if (options_.exact) return;
+  const tile::LaunchShape& shape = kernels_[current_]->shape();
+  const auto trips = static_cast<double>(shape.trips);
+  double even = static_cast<double>(shape.even_trips);
+  const std::size_t resident = std::size_t{resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
+  if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
+  trip_sampling_.start(trips, even);
 }
 
 double FrontEnd::mean_clock_mhz() const { return busy_time_ > 0 ? clock_time_ / busy_time_ : clock_mhz_; }

@@ -13,6 +13,7 @@
 #include "sim/gpu/gpc.hpp"
 #include "sim/gpu/kernel_run.hpp"
 #include "sim/gpu/messages.hpp"
+#include "sim/gpu/trip_sampling.hpp"
 
 namespace tessera::sim {
 
@@ -38,6 +39,11 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// Mean over the time that kernels executed.
   double mean_clock_mhz() const;
   const std::map<std::string, std::vector<Activity>>& activity() const { return activity_; }
+  /// Time in which loop trips were passed over, and half of the 95 % confidence interval of completed_at().
+  Time passed() const { return passed_; }
+  Time half_width() const { return half_width_; }
+  /// L2 bytes of loads in passed trips.
+  double passed_loads() const { return passed_loads_; }
   void describe_stuck(std::vector<std::string>& out) const override;
 
  private:
@@ -54,6 +60,10 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   Time next_start(Time now);
   void sample(Time now);
   void take_energy(Time now, const FrontEndEvent& event);
+  /// Everything about the window that ended at `end` has come in.
+  void end_window(Time now, Time end, double window_us);
+  void govern(Time now, double window_us, double sm_pj);
+  void start_trips();
 
   const GpuSpec& gpu_;
   KernelOptions options_;
@@ -70,10 +80,18 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   Time sampled_at_;
   std::size_t energies_missing_ = 0;
   double sm_pj_ = 0, memory_pj_ = 0;  // of the window being collected, at nominal voltage
+  double hbm_bytes_ = 0, hbm_read_ = 0, loads_ = 0, passed_window_loads_ = 0;
+  TripWindow trips_;  // of the window being collected
   bool sampling_ = false;
   double energy_pj_ = 0;
   double clock_time_ = 0, busy_time_ = 0;
   std::map<std::string, std::vector<Activity>> activity_;
+
+  TripSampling trip_sampling_;
+  bool measured_window_ = false;                   // the one that has just ended
+  double measured_loads_ = 0, measured_read_ = 0;  // L2 bytes loaded, and HBM bytes read meanwhile
+  double passed_loads_ = 0;
+  Time passed_, half_width_;
 };
 
 }  // namespace tessera::sim

@@ -102,6 +102,9 @@ void Gpc::handle(Time now, const GpcEvent& event) {
     case GpcEvent::Kind::set_clock:
       clock_ = Clock::mhz(1e9 / static_cast<double>(event.value));
       break;
+    case GpcEvent::Kind::pass_trips:
+      pass_order_ = {Time{static_cast<std::int64_t>(event.value)}, Time::picoseconds(event.bytes)};
+      break;
     case GpcEvent::Kind::sample_energy:
       send_energy(now);
       break;
@@ -112,8 +115,17 @@ void Gpc::send_energy(Time now) {
   const PowerSpec& p = gpu_.power;
   double pj = 0;
   double tensor_us = 0;
-  for (const Sm& sm : sms_) {
-    const SmCounters& c = sm.counters();
+  std::uint64_t loads = 0;
+  TripProgress trips;
+  for (Sm& sm : sms_) {
+    const TripProgress t = sm.take_progress(now);
+    trips.timed += t.timed;
+    trips.time += t.time;
+    trips.made += t.made;
+    trips.passed_loads += t.passed_loads;
+    loads += sm.counters().load_bytes_requested;
+    SmCounters c = sm.counters();
+    c += sm.passed();
     const auto l2_bytes = static_cast<double>(c.load_bytes_requested + c.store_bytes);
     pj += c.tensor_flops * p.tensor_pj_per_flop + 2 * c.fp32_ops * p.fp32_pj_per_flop +
           c.mufu_ops * p.mufu_pj_per_op + static_cast<double>(c.shared_bytes) * p.shared_pj_per_byte +
@@ -123,7 +135,9 @@ void Gpc::send_energy(Time now) {
   to_front_end.send(now, FrontEndEvent{.kind = FrontEndEvent::Kind::energy,
                                        .gpc = index_,
                                        .energy_pj = pj - std::exchange(energy_sent_pj_, pj),
-                                       .activity = tensor_us - std::exchange(tensor_sent_us_, tensor_us)});
+                                       .activity = tensor_us - std::exchange(tensor_sent_us_, tensor_us),
+                                       .loads = static_cast<double>(loads - std::exchange(loads_sent_, loads)),
+                                       .trips = trips});
 }
 
 void Gpc::describe_stuck(std::vector<std::string>& out) const {

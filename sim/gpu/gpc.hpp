@@ -22,6 +22,8 @@ class Gpc : public EventModule<GpcEvent> {
 
   /// The list of kernels that prepare events speak of. Before the simulation starts.
   void set_kernels(const std::vector<std::unique_ptr<tile::Kernel>>& kernels) { kernels_ = &kernels; }
+  /// Whether loop trips may be passed over. Before the simulation starts.
+  void set_passes_trips(bool passes) { passes_trips_ = passes; }
 
   // For its SMs.
   const Clock& clock() const { return clock_; }
@@ -32,6 +34,10 @@ class Gpc : public EventModule<GpcEvent> {
   /// A role of (sm, slot) meets the others of its cluster at `at`.
   void sync_cluster(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t role);
   void cta_done(Time at, std::uint8_t sm, std::uint8_t slot);
+  bool passes_trips() const { return passes_trips_; }
+  const PassOrder& pass_order() const { return pass_order_; }
+  /// Of the cluster that (sm, slot) belongs to.
+  PassedTrips& passed_trips(std::uint8_t sm, std::uint8_t slot) { return cluster_of(sm, slot).passed; }
 
   const std::vector<Sm>& sms() const { return sms_; }
   void describe_stuck(std::vector<std::string>& out) const override;
@@ -50,6 +56,7 @@ class Gpc : public EventModule<GpcEvent> {
     std::uint32_t alive = 0;
     std::vector<Member> syncing;  // roles that wait in cluster_sync
     Time latest;
+    PassedTrips passed;
   };
 
   void handle(Time now, const GpcEvent& event) override;
@@ -63,8 +70,11 @@ class Gpc : public EventModule<GpcEvent> {
   const std::vector<std::unique_ptr<tile::Kernel>>* kernels_ = nullptr;
   const tile::Kernel* kernel_ = nullptr;  // the current one
   std::vector<Cluster> clusters_;  // alive ones, few
+  bool passes_trips_ = false;
+  PassOrder pass_order_;
   double energy_sent_pj_ = 0;
   double tensor_sent_us_ = 0;
+  std::uint64_t loads_sent_ = 0;  // bytes
 };
 
 }  // namespace tessera::sim

@@ -61,6 +61,23 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
+/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured windows. What
+/// is extrapolated is added to the statistics.
+L2Counters whole_l2(const L2& l2, double passed_loads, Statistics& statistics) {
+  L2Counters all = l2.counters();
+  const L2Counters& marked = l2.marked();
+  if (passed_loads <= 0 || marked.read_bytes == 0) return all;
+  const double factor = passed_loads / static_cast<double>(marked.read_bytes);
+  L2Counters::zip(all, marked, [&](const std::string& name, std::uint64_t& n, std::uint64_t measured) {
+    // Loops load; what they store is stored at their ends, which are simulated.
+    if (name.starts_with("write")) return;
+    const auto more = static_cast<std::uint64_t>(std::llround(static_cast<double>(measured) * factor));
+    n += more;
+    statistics.add("l2." + name, static_cast<double>(more));
+  });
+  return all;
+}
+
 /// What earlier kernels have left in the L2.
 std::vector<AddressRange> cached_ranges(const models::Operator& op, const kernels::Addresses& addresses,
                                         const KernelOptions& options) {
@@ -151,6 +168,8 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   Statistics statistics;
   for (const Module* m : modules) m->report(statistics);
   result.latency = front_end.completed_at();
+  result.passed = front_end.passed();
+  result.ci95_percent = 100 * front_end.half_width().us() / result.latency.us();
   result.execution = front_end.execution();
   result.clock_mhz = front_end.mean_clock_mhz();
   result.cycles = result.latency.us() * result.clock_mhz;
@@ -164,7 +183,7 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   };
   for (const char* pipe : {"tensor", "fp32", "mufu", "shared", "issue"})
     result.utilization[pipe] = share(pipe);
-  const L2Counters& c = l2.counters();
+  const L2Counters c = whole_l2(l2, front_end.passed_loads(), statistics);
   result.l2_bytes = static_cast<std::int64_t>(c.read_bytes + c.write_bytes);
   result.hbm_read_bytes = static_cast<std::int64_t>(c.fill_sectors * kSectorBytes);
   result.hbm_write_bytes = static_cast<std::int64_t>(c.writeback_sectors * kSectorBytes);

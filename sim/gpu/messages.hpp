@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/tile/op.hpp"
+#include "sim/gpu/sm/passed_trips.hpp"
 
 namespace tessera::sim {
 
@@ -42,7 +43,7 @@ struct L2Event {
     fill,           ///< data of HBM read `tag`
     written,        ///< HBM has done a write
     start_kernel,   ///< from the front end: the tile counter starts at `tag`
-    sample_energy,  ///< from the front end
+    sample_energy,  ///< from the front end; `tag` 1: passed trips are taken to be like what went on since the last
   };
   Kind kind = Kind::read;
   Requester from;
@@ -60,6 +61,7 @@ struct GpcEvent {
     stored,         ///< from the L2: it has taken a box of writes
     fetched,        ///< from the L2: the tile counter was `value`
     set_clock,      ///< from the front end: the SM period is now `value` fs
+    pass_trips,     ///< from the front end: until `value` fs loop trips are passed over, each taking `bytes` ps
     sample_energy,  ///< from the front end
   };
   Kind kind = Kind::resume;
@@ -83,6 +85,8 @@ struct FrontEndEvent {
   bool from_l2 = false;  ///< energy: from the L2, else from GPC `gpc`
   double energy_pj = 0;  ///< dynamic energy since the last sample, at nominal voltage
   double activity = 0;   ///< since the last sample: tensor-core time of all SMs (us), or HBM bytes
+  double loads = 0;      ///< since the last sample, bytes: asked for by SMs, or read from HBM
+  TripProgress trips;    ///< since the last sample
 };
 
 }  // namespace tessera::sim

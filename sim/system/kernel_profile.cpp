@@ -133,6 +133,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     job.gpu = graph.nodes[task.node].kind == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
     job.op = compute->op;
     job.options.graph = options.cuda_graph;
+    job.options.exact = options.exact;
     job.options.warm_operands = residency[task.node].warm(compute->operands, operands);
     residency[task.node].touch(compute->operands, operands);
     const std::string tail = fmt::format("|{}|{}", job.gpu->name, fmt::join(job.options.warm_operands, ","));

@@ -27,7 +27,7 @@ json to_json(const KernelResult& r) {
     json& list = activity[track] = json::array();
     for (const Activity& a : stretches) list.push_back({a.start.fs, a.end.fs, a.share});
   }
-  return {{"latency", r.latency.fs}, {"execution", r.execution.fs}, {"clock_mhz", r.clock_mhz}, {"cycles", r.cycles},
+  return {{"latency", r.latency.fs}, {"execution", r.execution.fs}, {"passed", r.passed.fs}, {"ci95_percent", r.ci95_percent}, {"clock_mhz", r.clock_mhz}, {"cycles", r.cycles},
           {"flops", r.flops}, {"bottleneck", r.bottleneck}, {"utilization", r.utilization}, {"l2_bytes", r.l2_bytes},
           {"hbm_read_bytes", r.hbm_read_bytes}, {"hbm_write_bytes", r.hbm_write_bytes}, {"l2_hit_rate", r.l2_hit_rate},
           {"energy_j", r.energy_j}, {"events", r.events}, {"operations", r.operations}, {"kernels", r.kernels},
@@ -38,6 +38,8 @@ KernelResult from_json(const json& j) {
   KernelResult r;
   r.latency.fs = j["latency"];
   r.execution.fs = j["execution"];
+  r.passed.fs = j["passed"];
+  r.ci95_percent = j["ci95_percent"];
   r.clock_mhz = j["clock_mhz"];
   r.cycles = j["cycles"];
   r.flops = j["flops"];

@@ -126,13 +126,20 @@ void L2::handle(Time now, const L2Event& event) {
       tile_counter_ = event.tag;
       break;
     case L2Event::Kind::sample_energy: {
-      const std::uint64_t sectors = counters_.fill_sectors + counters_.writeback_sectors;
-      const double bytes = static_cast<double>(sectors - std::exchange(energy_sectors_sent_, sectors)) *
-                           static_cast<double>(kSectorBytes);
+      const auto bytes = [](std::uint64_t sectors) { return static_cast<double>(sectors * kSectorBytes); };
+      const double read = bytes(counters_.fill_sectors - sampled_.fill_sectors);
+      const double moved = read + bytes(counters_.writeback_sectors - sampled_.writeback_sectors);
+      if (event.tag != 0) {
+        L2Counters since = counters_;
+        L2Counters::zip(since, sampled_, [](const char*, auto& a, auto b) { a -= b; });
+        L2Counters::zip(marked_, since, [](const char*, auto& a, auto b) { a += b; });
+      }
+      sampled_ = counters_;
       to_front_end.send(now, FrontEndEvent{.kind = FrontEndEvent::Kind::energy,
                                            .from_l2 = true,
-                                           .energy_pj = bytes * gpu_.power.hbm_pj_per_byte,
-                                           .activity = bytes});
+                                           .energy_pj = moved * gpu_.power.hbm_pj_per_byte,
+                                           .activity = moved,
+                                           .loads = read});
       break;
     }
   }
@@ -492,21 +499,9 @@ void L2::describe_stuck(std::vector<std::string>& out) const {
 }
 
 void L2::report(Statistics& statistics) const {
-  const auto add = [&](const char* what, std::uint64_t n) {
+  L2Counters::zip(counters_, counters_, [&](const char* what, std::uint64_t n, std::uint64_t) {
     statistics.add(fmt::format("l2.{}", what), static_cast<double>(n));
-  };
-  add("read_sectors", counters_.read_sectors);
-  add("hit_sectors", counters_.hit_sectors);
-  add("merged_sectors", counters_.merged_sectors);
-  add("write_sectors", counters_.write_sectors);
-  add("read_bytes", counters_.read_bytes);
-  add("write_bytes", counters_.write_bytes);
-  add("returned_bytes", counters_.returned_bytes);
-  add("fill_sectors", counters_.fill_sectors);
-  add("writeback_sectors", counters_.writeback_sectors);
-  add("far_lines", counters_.far_lines);
-  add("coalesced_lines", counters_.coalesced_lines);
-  add("atomics", counters_.atomics);
+  });
 }
 
 }  // namespace tessera::sim

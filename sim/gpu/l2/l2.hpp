@@ -31,6 +31,23 @@ struct L2Counters {
   std::uint64_t returned_bytes = 0;               ///< delivered to SMs
   std::uint64_t fill_sectors = 0, writeback_sectors = 0;
   std::uint64_t far_lines = 0, atomics = 0;
+
+  /// Calls f(name, counter of a, counter of b) for all of them.
+  template <class A, class B, class F>
+  static void zip(A& a, B& b, F f) {
+    f("read_sectors", a.read_sectors, b.read_sectors);
+    f("hit_sectors", a.hit_sectors, b.hit_sectors);
+    f("merged_sectors", a.merged_sectors, b.merged_sectors);
+    f("write_sectors", a.write_sectors, b.write_sectors);
+    f("read_bytes", a.read_bytes, b.read_bytes);
+    f("write_bytes", a.write_bytes, b.write_bytes);
+    f("returned_bytes", a.returned_bytes, b.returned_bytes);
+    f("fill_sectors", a.fill_sectors, b.fill_sectors);
+    f("writeback_sectors", a.writeback_sectors, b.writeback_sectors);
+    f("far_lines", a.far_lines, b.far_lines);
+    f("coalesced_lines", a.coalesced_lines, b.coalesced_lines);
+    f("atomics", a.atomics, b.atomics);
+  }
 };
 
 class L2 : public EventModule<L2Event> {
@@ -46,6 +63,8 @@ class L2 : public EventModule<L2Event> {
   void install(std::uint64_t address, std::uint64_t bytes, bool dirty);
 
   const L2Counters& counters() const { return counters_; }
+  /// Of the time for which the front end asked to keep them apart (sample_energy).
+  const L2Counters& marked() const { return marked_; }
   void describe_stuck(std::vector<std::string>& out) const override;
   void report(Statistics& statistics) const override;
 
@@ -150,7 +169,7 @@ class L2 : public EventModule<L2Event> {
   std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them
   std::uint64_t tile_counter_ = 0;
   L2Counters counters_;
-  std::uint64_t energy_sectors_sent_ = 0;
+  L2Counters sampled_, marked_;
 };
 
 }  // namespace tessera::sim

@@ -7,7 +7,9 @@
 
 #include "kernels/tile/kernel.hpp"
 #include "sim/core/time.hpp"
+#include "sim/gpu/sm/counters.hpp"
 #include "sim/gpu/sm/mbarrier.hpp"
+#include "sim/gpu/sm/passed_trips.hpp"
 
 namespace tessera::sim {
 
@@ -32,11 +34,13 @@ struct RoleState {
   Time ready;                        ///< the role does not go on before this
   Time loads_ready;                  ///< arrival of the latest load so far
   bool tile_asked = false;           ///< of the tile counter
-  bool tile_here = false;            ///< it has answered
+  bool tile_here = false;            ///< it has answered, with `tile`
+  std::uint64_t tile = 0;
   std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
   std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
   std::uint32_t wgmma_groups = 0;    ///< issued so far
   std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8
+  TripState trips;
 };
 
 struct ResidentCta {
@@ -46,6 +50,7 @@ struct ResidentCta {
   std::vector<RoleState> roles;
   std::vector<Mbarrier> barriers;
   std::array<NamedBarrier, 16> named{};
+  PassedTrips passed;  ///< a CTA of a cluster goes by its cluster's instead
 };
 
 }  // namespace tessera::sim

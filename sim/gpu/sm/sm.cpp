@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <utility>
 
 #include "sim/gpu/gpc.hpp"
 
@@ -40,6 +42,8 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   kernel_ = &kernel;
   slots_.clear();
   slots_.resize(slots);
+  watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
+  seen_trips_.assign(kernel.shape().roles.size(), {});
 }
 
 void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluster) {
@@ -51,6 +55,7 @@ void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluste
   resident.barriers.clear();
   for (const tile::BarrierSpec& b : shape.barriers) resident.barriers.emplace_back(b.arrivals);
   resident.named = {};
+  resident.passed = {};
   resident.roles.clear();
   resident.roles.resize(shape.roles.size());
   ++counters_.ctas;
@@ -78,6 +83,20 @@ void Sm::wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at) {
 }
 
 void Sm::run(Time now, std::uint8_t slot, std::uint8_t index) {
+  if (!watches_trips_) return run_on(now, slot, index);
+  RoleState& role = slots_[slot].roles[index];
+  TripState& trips = role.trips;
+  if (trips.until > trips.from && now >= trips.until) {
+    book_passed(role, index, now);
+    tensor_.hold_until(now + trips.tensor_backlog);
+    shared_.hold_until(now + trips.shared_backlog);
+  }
+  booked_ = counters_;
+  run_on(now, slot, index);
+  if (!slots_[slot].roles.empty()) book_work(role);
+}
+
+void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
   RoleState& role = slots_[slot].roles[index];
   Time at = now;
   const Time stop = now + cycles(4 * kPostCycles);
@@ -91,15 +110,122 @@ void Sm::run(Time now, std::uint8_t slot, std::uint8_t index) {
         role.blocked = Blocked::stores;
       return;
     }
-    ++counters_.operations_issued;
     role.ready = at;
-    if (!execute(role, slot, index, role.program.op(), at)) return;
-    ++counters_.operations_retired;
+    if (role.program.op().kind == OpKind::trip) {  // not an instruction
+      begin_trip(role, slot, index, role.program.op().count, at);
+    } else {
+      ++counters_.operations_issued;
+      if (!execute(role, slot, index, role.program.op(), at)) return;
+      ++counters_.operations_retired;
+    }
     if (at > stop) {
       gpc_.resume_at(at, index_, slot, index);
       return;
     }
   }
+}
+
+void Sm::book_work(RoleState& role) {
+  role.trips.work += counters_ - booked_;
+  booked_ = counters_;
+}
+
+void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at) {
+  role.program.set_result(0);
+  if (!watches_trips_) return;
+  TripState& trips = role.trips;
+  SeenTrips& seen = seen_trips_[index];
+  const bool last = index + 1U == seen_trips_.size();
+  book_work(role);
+  if (trips.in_trip && alike + 1 == trips.alike) {
+    ++seen.count;
+    seen.work += trips.work;
+    if (last) {
+      ++progress_.timed;
+      progress_.time += at - trips.begun;
+    }
+  }
+  trips.work = {};
+  trips.alike = alike;
+
+  PassedTrips& passed =
+      kernel_->shape().cluster > 1 ? gpc_.passed_trips(index_, slot) : slots_[slot].passed;
+  const std::uint64_t call = trips.calls++;
+  const PassedTrips::Pass* pass = passed.met(call, trips.passes);
+  if (pass == nullptr && passed.foremost(call)) {
+    if (const std::uint64_t n = trips_to_pass(alike, at); n > 0)
+      pass = passed.add({.at = call, .trips = n, .each = gpc_.pass_order().each});
+  }
+  trips.in_trip = pass == nullptr;
+  if (last && (pass == nullptr || pass->trips < alike)) progress_.made += 1;
+  if (pass == nullptr) {
+    trips.begun = at;
+    return;
+  }
+  const Time length = pass->each * static_cast<std::int64_t>(pass->trips);
+  ++trips.passes;
+  trips.from = at;
+  trips.until = at + length;
+  trips.trips = static_cast<double>(pass->trips);
+  trips.passing = seen.count == 0 ? SmCounters{} : seen.work.scaled(trips.trips / static_cast<double>(seen.count));
+  // What is on its way in this SM goes on as far behind the last passed trip as it was behind the one before the
+  // first: else the role would gain a trip on it.
+  trips.tensor_backlog = max(Time{}, tensor_.free_at() - at);
+  trips.shared_backlog = max(Time{}, shared_.free_at() - at);
+  for (Time& done : role.wgmma_done) {
+    if (done > at) done += length;
+  }
+  role.program.set_result(pass->trips);
+  at = trips.until;
+}
+
+std::uint64_t Sm::trips_to_pass(std::uint64_t alike, Time at) const {
+  const PassOrder& order = gpc_.pass_order();
+  if (order.until <= at) return 0;
+  for (const SeenTrips& seen : seen_trips_) {
+    if (seen.count == 0) return 0;
+  }
+  const auto fit = static_cast<std::uint64_t>((order.until - at).fs / order.each.fs);
+  const std::uint64_t n = std::min(alike, fit);
+  return n < 2 ? 0 : n;
+}
+
+void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
+  TripState& trips = role.trips;
+  const Time end = min(now, trips.until);
+  if (end <= trips.from) return;
+  const double share = end == trips.until ? 1.0
+                                          : static_cast<double>((end - trips.from).fs) /
+                                                static_cast<double>((trips.until - trips.from).fs);
+  SmCounters part = trips.passing.scaled(share);
+  trips.passing -= part;
+  // What is loaded also arrives.
+  const auto loaded = static_cast<double>(part.load_bytes_requested);
+  if (counters_.load_bytes_requested > 0) {
+    const double per_byte = loaded / static_cast<double>(counters_.load_bytes_requested);
+    part.load_bytes_received = part.load_bytes_requested;
+    part.multicast_bytes_received =
+        static_cast<std::uint64_t>(std::llround(static_cast<double>(counters_.multicast_bytes_received) * per_byte));
+    part.shared_bytes +=
+        static_cast<std::uint64_t>(std::llround(static_cast<double>(shared_arrivals_) * per_byte));
+  }
+  passed_ += part;
+  progress_.passed_loads += loaded;
+  if (index + 1U == seen_trips_.size()) progress_.made += trips.trips * share;
+  trips.trips *= 1 - share;
+  trips.from = end;
+}
+
+TripProgress Sm::take_progress(Time now) {
+  for (ResidentCta& cta : slots_) {
+    for (std::uint8_t r = 0; r < cta.roles.size(); ++r) book_passed(cta.roles[r], r, now);
+  }
+  return std::exchange(progress_, {});
+}
+
+Time Sm::busy_with(const Pipe& pipe, double work, double passed_work) {
+  if (work <= 0 || passed_work <= 0) return pipe.busy();
+  return Time{std::llround(static_cast<double>(pipe.busy().fs) * (1 + passed_work / work))};
 }
 
 bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const Op& op, Time& at) {
@@ -337,6 +463,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
 
     case OpKind::next_tile:
       if (role.tile_here) {
+        role.program.set_result(role.tile);
         role.tile_asked = role.tile_here = false;
         return true;
       }
@@ -351,6 +478,9 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       role.blocked = Blocked::cluster;
       gpc_.sync_cluster(at + cycles(kPostCycles), index_, slot, index);
       return false;
+
+    case OpKind::trip:  // run_on sees to it
+      return true;
   }
   return true;
 }
@@ -377,6 +507,7 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   else
     counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
+  shared_arrivals_ += bytes;
   // What threads copy is written as it comes in, what the TMA loads in whole lines.
   const double rate = copied ? spec_.ingress_bytes_per_cycle : spec_.shared_bytes_per_cycle;
   const Time written = occupy(shared_, take_in(now, bytes), bytes / rate);
@@ -406,12 +537,13 @@ void Sm::store_taken(Time now, std::uint8_t slot, std::uint8_t index) {
 
 void Sm::tile_fetched(Time now, std::uint8_t slot, std::uint8_t index, std::uint64_t tile) {
   RoleState& role = slots_[slot].roles[index];
-  role.program.set_result(tile);
   if (role.blocked == Blocked::tile_counter) {
+    role.program.set_result(tile);
     role.tile_asked = false;
     resume_at(now, slot, index, role);
   } else {
     role.tile_here = true;
+    role.tile = tile;
   }
 }
 
@@ -473,33 +605,39 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
 }
 
 void Sm::report(const std::string& prefix, Statistics& statistics) const {
-  statistics.add(prefix + "ctas", static_cast<double>(counters_.ctas));
-  statistics.add(prefix + "operations_issued", static_cast<double>(counters_.operations_issued));
-  statistics.add(prefix + "operations_retired", static_cast<double>(counters_.operations_retired));
-  statistics.add(prefix + "tensor_flops", counters_.tensor_flops);
-  statistics.add(prefix + "fp32_ops", counters_.fp32_ops);
-  statistics.add(prefix + "integer_ops", counters_.integer_ops);
-  statistics.add(prefix + "mufu_ops", counters_.mufu_ops);
-  statistics.add(prefix + "shared_bytes", static_cast<double>(counters_.shared_bytes));
-  statistics.add(prefix + "load_bytes_requested", static_cast<double>(counters_.load_bytes_requested));
-  statistics.add(prefix + "load_bytes_received", static_cast<double>(counters_.load_bytes_received));
+  SmCounters all = counters_;
+  all += passed_;
+  statistics.add(prefix + "ctas", static_cast<double>(all.ctas));
+  statistics.add(prefix + "operations_issued", static_cast<double>(all.operations_issued));
+  statistics.add(prefix + "operations_retired", static_cast<double>(all.operations_retired));
+  statistics.add(prefix + "tensor_flops", all.tensor_flops);
+  statistics.add(prefix + "fp32_ops", all.fp32_ops);
+  statistics.add(prefix + "integer_ops", all.integer_ops);
+  statistics.add(prefix + "mufu_ops", all.mufu_ops);
+  statistics.add(prefix + "shared_bytes", static_cast<double>(all.shared_bytes));
+  statistics.add(prefix + "load_bytes_requested", static_cast<double>(all.load_bytes_requested));
+  statistics.add(prefix + "load_bytes_received", static_cast<double>(all.load_bytes_received));
   statistics.add(prefix + "multicast_bytes_received",
-                 static_cast<double>(counters_.multicast_bytes_received));
-  statistics.add(prefix + "store_bytes", static_cast<double>(counters_.store_bytes));
-  const auto busy = [&](const char* name, const Pipe& pipe) {
-    statistics.add(prefix + "busy_us." + name, pipe.busy().us());
+                 static_cast<double>(all.multicast_bytes_received));
+  statistics.add(prefix + "store_bytes", static_cast<double>(all.store_bytes));
+  // Passed trips kept each pipe busy as they kept what drives it.
+  const auto busy = [&](const char* name, const Pipe& pipe, double work, double passed_work) {
+    statistics.add(prefix + "busy_us." + name, busy_with(pipe, work, passed_work).us());
   };
-  busy("tensor", tensor_);
-  busy("fp32", fp32_);
-  busy("integer", integer_);
-  busy("mufu", mufu_);
-  busy("convert", convert_);
-  busy("issue", issue_);
-  busy("shared", shared_);
-  busy("lsu", lsu_);
-  busy("tma", tma_);
-  busy("ingress", ingress_);
-  busy("egress", egress_);
+  const auto real = [](std::uint64_t n) { return static_cast<double>(n); };
+  const SmCounters& c = counters_;
+  const SmCounters& p = passed_;
+  busy("tensor", tensor_, c.tensor_flops, p.tensor_flops);
+  busy("fp32", fp32_, c.fp32_ops, p.fp32_ops);
+  busy("integer", integer_, c.integer_ops, p.integer_ops);
+  busy("mufu", mufu_, c.mufu_ops, p.mufu_ops);
+  busy("convert", convert_, c.mufu_ops, p.mufu_ops);
+  busy("issue", issue_, real(c.operations_issued), real(p.operations_issued));
+  busy("shared", shared_, real(c.shared_bytes), real(p.shared_bytes));
+  busy("lsu", lsu_, real(c.load_bytes_requested), real(p.load_bytes_requested));
+  busy("tma", tma_, real(c.load_bytes_requested), real(p.load_bytes_requested));
+  busy("ingress", ingress_, real(c.load_bytes_received), real(p.load_bytes_received));
+  busy("egress", egress_, real(c.store_bytes), real(p.store_bytes));
 }
 
 }  // namespace tessera::sim

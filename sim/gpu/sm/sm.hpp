@@ -19,16 +19,6 @@ namespace tessera::sim {
 
 class Gpc;
 
-/// Work done by one SM, for statistics, utilisation and energy.
-struct SmCounters {
-  std::uint64_t operations_issued = 0, operations_retired = 0;
-  double tensor_flops = 0, fp32_ops = 0, integer_ops = 0, mufu_ops = 0;
-  std::uint64_t shared_bytes = 0;
-  std::uint64_t load_bytes_requested = 0, load_bytes_received = 0, store_bytes = 0;
-  std::uint64_t multicast_bytes_received = 0;  ///< received, but requested by another CTA of the cluster
-  std::uint64_t ctas = 0;
-};
-
 class Sm {
  public:
   Sm(const SmSpec& spec, Gpc& gpc, std::uint8_t index);
@@ -54,14 +44,30 @@ class Sm {
   void leave_cluster_sync(Time at, std::uint8_t slot, std::uint8_t role);
 
   const ResidentCta& resident(std::uint8_t slot) const { return slots_[slot]; }
+  /// Of what was simulated.
   const SmCounters& counters() const { return counters_; }
-  Time tensor_busy() const { return tensor_.busy(); }
+  /// Of trips that were passed over, as far as booked.
+  const SmCounters& passed() const { return passed_; }
+  /// Books the passed trips up to `now` and tells how trips went since the last call.
+  TripProgress take_progress(Time now);
+  /// Time the tensor cores were busy, passed trips included.
+  Time tensor_busy() const { return busy_with(tensor_, counters_.tensor_flops, passed_.tensor_flops); }
   void describe_stuck(const std::string& name, std::vector<std::string>& out) const;
   void report(const std::string& prefix, Statistics& statistics) const;
 
  private:
   /// Carries out the role's current operation at `at`; true if the role may go on (from `at`, updated).
   bool execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const tile::Op& op, Time& at);
+  /// A trip of a loop begins for `role` at `at`: times it, or passes over it and those that follow.
+  void begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
+  /// How many of `alike` trips the foremost role may pass over from `at`.
+  std::uint64_t trips_to_pass(std::uint64_t alike, Time at) const;
+  void run_on(Time now, std::uint8_t slot, std::uint8_t role);
+  /// Assigns what was counted since the last call to the role that runs.
+  void book_work(RoleState& role);
+  /// Books what of the role's passed trips lies before `now`.
+  void book_passed(RoleState& role, std::uint8_t index, Time now);
+  static Time busy_with(const Pipe& pipe, double work, double passed_work);
   Time cycles(double n) const;
   Time occupy(Pipe& pipe, Time at, double cycles_of_work) { return pipe.reserve(at, cycles(cycles_of_work)); }
   /// When the last of `bytes` that reach the SM at `now` has come in through its crossbar port.
@@ -78,6 +84,13 @@ class Sm {
   std::vector<ResidentCta> slots_;
   Pipe tensor_, fp32_, integer_, mufu_, convert_, issue_, shared_, lsu_, tma_, ingress_, egress_;
   SmCounters counters_;
+  std::uint64_t shared_arrivals_ = 0;  // bytes that loads wrote to shared memory
+
+  bool watches_trips_ = false;
+  SmCounters booked_;  // counters up to which work was assigned to roles
+  std::vector<SeenTrips> seen_trips_;  // by role
+  SmCounters passed_;
+  TripProgress progress_;
 };
 
 }  // namespace tessera::sim

@@ -1,0 +1,67 @@
+#pragma once
+// When to look at a kernel's loops in detail and when to pass over their trips: systematic sampling, as in SMARTS
+// (Wunderlich et al., ISCA 2003). docs/skipping.md has the equations.
+//
+// Time is cut into windows, those of the power governor. The first windows of a kernel settle clock and caches; then
+// follows a group of measured windows, whose mean trip time is charged for the trips passed over until the next group,
+// and so on. Sampling starts again when the first SM runs out of work, and the end of the kernel is always simulated.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "sim/core/time.hpp"
+
+namespace tessera::sim {
+
+/// What happened to a kernel's trips in one window.
+struct TripWindow {
+  std::uint64_t timed = 0;  ///< trips whose begin and end were seen
+  Time time;                ///< that they took together
+  double made = 0;          ///< trips made, passed ones included
+};
+
+class TripSampling {
+ public:
+  struct Pass {
+    std::uint32_t windows = 0;  ///< how long trips are passed over
+    Time each;                  ///< what a trip takes
+  };
+
+  /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to sample.
+  void start(double trips, double even);
+  /// A window has ended. Whether to pass over trips from now on.
+  std::optional<Pass> add(const TripWindow& window);
+
+  /// The window that goes on is a measured one.
+  bool measuring() const { return state_ == State::measure; }
+  /// Trips are passed over in the window that goes on, or it is the first one after.
+  bool holding() const { return state_ == State::pass || (state_ == State::settle && resumed_); }
+  /// Windows in which trips were passed over.
+  std::uint32_t passed_windows() const { return passed_; }
+  /// Half of the 95 % confidence interval of the kernel's length, in windows. Call when the kernel has ended.
+  double half_width_windows() const;
+
+ private:
+  enum class State : std::uint8_t { off, settle, measure, pass };
+  struct Group {
+    double sum = 0, sum_of_squares = 0;  // of the windows' mean trip times, in us
+    std::uint32_t windows = 0;
+    double made = 0;
+    std::uint32_t passed = 0;  // windows for which this group's mean was charged
+    double mean() const { return sum / windows; }
+  };
+  void settle(std::uint32_t windows, bool resumed);
+  void begin_group();
+
+  State state_ = State::off;
+  bool resumed_ = false;  // settling after trips were passed over
+  double trips_ = 0, even_ = 0, made_ = 0;
+  std::uint32_t left_ = 0;    // windows of the current state
+  std::uint32_t passes_ = 0;  // still to come before the next boundary; 0: not decided
+  bool uneven_ = false;       // the first SM has run out of work
+  std::uint32_t passed_ = 0;
+  std::vector<Group> groups_;
+};
+
+}  // namespace tessera::sim

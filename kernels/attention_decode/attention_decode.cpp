@@ -97,6 +97,7 @@ Program SplitKvDecode::program(tile::Cta cta, std::uint32_t role) const {
 Program SplitKvDecode::producer(tile::Cta cta) const {
   const std::uint64_t group = cta.index / splits_;
   const Range r = range(cta.index % splits_);
+  if (co_await tile::item(r.alike(r.first + kStages)) != 0) co_return;
   const std::uint32_t q_bytes =
       group_rows_ * static_cast<std::uint32_t>(attention_.head_dim) * element_bytes_;
   co_await tile::expect(0, q_bytes);
@@ -121,6 +122,7 @@ Program SplitKvDecode::consumer(tile::Cta cta) const {
   const Range r = range(split);
   const auto d = static_cast<std::uint32_t>(attention_.head_dim);
   const std::uint64_t scores = std::uint64_t{kRows} * kTile, outputs = std::uint64_t{kRows} * d;
+  if (co_await tile::item(r.alike(r.first + kStages)) != 0) co_return;
   co_await tile::wait(0, 0);
   for (std::uint32_t t = r.first, i = 0; t < r.last; ++t, ++i) {
     if (const std::uint32_t n = r.alike(t); n > 0) t += static_cast<std::uint32_t>(co_await tile::trip(n));
@@ -153,6 +155,7 @@ Program SplitKvDecode::ampere(tile::Cta cta) const {
   const std::uint64_t scores = std::uint64_t{kRows} * kTile, outputs = std::uint64_t{kRows} * d;
   const std::uint64_t operand_bytes = std::uint64_t{4} * kTile * d * element_bytes_;
   const std::uint32_t q_bytes = group_rows_ * d * element_bytes_;
+  if (co_await tile::item(r.alike(r.first + kStages)) != 0) co_return;
   co_await tile::load(Box{q_ + group * q_bytes, 1, q_bytes, 0});
   if (r.first < r.last) co_await tile::load(kv_box(k_, group, r.first));
   for (std::uint32_t t = r.first; t < r.last; ++t) {

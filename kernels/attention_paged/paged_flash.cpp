@@ -64,10 +64,7 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
   for (std::uint32_t i = 0; i < tiles_per_sequence(); ++i) {  // sequences are alike
-    const Tile t = tile_at(i);
-    if (t.kv_first >= t.kv_last) continue;
-    const std::uint32_t tiles = t.kv_last - t.kv_first, masked = t.kv_last - std::min(t.kv_last, t.unmasked);
-    shape_.trips += masked < tiles ? t.alike(std::max(1U, masked)) : 0;
+    shape_.trips += alike(tile_at(i));
   }
   shape_.trips *= sequences_;
   shape_.even_trips = schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
@@ -146,7 +143,7 @@ Program PagedFlash::producer(tile::Cta cta) const {
   };
   const std::uint64_t kv_copy = copy(schedule_.tile_kv), q_copy = copy(schedule_.tile_q);
   Ring k, v;
-  std::uint32_t parity = 0, sequence = 0, known = kEnd;
+  std::uint32_t parity = 0, q_parity = 0, sequence = 0, known = kEnd;
   for (std::uint32_t index = cta.index;; parity ^= 1U) {
     // The search goes through the sequences in steps; each reads its numbers of tiles (and splits).
     const bool end = index >= tiles();
@@ -169,6 +166,10 @@ Program PagedFlash::producer(tile::Cta cta) const {
     if (end) break;
     const Tile t = tile_at(index);
     sequence = t.batch;
+    if (co_await tile::item(alike(t)) != 0) {
+      index = static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid;
+      continue;
+    }
     // The sequence's place in the sorted order, then its lengths.
     co_await tile::load(Box{at_.schedule + std::uint64_t{t.batch} * 4, 1, 4, 0});
     co_await tile::load_wait();
@@ -201,12 +202,13 @@ Program PagedFlash::producer(tile::Cta cta) const {
       co_await tile::async_load(k_box, at(k_full, k.stage), kv_copy);
       k.next();
       if (n + 1 == t.kv_last) {
-        co_await tile::wait(q_empty, parity ^ 1U);
+        co_await tile::wait(q_empty, q_parity ^ 1U);
         co_await tile::chain(kPagePointers);  // which query row and head a packed row is
         const Runs q = packed_rows(at_.q, row_bytes_ / head_dim_, t, t.first_row, t.rows);
         co_await tile::expect(q_full, std::uint64_t{t.rows} * row_bytes_);
         for (std::uint32_t i = 0; i < q.count; ++i) co_await tile::async_load(q.box[i], q_full, i == 0 ? q_copy : 0);
-        co_await tile::wait(o_empty, parity ^ 1U);
+        co_await tile::wait(o_empty, q_parity ^ 1U);
+        q_parity ^= 1U;
       } else {
         const Box v_box = kv_box(at_.v_cache, t, n + 1);
         co_await tile::wait(at(v_empty, v.stage), v.phase ^ 1U);
@@ -241,6 +243,11 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
     tile_parity ^= 1U;
     if (index == kEnd) break;
     const Tile t = tile_at(index);
+    if (co_await tile::item(alike(t)) != 0) {
+      co_await tile::wait(tile_full, tile_parity);
+      index = handed_[cta.index];
+      continue;
+    }
     const bool work = t.kv_first < t.kv_last;
     co_await tile::chain(kTileSetup);
     if (work) {

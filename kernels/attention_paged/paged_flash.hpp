@@ -6,6 +6,8 @@
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
 
+#include <algorithm>
+
 #include "kernels/attention_paged/schedule.hpp"
 
 namespace tessera::kernels {
@@ -32,6 +34,11 @@ class PagedFlash final : public tile::Kernel {
       return i > 0 && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last ? kv_last - 1 - i - kv_first : 0;
     }
   };
+  std::uint32_t alike(const Tile& t) const {
+    if (t.kv_first >= t.kv_last) return 0;
+    const std::uint32_t tiles = t.kv_last - t.kv_first, masked = t.kv_last - std::min(t.kv_last, t.unmasked);
+    return masked < tiles ? t.alike(std::max(1U, masked)) : 0;
+  }
   struct Ring {
     std::uint32_t stage = 0, phase = 0;
     void next() {

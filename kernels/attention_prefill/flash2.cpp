@@ -56,6 +56,7 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
 
+  if (co_await tile::item(query.alike()) != 0) co_return;
   co_await tile::load(
       Box{q_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
   if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));

@@ -106,7 +106,7 @@ Program Flash3::producer(tile::Cta cta) const {
   const std::uint64_t q_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
   const std::uint64_t kv_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.kv_heads);
   const auto group = static_cast<std::uint32_t>(attention_.heads / attention_.kv_heads);
-  std::uint32_t stage = 0, phase = 0, tile_phase = 0;
+  std::uint32_t stage = 0, phase = 0, tile_phase = 0, q_phase = 0;
   for (std::uint32_t index = cta.index;;) {
     const bool end = index >= tiles();
     co_await tile::wait(tile_empty(), tile_phase ^ 1U);
@@ -114,8 +114,15 @@ Program Flash3::producer(tile::Cta cta) const {
     co_await tile::arrive(tile_full());
     if (end) break;
     const Tile t = tile_at(index);
+    tile_phase ^= 1U;
+    if (co_await tile::item(t.query->alike()) != 0) {
+      index =
+          dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid : index + shape_.grid;
+      continue;
+    }
 
-    co_await tile::wait(q_empty(), tile_phase ^ 1U);
+    co_await tile::wait(q_empty(), q_phase ^ 1U);
+    q_phase ^= 1U;
     const std::uint64_t q_row = t.batch * static_cast<std::uint64_t>(attention_.q_rows) + t.query->first_row;
     co_await tile::expect(q_full(), std::uint64_t{t.query->rows} * row_bytes);
     co_await tile::tma_load(
@@ -152,7 +159,6 @@ Program Flash3::producer(tile::Cta cta) const {
         }
       }
     }
-    tile_phase ^= 1U;
     index =
         dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid : index + shape_.grid;
   }
@@ -166,7 +172,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
   const std::uint64_t outputs = std::uint64_t{kWarpgroupRows} * d;
   const std::uint32_t next = (me + 1) % consumers_;
   const auto my_turn = static_cast<std::uint8_t>(me), next_turn = static_cast<std::uint8_t>(next);
-  std::uint32_t k_stage = 0, k_phase = 0, v_stage = 0, v_phase = 0, tile_phase = 0;
+  std::uint32_t k_stage = 0, k_phase = 0, v_stage = 0, v_phase = 0, tile_phase = 0, q_phase = 0;
   if (me == 0) co_await tile::named_arrive(0, 2);  // the first turn is consumer 0's
 
   // Softmax of one score tile, in three parts as the dependences run: row maximum (four lanes share a row);
@@ -181,11 +187,14 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
     const std::uint32_t index = handed_[cta.index];
     co_await tile::arrive(tile_empty());
     if (index == kEnd) break;
+    tile_phase ^= 1U;
     const Tile t = tile_at(index);
+    if (co_await tile::item(t.query->alike()) != 0) continue;
     const std::uint32_t blocks = t.query->kv_tiles;
     const auto masked = [&](std::uint32_t i) { return blocks - 1 - i >= t.query->unmasked_tiles; };
 
-    co_await tile::wait(q_full(), tile_phase);
+    co_await tile::wait(q_full(), q_phase);
+    q_phase ^= 1U;
     if (blocks > 0) {
       co_await tile::wait(k_full(k_stage), k_phase);
       co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // S = Q K^T
@@ -259,7 +268,6 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
             Box{stats_ + row * stats_pitch + std::uint64_t{t.head} * 8, rows, 8, stats_pitch});
       }
     }
-    tile_phase ^= 1U;
   }
   co_await tile::store_wait();
 }

@@ -58,6 +58,7 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
   const std::uint32_t w_first = role * cols / kGroups, w_rows = (role + 1) * cols / kGroups - w_first;
 
   const std::uint32_t ahead = tiling_.stages - 1;
+  if (co_await tile::item(steps > ahead + 1 ? steps - 1 - ahead : 0) != 0) co_return;
   for (std::uint32_t i = 0; i < steps + ahead; ++i) {
     // With the ring full, until the last step, which may be short, is to be loaded.
     if (i >= ahead && i + 1 < steps) i += static_cast<std::uint32_t>(co_await tile::trip(steps - 1 - i));

@@ -99,6 +99,7 @@ Program GemmHopper::producer(tile::Cta cta) const {
   if (tiling_.cluster > 1) co_await tile::cluster_sync();
   for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
+    if (co_await tile::item(alike(w, tiling_.stages)) != 0) continue;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
       if (const std::uint32_t n = alike(w, i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       const std::uint32_t step = w.first_step + i;
@@ -134,6 +135,7 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
   if (tiling_.cluster > 1) co_await tile::cluster_sync();
   for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
+    if (co_await tile::item(alike(w, tiling_.stages)) != 0) continue;
     std::uint32_t previous = 0;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
       if (const std::uint32_t n = alike(w, i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));

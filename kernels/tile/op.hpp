@@ -37,6 +37,7 @@ enum class OpKind : std::uint8_t {
   prefetch_tile, ///< asks the grid's tile counter, for the next_tile to come
   next_tile,     ///< the value of the grid's tile counter, then adds one (an L2 atomic)
   cluster_sync,  ///< all roles of all CTAs of the cluster meet
+  item,          ///< the role's next piece of work begins, with `count` alike trips; the result: whether to pass it over
   trip,          ///< the next of `count` alike trips of a loop begins; the result: how many to pass over
 };
 

@@ -73,7 +73,7 @@ class Program {
   }
   /// The operation asked for by the last advance().
   const Op& op() const { return handle_.promise().op; }
-  /// What co_await of the current operation will return (next_tile and trip only).
+  /// What co_await of the current operation will return (next_tile, item and trip only).
   void set_result(std::uint64_t value) { handle_.promise().result = value; }
 
  private:
@@ -157,6 +157,10 @@ inline Op store(const Box& box) {
 inline Op chain(std::uint64_t cycles) { return Op{.kind = OpKind::chain, .count = cycles}; }
 inline Op prefetch_tile() { return Op{.kind = OpKind::prefetch_tile}; }
 inline Op next_tile() { return Op{.kind = OpKind::next_tile}; }
+/// A piece of work (an output tile, say) begins, in which trip() will tell of `alike` trips in all. Not zero if whoever
+/// runs the program accounts for the whole of it: the role then goes on with the next piece, having touched no barrier
+/// for this one. Called by every role of the CTA and of its cluster, as trip() is.
+inline Op item(std::uint64_t alike) { return Op{.kind = OpKind::item, .count = alike}; }
 /// The next of `alike` trips (this one included) of a loop that every role of the CTA, and of its cluster, goes
 /// through. Returns how many of them, this one first, whoever runs the program accounts for by itself: the role goes
 /// on with the trip after those. All roles get the same answers, so that barriers and rings stay in step; none that

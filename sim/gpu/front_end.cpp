@@ -225,6 +225,7 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   // What passed trips would do to the clock is what measured ones have done to it.
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
   const Time window = Time::from_us(gpu_.power.window_us);
+  if (getenv("SKIPDBG")) fprintf(stderr, "DBG t %.1f clk %.0f hbmrd %.0f loads %.0f passed %.0f smW %.1f memW %.1f\n", end.us(), clock_mhz_, hbm_read_, loads_, passed_window_loads_, scaled/window_us*1e-6, memory_pj_/window_us*1e-6);
   if (const auto pass = trip_sampling_.add(trips_)) {
     const Time until = now + window * pass->windows;
     for (auto& gpc : to_gpcs) {

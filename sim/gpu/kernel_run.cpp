@@ -61,17 +61,19 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
-/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured windows. What
-/// is extrapolated is added to the statistics.
-L2Counters whole_l2(const L2& l2, double passed_loads, Statistics& statistics) {
+/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured windows and
+/// for `passed_stores` more. What is extrapolated is added to the statistics.
+L2Counters whole_l2(const L2& l2, double passed_loads, double passed_stores, Statistics& statistics) {
   L2Counters all = l2.counters();
   const L2Counters& marked = l2.marked();
   if (passed_loads <= 0 || marked.read_bytes == 0) return all;
   const double factor = passed_loads / static_cast<double>(marked.read_bytes);
+  const double store_factor = all.write_bytes == 0 ? 0.0 : passed_stores / static_cast<double>(all.write_bytes);
   L2Counters::zip(all, marked, [&](const std::string& name, std::uint64_t& n, std::uint64_t measured) {
-    // Loops load; what they store is stored at their ends, which are simulated.
-    if (name.starts_with("write")) return;
-    const auto more = static_cast<std::uint64_t>(std::llround(static_cast<double>(measured) * factor));
+    // Stores come at the ends of pieces of work, too seldom to be counted in windows: all that were simulated count.
+    const bool stores = name.starts_with("write");
+    const auto more = static_cast<std::uint64_t>(
+        std::llround(stores ? static_cast<double>(n) * store_factor : static_cast<double>(measured) * factor));
     n += more;
     statistics.add("l2." + name, static_cast<double>(more));
   });
@@ -183,7 +185,11 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   };
   for (const char* pipe : {"tensor", "fp32", "mufu", "shared", "issue"})
     result.utilization[pipe] = share(pipe);
-  const L2Counters c = whole_l2(l2, front_end.passed_loads(), statistics);
+  double passed_stores = 0;
+  for (const auto& g : gpcs) {
+    for (const Sm& sm : g->sms()) passed_stores += static_cast<double>(sm.passed().store_bytes);
+  }
+  const L2Counters c = whole_l2(l2, front_end.passed_loads(), passed_stores, statistics);
   result.l2_bytes = static_cast<std::int64_t>(c.read_bytes + c.write_bytes);
   result.hbm_read_bytes = static_cast<std::int64_t>(c.fill_sectors * kSectorBytes);
   result.hbm_write_bytes = static_cast<std::int64_t>(c.writeback_sectors * kSectorBytes);

@@ -27,6 +27,7 @@ void TripSampling::start(double trips, double even) {
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
+  owed_ = 0;
   state_ = State::off;
   if (trips > 0) settle(kSettle, false);
 }
@@ -46,6 +47,7 @@ void TripSampling::begin_group() {
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (state_ == State::off) return {};
   made_ += window.made;
+  if (getenv("SKIPDBG")) fprintf(stderr, "DBG state %d made %.0f/%.0f/%.0f timed %lu mean %.5f\n", (int)state_, made_, even_, trips_, window.timed, window.time.us() / (double)window.timed);
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
@@ -75,6 +77,13 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
 
+  // The trip time is taken to change evenly from one group to the next: what the pass between was charged too little
+  // is made good on the next one.
+  if (groups_.size() > 1 && left_ == 0) {
+    const Group& before = groups_[groups_.size() - 2];
+    owed_ = before.windows == 0 ? 0 : before.passed * (group.mean() - before.mean()) / 2;
+  }
+
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
@@ -82,17 +91,17 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   }
   const double detail = (passes_ - 1) * (kWarm + kGroup);
   const double length = (to_go - detail) / passes_;
-  if (length < kLeastPass) return {};
+  if (length < kLeastPass || getenv("SKIPNONE")) return {};
   if (passes_ > 1) --passes_;
   state_ = State::pass;
   left_ = group.passed = static_cast<std::uint32_t>(length);
-  return Pass{.windows = left_, .each = Time::from_us(group.mean())};
+  return Pass{.windows = left_, .each = Time::from_us(group.mean() + owed_ / left_)};
 }
 
 double TripSampling::half_width_windows() const {
-  // Windows differ within a group by chance; from one group to the next also because the kernel changes, of which the
-  // passed trips between have seen half.
-  double squares = 0, drift = 0;
+  // Windows differ within a group by chance; from one group to the next also because the kernel changes, at any time
+  // between them.
+  double squares = 0, drift_squares = 0;
   std::uint32_t windows = 0, groups = 0;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const Group& g = groups_[i];
@@ -101,7 +110,7 @@ double TripSampling::half_width_windows() const {
     windows += g.windows;
     ++groups;
     if (g.passed > 0 && i + 1 < groups_.size() && groups_[i + 1].windows > 0)
-      drift += g.passed * (groups_[i + 1].mean() / g.mean() - 1) / 2;
+      drift_squares += std::pow(g.passed * (groups_[i + 1].mean() / g.mean() - 1) / 2, 2);
   }
   if (passed_ == 0 || windows <= groups) return 0;
   const double freedom = windows - groups;
@@ -111,7 +120,7 @@ double TripSampling::half_width_windows() const {
     if (g.passed > 0) mean_variance += variance / g.windows * g.passed * g.passed;
   }
   const double t = boost::math::quantile(boost::math::students_t{freedom}, 0.975);
-  return t * std::sqrt(mean_variance) + std::abs(drift);
+  return t * std::sqrt(mean_variance) + std::sqrt(drift_squares);
 }
 
 }  // namespace tessera::sim

@@ -48,7 +48,7 @@ class TripSampling {
     double sum = 0, sum_of_squares = 0;  // of the windows' mean trip times, in us
     std::uint32_t windows = 0;
     double made = 0;
-    std::uint32_t passed = 0;  // windows for which this group's mean was charged
+    std::uint32_t passed = 0;  // windows before the next group
     double mean() const { return sum / windows; }
   };
   void settle(std::uint32_t windows, bool resumed);
@@ -59,6 +59,7 @@ class TripSampling {
   double trips_ = 0, even_ = 0, made_ = 0;
   std::uint32_t left_ = 0;    // windows of the current state
   std::uint32_t passes_ = 0;  // still to come before the next boundary; 0: not decided
+  double owed_ = 0;           // windows times us: what the last pass was charged too little
   bool uneven_ = false;       // the first SM has run out of work
   std::uint32_t passed_ = 0;
   std::vector<Group> groups_;

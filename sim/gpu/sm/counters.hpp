@@ -1,6 +1,7 @@
 #pragma once
 // What an SM has done, for statistics, utilisation and energy.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -25,13 +26,16 @@ struct SmCounters {
   }
   friend SmCounters operator-(SmCounters a, const SmCounters& b) { return a -= b; }
   /// Counts are rounded.
-  SmCounters scaled(double factor) const {
-    SmCounters r;
-    zip(r, *this, [factor](auto& a, auto b) {
+  SmCounters scaled(double factor) const { return SmCounters{}.plus(*this, factor); }
+  /// This and `factor` times `o`, nothing below zero.
+  SmCounters plus(const SmCounters& o, double factor) const {
+    SmCounters r = *this;
+    zip(r, o, [factor](auto& a, auto b) {
+      const double sum = std::max(0.0, static_cast<double>(a) + static_cast<double>(b) * factor);
       if constexpr (std::is_floating_point_v<decltype(b)>)
-        a = b * factor;
+        a = sum;
       else
-        a = static_cast<std::uint64_t>(std::llround(static_cast<double>(b) * factor));
+        a = static_cast<std::uint64_t>(std::llround(sum));
     });
     return r;
   }

@@ -1,5 +1,5 @@
 #pragma once
-// Loop trips that an SM does not simulate (docs/skipping.md).
+// Loop trips, and whole pieces of work, that an SM does not simulate (docs/skipping.md).
 //
 // While the front end lets trips be passed over, the role that is foremost in a loop decides how many of the trips
 // to come; the others of its CTA, and of its cluster, pass over the same ones when they get there. Each waits for
@@ -24,9 +24,9 @@ struct PassOrder {
 class PassedTrips {
  public:
   struct Pass {
-    std::uint64_t at = 0;  ///< the call of trip(), counted by each role, that brings it
+    std::uint64_t at = 0;  ///< the call of trip() or item(), counted by each role, that brings it
     std::uint64_t trips = 0;
-    Time each;
+    Time length;
   };
 
   /// Call number `at` of a role that has gone along with `taken` passes so far: the pass it meets there, or none.
@@ -42,7 +42,11 @@ class PassedTrips {
     begun_ = at + 1;
     return true;
   }
-  const Pass* add(const Pass& pass) { return &(passes_[count_++ % kKept] = pass); }
+  /// What call number `at` brings, for all roles.
+  const Pass* add(std::uint64_t at, Pass pass) {
+    pass.at = at;
+    return &(passes_[count_++ % kKept] = pass);
+  }
 
  private:
   static constexpr std::uint32_t kKept = 8;  // passes that lie between the foremost role and the last
@@ -53,7 +57,7 @@ class PassedTrips {
 
 /// Where one role stands in its trips.
 struct TripState {
-  std::uint64_t calls = 0;   ///< of trip()
+  std::uint64_t calls = 0;   ///< of trip() and item()
   std::uint32_t passes = 0;  ///< gone along with
   std::uint64_t alike = 0;   ///< trips left at the last call
   bool in_trip = false;      ///< the last call began a trip that was not passed over
@@ -62,12 +66,24 @@ struct TripState {
   Time from, until;          ///< the trips being passed over, of which the part before `from` is booked
   double trips = 0;          ///< in that time
   SmCounters passing;        ///< done in that time
+  bool in_item = false;      ///< the last call of item() began one that was not passed over
+  Time item_begun;           ///< when
+  Time item_passed;          ///< in passed trips since
+  std::uint64_t item_trips = 0;  ///< alike ones of it that are not passed over
+  SmCounters item_work;          ///< done since
   Time tensor_backlog, shared_backlog;  ///< of the pipes, when they began
 };
 
 /// Trips of one role index that an SM has seen whole.
 struct SeenTrips {
   std::uint64_t count = 0;
+  SmCounters work;
+};
+
+/// Pieces of work of one role index that an SM has seen whole, but for passed trips.
+struct SeenItems {
+  std::uint64_t count = 0, trips = 0;
+  Time time;
   SmCounters work;
 };
 

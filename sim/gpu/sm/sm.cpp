@@ -44,6 +44,7 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   slots_.resize(slots);
   watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
   seen_trips_.assign(kernel.shape().roles.size(), {});
+  seen_items_.assign(kernel.shape().roles.size(), {});
 }
 
 void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluster) {
@@ -104,6 +105,10 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
     if (!role.program.advance()) {
       role.ended = true;
       role.ready = at;
+      if (watches_trips_) {
+        book_work(role);
+        end_item(role, index, at);
+      }
       if (role.stores_pending == 0)
         finish(at, slot, role);
       else
@@ -111,11 +116,13 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
       return;
     }
     role.ready = at;
-    if (role.program.op().kind == OpKind::trip) {  // not an instruction
-      begin_trip(role, slot, index, role.program.op().count, at);
+    if (const Op& op = role.program.op(); op.kind == OpKind::trip) {  // not an instruction
+      begin_trip(role, slot, index, op.count, at);
+    } else if (op.kind == OpKind::item) {
+      begin_item(role, slot, index, op.count, at);
     } else {
       ++counters_.operations_issued;
-      if (!execute(role, slot, index, role.program.op(), at)) return;
+      if (!execute(role, slot, index, op, at)) return;
       ++counters_.operations_retired;
     }
     if (at > stop) {
@@ -126,18 +133,24 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
 }
 
 void Sm::book_work(RoleState& role) {
-  role.trips.work += counters_ - booked_;
+  const SmCounters work = counters_ - booked_;
+  role.trips.work += work;
+  role.trips.item_work += work;
   booked_ = counters_;
+}
+
+PassedTrips& Sm::passed_trips(std::uint8_t slot) {
+  return kernel_->shape().cluster > 1 ? gpc_.passed_trips(index_, slot) : slots_[slot].passed;
 }
 
 void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at) {
   role.program.set_result(0);
   if (!watches_trips_) return;
   TripState& trips = role.trips;
-  SeenTrips& seen = seen_trips_[index];
   const bool last = index + 1U == seen_trips_.size();
   book_work(role);
   if (trips.in_trip && alike + 1 == trips.alike) {
+    SeenTrips& seen = seen_trips_[index];
     ++seen.count;
     seen.work += trips.work;
     if (last) {
@@ -148,13 +161,11 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   trips.work = {};
   trips.alike = alike;
 
-  PassedTrips& passed =
-      kernel_->shape().cluster > 1 ? gpc_.passed_trips(index_, slot) : slots_[slot].passed;
+  PassedTrips& passed = passed_trips(slot);
   const std::uint64_t call = trips.calls++;
   const PassedTrips::Pass* pass = passed.met(call, trips.passes);
   if (pass == nullptr && passed.foremost(call)) {
-    if (const std::uint64_t n = trips_to_pass(alike, at); n > 0)
-      pass = passed.add({.at = call, .trips = n, .each = gpc_.pass_order().each});
+    if (const PassedTrips::Pass to_come = trips_to_pass(alike, at); to_come.trips > 0) pass = passed.add(call, to_come);
   }
   trips.in_trip = pass == nullptr;
   if (last && (pass == nullptr || pass->trips < alike)) progress_.made += 1;
@@ -162,32 +173,103 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     trips.begun = at;
     return;
   }
-  const Time length = pass->each * static_cast<std::int64_t>(pass->trips);
+  trips.item_passed += pass->length;
+  trips.item_trips -= pass->trips;
+  role.program.set_result(pass->trips);
+  pass_over(role, *pass, work_of_trips(index, static_cast<double>(pass->trips)), at);
+}
+
+void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at) {
+  role.program.set_result(0);
+  if (!watches_trips_) return;
+  TripState& trips = role.trips;
+  book_work(role);
+  end_item(role, index, at);
+  trips.in_trip = false;
+
+  PassedTrips& passed = passed_trips(slot);
+  const std::uint64_t call = trips.calls++;
+  const PassedTrips::Pass* pass = passed.met(call, trips.passes);
+  if (pass == nullptr && passed.foremost(call)) {
+    if (const PassedTrips::Pass to_come = item_to_pass(alike, at); to_come.length > Time{})
+      pass = passed.add(call, to_come);
+  }
+  if (pass != nullptr) {
+    role.program.set_result(1);
+    return pass_over(role, *pass, work_of_item(index, static_cast<double>(alike)), at);
+  }
+  trips.in_item = true;
+  trips.item_begun = at;
+  trips.item_passed = {};
+  trips.item_trips = alike;
+  trips.item_work = {};
+}
+
+void Sm::end_item(RoleState& role, std::uint8_t index, Time at) {
+  TripState& trips = role.trips;
+  if (!std::exchange(trips.in_item, false)) return;
+  SeenItems& seen = seen_items_[index];
+  ++seen.count;
+  seen.trips += trips.item_trips;
+  seen.time += at - trips.item_begun - trips.item_passed;
+  seen.work += trips.item_work;
+}
+
+void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at) {
+  TripState& trips = role.trips;
   ++trips.passes;
   trips.from = at;
-  trips.until = at + length;
-  trips.trips = static_cast<double>(pass->trips);
-  trips.passing = seen.count == 0 ? SmCounters{} : seen.work.scaled(trips.trips / static_cast<double>(seen.count));
+  trips.until = at + pass.length;
+  trips.trips = static_cast<double>(pass.trips);
+  trips.passing = work;
   // What is on its way in this SM goes on as far behind the last passed trip as it was behind the one before the
   // first: else the role would gain a trip on it.
   trips.tensor_backlog = max(Time{}, tensor_.free_at() - at);
   trips.shared_backlog = max(Time{}, shared_.free_at() - at);
   for (Time& done : role.wgmma_done) {
-    if (done > at) done += length;
+    if (done > at) done += pass.length;
   }
-  role.program.set_result(pass->trips);
   at = trips.until;
 }
 
-std::uint64_t Sm::trips_to_pass(std::uint64_t alike, Time at) const {
+PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
   const PassOrder& order = gpc_.pass_order();
-  if (order.until <= at) return 0;
+  if (order.until <= at) return {};
   for (const SeenTrips& seen : seen_trips_) {
-    if (seen.count == 0) return 0;
+    if (seen.count == 0) return {};
   }
-  const auto fit = static_cast<std::uint64_t>((order.until - at).fs / order.each.fs);
-  const std::uint64_t n = std::min(alike, fit);
-  return n < 2 ? 0 : n;
+  const std::uint64_t n = std::min(alike, static_cast<std::uint64_t>((order.until - at).fs / order.each.fs));
+  if (n < 2) return {};
+  return {.trips = n, .length = order.each * static_cast<std::int64_t>(n)};
+}
+
+PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {
+  const PassOrder& order = gpc_.pass_order();
+  if (order.until <= at) return {};
+  for (std::size_t r = 0; r < seen_items_.size(); ++r) {
+    if (seen_items_[r].count == 0 || seen_trips_[r].count == 0) return {};
+  }
+  const SeenItems& seen = seen_items_.back();
+  const auto count = static_cast<std::int64_t>(seen.count);
+  const Time length{(seen.time.fs + (static_cast<std::int64_t>(alike) * count - static_cast<std::int64_t>(seen.trips)) *
+                                        order.each.fs) /
+                    count};
+  if (length <= Time{} || at + length > order.until) return {};
+  return {.trips = alike, .length = length};
+}
+
+SmCounters Sm::work_of_trips(std::uint8_t role, double trips) const {
+  const SeenTrips& seen = seen_trips_[role];
+  return seen.count == 0 ? SmCounters{} : seen.work.scaled(trips / static_cast<double>(seen.count));
+}
+
+SmCounters Sm::work_of_item(std::uint8_t role, double trips) const {
+  const SeenItems& items = seen_items_[role];
+  const SeenTrips& seen = seen_trips_[role];
+  if (items.count == 0 || seen.count == 0) return {};
+  const auto count = static_cast<double>(items.count);
+  return items.work.scaled(1 / count).plus(seen.work, (trips - static_cast<double>(items.trips) / count) /
+                                                          static_cast<double>(seen.count));
 }
 
 void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
@@ -199,6 +281,7 @@ void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
                                                 static_cast<double>((trips.until - trips.from).fs);
   SmCounters part = trips.passing.scaled(share);
   trips.passing -= part;
+  part.operations_retired = part.operations_issued;
   // What is loaded also arrives.
   const auto loaded = static_cast<double>(part.load_bytes_requested);
   if (counters_.load_bytes_requested > 0) {
@@ -479,7 +562,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       gpc_.sync_cluster(at + cycles(kPostCycles), index_, slot, index);
       return false;
 
-    case OpKind::trip:  // run_on sees to it
+    case OpKind::item:
+    case OpKind::trip:  // run_on sees to them
       return true;
   }
   return true;

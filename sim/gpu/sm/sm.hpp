@@ -60,8 +60,18 @@ class Sm {
   bool execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const tile::Op& op, Time& at);
   /// A trip of a loop begins for `role` at `at`: times it, or passes over it and those that follow.
   void begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
-  /// How many of `alike` trips the foremost role may pass over from `at`.
-  std::uint64_t trips_to_pass(std::uint64_t alike, Time at) const;
+  /// A piece of work with `alike` trips begins for `role` at `at`: likewise.
+  void begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
+  void end_item(RoleState& role, std::uint8_t index, Time at);
+  /// What the foremost role may pass over from `at`: of `alike` trips as many as fit, or a whole piece of work, if it
+  /// fits. No trips: nothing.
+  PassedTrips::Pass trips_to_pass(std::uint64_t alike, Time at) const;
+  PassedTrips::Pass item_to_pass(std::uint64_t alike, Time at) const;
+  /// Work of `trips` trips, and of a piece of work with as many.
+  SmCounters work_of_trips(std::uint8_t role, double trips) const;
+  SmCounters work_of_item(std::uint8_t role, double trips) const;
+  PassedTrips& passed_trips(std::uint8_t slot);
+  void pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at);
   void run_on(Time now, std::uint8_t slot, std::uint8_t role);
   /// Assigns what was counted since the last call to the role that runs.
   void book_work(RoleState& role);
@@ -89,6 +99,7 @@ class Sm {
   bool watches_trips_ = false;
   SmCounters booked_;  // counters up to which work was assigned to roles
   std::vector<SeenTrips> seen_trips_;  // by role
+  std::vector<SeenItems> seen_items_;
   SmCounters passed_;
   TripProgress progress_;
 };

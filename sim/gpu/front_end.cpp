@@ -197,6 +197,8 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
 void FrontEnd::end_window(Time now, Time end, double window_us) {
   // Passed trips read as much from HBM for each byte of the L2 as measured ones.
   if (measured_window_) {
+    group_clock_ += clock_mhz_;
+    ++group_windows_;
     measured_loads_ += loads_;
     measured_read_ += hbm_read_;
   }
@@ -225,8 +227,10 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   // What passed trips would do to the clock is what measured ones have done to it.
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
   const Time window = Time::from_us(gpu_.power.window_us);
-  if (getenv("SKIPDBG")) fprintf(stderr, "DBG t %.1f clk %.0f hbmrd %.0f loads %.0f passed %.0f smW %.1f memW %.1f\n", end.us(), clock_mhz_, hbm_read_, loads_, passed_window_loads_, scaled/window_us*1e-6, memory_pj_/window_us*1e-6);
   if (const auto pass = trip_sampling_.add(trips_)) {
+    // At the mean clock of the windows that stand for the passed ones.
+    set_clock(now, group_clock_ / group_windows_);
+    group_clock_ = group_windows_ = 0;
     const Time until = now + window * pass->windows;
     for (auto& gpc : to_gpcs) {
       gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::pass_trips,
@@ -239,10 +243,13 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
 
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
   // pJ per us are microwatts.
-  const double mhz = sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
-                                         {.clock_mhz = clock_mhz_,
-                                          .sm_w = sm_pj / window_us * 1e-6,
-                                          .memory_w = memory_pj_ / window_us * 1e-6});
+  set_clock(now, sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
+                                     {.clock_mhz = clock_mhz_,
+                                      .sm_w = sm_pj / window_us * 1e-6,
+                                      .memory_w = memory_pj_ / window_us * 1e-6}));
+}
+
+void FrontEnd::set_clock(Time now, double mhz) {
   if (mhz == clock_mhz_) return;
   clock_mhz_ = mhz;
   for (auto& gpc : to_gpcs) {
@@ -258,6 +265,7 @@ void FrontEnd::start_trips() {
   double even = static_cast<double>(shape.even_trips);
   const std::size_t resident = std::size_t{resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
   if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
+  group_clock_ = group_windows_ = 0;
   trip_sampling_.start(trips, even);
 }
 

@@ -63,6 +63,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// Everything about the window that ended at `end` has come in.
   void end_window(Time now, Time end, double window_us);
   void govern(Time now, double window_us, double sm_pj);
+  void set_clock(Time now, double mhz);
   void start_trips();
 
   const GpuSpec& gpu_;
@@ -91,6 +92,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool measured_window_ = false;                   // the one that has just ended
   double measured_loads_ = 0, measured_read_ = 0;  // L2 bytes loaded, and HBM bytes read meanwhile
   double passed_loads_ = 0;
+  double group_clock_ = 0;        // sum over the measured windows since trips were last passed over
+  std::uint32_t group_windows_ = 0;
   Time passed_, half_width_;
 };
 

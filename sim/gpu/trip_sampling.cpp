@@ -47,7 +47,6 @@ void TripSampling::begin_group() {
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (state_ == State::off) return {};
   made_ += window.made;
-  if (getenv("SKIPDBG")) fprintf(stderr, "DBG state %d made %.0f/%.0f/%.0f timed %lu mean %.5f\n", (int)state_, made_, even_, trips_, window.timed, window.time.us() / (double)window.timed);
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
@@ -91,7 +90,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   }
   const double detail = (passes_ - 1) * (kWarm + kGroup);
   const double length = (to_go - detail) / passes_;
-  if (length < kLeastPass || getenv("SKIPNONE")) return {};
+  if (length < kLeastPass) return {};
   if (passes_ > 1) --passes_;
   state_ = State::pass;
   left_ = group.passed = static_cast<std::uint32_t>(length);

@@ -68,8 +68,9 @@ struct TripState {
   SmCounters passing;        ///< done in that time
   bool in_item = false;      ///< the last call of item() began one that was not passed over
   Time item_begun;           ///< when
-  Time item_passed;          ///< in passed trips since
-  std::uint64_t item_trips = 0;  ///< alike ones of it that are not passed over
+  Time item_trip_time;       ///< since, in trips that were passed over or timed
+  std::uint64_t item_trips = 0;    ///< alike ones of it that are not passed over
+  std::uint64_t item_untimed = 0;  ///< of these, those not timed
   SmCounters item_work;          ///< done since
   Time tensor_backlog, shared_backlog;  ///< of the pipes, when they began
 };
@@ -82,9 +83,11 @@ struct SeenTrips {
 
 /// Pieces of work of one role index that an SM has seen whole, but for passed trips.
 struct SeenItems {
-  std::uint64_t count = 0, trips = 0;
-  Time time;
-  SmCounters work;
+  std::uint64_t count = 0;
+  std::uint64_t trips = 0;    ///< that were not passed over
+  SmCounters work;            ///< with these
+  std::uint64_t untimed = 0;  ///< of these trips
+  Time time;                  ///< with the untimed ones: what is not proportional to the trips
 };
 
 /// How the trips of one SM went since the last look.

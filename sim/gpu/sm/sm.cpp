@@ -153,6 +153,8 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     SeenTrips& seen = seen_trips_[index];
     ++seen.count;
     seen.work += trips.work;
+    trips.item_trip_time += at - trips.begun;
+    if (trips.item_untimed > 0) --trips.item_untimed;
     if (last) {
       ++progress_.timed;
       progress_.time += at - trips.begun;
@@ -173,8 +175,9 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     trips.begun = at;
     return;
   }
-  trips.item_passed += pass->length;
-  trips.item_trips -= pass->trips;
+  trips.item_trip_time += pass->length;
+  trips.item_trips -= std::min(trips.item_trips, pass->trips);
+  trips.item_untimed -= std::min(trips.item_untimed, pass->trips);
   role.program.set_result(pass->trips);
   pass_over(role, *pass, work_of_trips(index, static_cast<double>(pass->trips)), at);
 }
@@ -200,8 +203,8 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   }
   trips.in_item = true;
   trips.item_begun = at;
-  trips.item_passed = {};
-  trips.item_trips = alike;
+  trips.item_trip_time = {};
+  trips.item_trips = trips.item_untimed = alike;
   trips.item_work = {};
 }
 
@@ -211,8 +214,9 @@ void Sm::end_item(RoleState& role, std::uint8_t index, Time at) {
   SeenItems& seen = seen_items_[index];
   ++seen.count;
   seen.trips += trips.item_trips;
-  seen.time += at - trips.item_begun - trips.item_passed;
   seen.work += trips.item_work;
+  seen.untimed += trips.item_untimed;
+  seen.time += at - trips.item_begun - trips.item_trip_time;
 }
 
 void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at) {
@@ -251,9 +255,8 @@ PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {
   }
   const SeenItems& seen = seen_items_.back();
   const auto count = static_cast<std::int64_t>(seen.count);
-  const Time length{(seen.time.fs + (static_cast<std::int64_t>(alike) * count - static_cast<std::int64_t>(seen.trips)) *
-                                        order.each.fs) /
-                    count};
+  const std::int64_t more = static_cast<std::int64_t>(alike) * count - static_cast<std::int64_t>(seen.untimed);
+  const Time length{(seen.time.fs + more * order.each.fs) / count};
   if (length <= Time{} || at + length > order.until) return {};
   return {.trips = alike, .length = length};
 }

@@ -55,39 +55,52 @@ class PassedTrips {
   std::array<Pass, kKept> passes_;
 };
 
-/// Where one role stands in its trips.
+/// Where one role stands in its pieces of work and their trips.
 struct TripState {
+  enum class Place : std::uint8_t {
+    outside,
+    head,    ///< of a piece of work, before its trips
+    trip,    ///< a trip that was not passed over, or, after the last, the tail of the piece
+    passed,  ///< behind passed trips
+  };
+  Place place = Place::outside;
+  bool usual_head = false;   ///< with everything else going on as it usually does
   std::uint64_t calls = 0;   ///< of trip() and item()
   std::uint32_t passes = 0;  ///< gone along with
-  std::uint64_t alike = 0;   ///< trips left at the last call
-  bool in_trip = false;      ///< the last call began a trip that was not passed over
-  Time begun;                ///< when
+  std::uint64_t alike = 0;   ///< trips left, that one included; behind passed ones, without them
+  Time begun;                ///< when this place was reached
+  Time each;                 ///< of the passed trips
   SmCounters work;           ///< done since
   Time from, until;          ///< the trips being passed over, of which the part before `from` is booked
   double trips = 0;          ///< in that time
   SmCounters passing;        ///< done in that time
-  bool in_item = false;      ///< the last call of item() began one that was not passed over
-  Time item_begun;           ///< when
-  Time item_trip_time;       ///< since, in trips that were passed over or timed
-  std::uint64_t item_trips = 0;    ///< alike ones of it that are not passed over
-  std::uint64_t item_untimed = 0;  ///< of these, those not timed
-  SmCounters item_work;          ///< done since
   Time tensor_backlog, shared_backlog;  ///< of the pipes, when they began
 };
 
-/// Trips of one role index that an SM has seen whole.
-struct SeenTrips {
+/// A part of the pieces of work, as an SM has seen it: a trip, what comes before the first one, or what comes with the
+/// last and after it.
+struct SeenPart {
   std::uint64_t count = 0;
+  Time time;
   SmCounters work;
+  bool usual = false;
+
+  /// Parts seen while trips were passed over elsewhere, or as the kernel started, only count as long as there are no
+  /// others.
+  void add(Time took, const SmCounters& done, bool as_usual) {
+    if (as_usual && !usual) *this = {.usual = true};
+    if (usual && !as_usual) return;
+    ++count;
+    time += took;
+    work += done;
+  }
+  Time mean_time() const { return Time{time.fs / static_cast<std::int64_t>(count)}; }
+  SmCounters mean_work() const { return work.scaled(1 / static_cast<double>(count)); }
 };
 
-/// Pieces of work of one role index that an SM has seen whole, but for passed trips.
-struct SeenItems {
-  std::uint64_t count = 0;
-  std::uint64_t trips = 0;    ///< that were not passed over
-  SmCounters work;            ///< with these
-  std::uint64_t untimed = 0;  ///< of these trips
-  Time time;                  ///< with the untimed ones: what is not proportional to the trips
+/// All parts, of one role index.
+struct SeenParts {
+  SeenPart head, trip, tail;
 };
 
 /// How the trips of one SM went since the last look.

@@ -43,8 +43,7 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   slots_.clear();
   slots_.resize(slots);
   watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
-  seen_trips_.assign(kernel.shape().roles.size(), {});
-  seen_items_.assign(kernel.shape().roles.size(), {});
+  seen_.assign(kernel.shape().roles.size(), {});
 }
 
 void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluster) {
@@ -105,10 +104,7 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
     if (!role.program.advance()) {
       role.ended = true;
       role.ready = at;
-      if (watches_trips_) {
-        book_work(role);
-        end_item(role, index, at);
-      }
+      if (watches_trips_) end_item(role, index, at);
       if (role.stores_pending == 0)
         finish(at, slot, role);
       else
@@ -133,9 +129,7 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
 }
 
 void Sm::book_work(RoleState& role) {
-  const SmCounters work = counters_ - booked_;
-  role.trips.work += work;
-  role.trips.item_work += work;
+  role.trips.work += counters_ - booked_;
   booked_ = counters_;
 }
 
@@ -147,21 +141,19 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   role.program.set_result(0);
   if (!watches_trips_) return;
   TripState& trips = role.trips;
-  const bool last = index + 1U == seen_trips_.size();
+  SeenParts& seen = seen_[index];
+  const bool last = index + 1U == seen_.size();
   book_work(role);
-  if (trips.in_trip && alike + 1 == trips.alike) {
-    SeenTrips& seen = seen_trips_[index];
-    ++seen.count;
-    seen.work += trips.work;
-    trips.item_trip_time += at - trips.begun;
-    if (trips.item_untimed > 0) --trips.item_untimed;
+  if (trips.place == TripState::Place::head) {
+    seen.head.add(at - trips.begun, trips.work, trips.usual_head);
+  } else if (trips.place == TripState::Place::trip) {
+    seen.trip.add(at - trips.begun, trips.work, true);
     if (last) {
       ++progress_.timed;
       progress_.time += at - trips.begun;
     }
   }
   trips.work = {};
-  trips.alike = alike;
 
   PassedTrips& passed = passed_trips(slot);
   const std::uint64_t call = trips.calls++;
@@ -169,54 +161,54 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   if (pass == nullptr && passed.foremost(call)) {
     if (const PassedTrips::Pass to_come = trips_to_pass(alike, at); to_come.trips > 0) pass = passed.add(call, to_come);
   }
-  trips.in_trip = pass == nullptr;
   if (last && (pass == nullptr || pass->trips < alike)) progress_.made += 1;
   if (pass == nullptr) {
+    trips.place = TripState::Place::trip;
+    trips.alike = alike;
     trips.begun = at;
     return;
   }
-  trips.item_trip_time += pass->length;
-  trips.item_trips -= std::min(trips.item_trips, pass->trips);
-  trips.item_untimed -= std::min(trips.item_untimed, pass->trips);
   role.program.set_result(pass->trips);
+  trips.place = TripState::Place::passed;
+  trips.alike = alike - pass->trips;
+  trips.each = Time{pass->length.fs / static_cast<std::int64_t>(pass->trips)};
   pass_over(role, *pass, work_of_trips(index, static_cast<double>(pass->trips)), at);
+  trips.begun = at;
 }
 
 void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at) {
   role.program.set_result(0);
   if (!watches_trips_) return;
   TripState& trips = role.trips;
-  book_work(role);
   end_item(role, index, at);
-  trips.in_trip = false;
 
   PassedTrips& passed = passed_trips(slot);
   const std::uint64_t call = trips.calls++;
   const PassedTrips::Pass* pass = passed.met(call, trips.passes);
   if (pass == nullptr && passed.foremost(call)) {
-    if (const PassedTrips::Pass to_come = item_to_pass(alike, at); to_come.length > Time{})
-      pass = passed.add(call, to_come);
+    if (const PassedTrips::Pass to_come = item_to_pass(alike, at); to_come.trips > 0) pass = passed.add(call, to_come);
   }
   if (pass != nullptr) {
     role.program.set_result(1);
     return pass_over(role, *pass, work_of_item(index, static_cast<double>(alike)), at);
   }
-  trips.in_item = true;
-  trips.item_begun = at;
-  trips.item_trip_time = {};
-  trips.item_trips = trips.item_untimed = alike;
-  trips.item_work = {};
+  trips.place = TripState::Place::head;
+  trips.begun = at;
+  trips.usual_head = gpc_.pass_order().until <= at && seen_[index].trip.count > 0;
 }
 
 void Sm::end_item(RoleState& role, std::uint8_t index, Time at) {
   TripState& trips = role.trips;
-  if (!std::exchange(trips.in_item, false)) return;
-  SeenItems& seen = seen_items_[index];
-  ++seen.count;
-  seen.trips += trips.item_trips;
-  seen.work += trips.item_work;
-  seen.untimed += trips.item_untimed;
-  seen.time += at - trips.item_begun - trips.item_trip_time;
+  SeenParts& seen = seen_[index];
+  book_work(role);
+  if (trips.place == TripState::Place::trip) {
+    seen.tail.add(at - trips.begun, trips.work, true);
+  } else if (trips.place == TripState::Place::passed && trips.alike == 0 && seen.trip.count > 0) {
+    // A tail begins with the last of the alike trips, which was passed over.
+    seen.tail.add(at - trips.begun + trips.each, trips.work.plus(seen.trip.mean_work(), 1), false);
+  }
+  trips.work = {};
+  trips.place = TripState::Place::outside;
 }
 
 void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at) {
@@ -239,8 +231,8 @@ void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCount
 PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
   const PassOrder& order = gpc_.pass_order();
   if (order.until <= at) return {};
-  for (const SeenTrips& seen : seen_trips_) {
-    if (seen.count == 0) return {};
+  for (const SeenParts& seen : seen_) {
+    if (seen.trip.count == 0) return {};
   }
   const std::uint64_t n = std::min(alike, static_cast<std::uint64_t>((order.until - at).fs / order.each.fs));
   if (n < 2) return {};
@@ -249,30 +241,27 @@ PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
 
 PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {
   const PassOrder& order = gpc_.pass_order();
-  if (order.until <= at) return {};
-  for (std::size_t r = 0; r < seen_items_.size(); ++r) {
-    if (seen_items_[r].count == 0 || seen_trips_[r].count == 0) return {};
+  if (order.until <= at || alike == 0) return {};
+  for (const SeenParts& seen : seen_) {
+    if (seen.head.count == 0 || seen.trip.count == 0 || seen.tail.count == 0) return {};
   }
-  const SeenItems& seen = seen_items_.back();
-  const auto count = static_cast<std::int64_t>(seen.count);
-  const std::int64_t more = static_cast<std::int64_t>(alike) * count - static_cast<std::int64_t>(seen.untimed);
-  const Time length{(seen.time.fs + more * order.each.fs) / count};
-  if (length <= Time{} || at + length > order.until) return {};
+  const SeenParts& seen = seen_.back();
+  const Time length = seen.head.mean_time() + order.each * static_cast<std::int64_t>(alike - 1) + seen.tail.mean_time();
+  if (at + length > order.until) return {};
   return {.trips = alike, .length = length};
 }
 
 SmCounters Sm::work_of_trips(std::uint8_t role, double trips) const {
-  const SeenTrips& seen = seen_trips_[role];
-  return seen.count == 0 ? SmCounters{} : seen.work.scaled(trips / static_cast<double>(seen.count));
+  const SeenPart& trip = seen_[role].trip;
+  return trip.count == 0 ? SmCounters{} : trip.work.scaled(trips / static_cast<double>(trip.count));
 }
 
 SmCounters Sm::work_of_item(std::uint8_t role, double trips) const {
-  const SeenItems& items = seen_items_[role];
-  const SeenTrips& seen = seen_trips_[role];
-  if (items.count == 0 || seen.count == 0) return {};
-  const auto count = static_cast<double>(items.count);
-  return items.work.scaled(1 / count).plus(seen.work, (trips - static_cast<double>(items.trips) / count) /
-                                                          static_cast<double>(seen.count));
+  const SeenParts& seen = seen_[role];
+  if (seen.head.count == 0 || seen.trip.count == 0 || seen.tail.count == 0) return {};
+  return seen.head.mean_work()
+      .plus(seen.tail.mean_work(), 1)
+      .plus(seen.trip.work, (trips - 1) / static_cast<double>(seen.trip.count));
 }
 
 void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
@@ -297,7 +286,7 @@ void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
   }
   passed_ += part;
   progress_.passed_loads += loaded;
-  if (index + 1U == seen_trips_.size()) progress_.made += trips.trips * share;
+  if (index + 1U == seen_.size()) progress_.made += trips.trips * share;
   trips.trips *= 1 - share;
   trips.from = end;
 }

@@ -62,6 +62,7 @@ class Sm {
   void begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
   /// A piece of work with `alike` trips begins for `role` at `at`: likewise.
   void begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
+  /// The role is through with its piece of work.
   void end_item(RoleState& role, std::uint8_t index, Time at);
   /// What the foremost role may pass over from `at`: of `alike` trips as many as fit, or a whole piece of work, if it
   /// fits. No trips: nothing.
@@ -98,8 +99,7 @@ class Sm {
 
   bool watches_trips_ = false;
   SmCounters booked_;  // counters up to which work was assigned to roles
-  std::vector<SeenTrips> seen_trips_;  // by role
-  std::vector<SeenItems> seen_items_;
+  std::vector<SeenParts> seen_;  // by role
   SmCounters passed_;
   TripProgress progress_;
 };

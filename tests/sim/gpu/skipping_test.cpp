@@ -1,0 +1,137 @@
+// Sampled kernels against exact ones.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "configs/reader/hardware.hpp"
+#include "sim/core/module.hpp"
+#include "sim/gpu/kernel_run.hpp"
+
+namespace tessera::sim {
+namespace {
+
+using nlohmann::json;
+
+const GpuSpec& h200() {
+  static const GpuSpec spec =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
+  return spec;
+}
+
+/// Simulates in a process of its own, as SystemC needs.
+json simulated(const models::Operator& op, const KernelOptions& options, Time lookahead = Time::never()) {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    set_lookahead_limit(lookahead);
+    json j;
+    try {
+      const KernelResult r = simulate_kernel(h200(), op, options);
+      j = {{"latency", r.latency.fs},     {"clock", r.clock_mhz},   {"energy", r.energy_j},
+           {"ci95", r.ci95_percent},      {"passed", r.passed.fs},  {"bottleneck", r.bottleneck},
+           {"statistics", r.statistics},  {"l2_bytes", r.l2_bytes}, {"utilization", r.utilization},
+           {"operations", r.operations}};
+      json& activity = j["activity"];
+      for (const auto& [track, list] : r.activity) {
+        for (const Activity& a : list) activity[track].push_back({a.start.fs, a.end.fs, a.share});
+      }
+      j["events"] = r.events;
+    } catch (const std::exception& e) {
+      j["error"] = e.what();
+    }
+    const std::string text = j.dump();
+    const ssize_t n = write(ends[1], text.data(), text.size());
+    _exit(n == static_cast<ssize_t>(text.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  std::string text;
+  char chunk[4096];
+  for (ssize_t n = 0; (n = read(ends[0], chunk, sizeof chunk)) > 0;) text.append(chunk, static_cast<std::size_t>(n));
+  close(ends[0]);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  REQUIRE(status == 0);
+  json j = json::parse(text);
+  INFO(j.value("error", ""));
+  REQUIRE_FALSE(j.contains("error"));
+  return j;
+}
+
+double percent_off(const json& sampled, const json& exact, const char* key) {
+  return 100 * (sampled[key].get<double>() / exact[key].get<double>() - 1);
+}
+
+TEST_CASE("short kernels are simulated whole: the same, bit for bit, as with exact") {
+  const models::Operator ops[] = {
+      models::Gemm{384, 512, 4096}, models::Gemm{2048, 2048, 1024},
+      models::Attention{.q_rows = 1024, .kv_rows = 1024, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true},
+      models::AttentionDecode{.batch = 4, .context = 4096, .heads = 8, .kv_heads = 2, .head_dim = 128},
+      models::Norm{200, 1024}};
+  for (const models::Operator& op : ops) {
+    INFO(models::signature_of(op));
+    const json sampled = simulated(op, {});
+    CHECK(sampled["passed"] == 0);
+    CHECK(sampled["ci95"] == 0.0);
+    CHECK(sampled == simulated(op, {.exact = true}));
+  }
+}
+
+void check_sampled(const models::Operator& op) {
+  INFO(models::signature_of(op));
+  const json exact = simulated(op, {.exact = true}), sampled = simulated(op, {});
+  CHECK(exact["passed"] == 0);
+  CHECK(exact["ci95"] == 0.0);
+  CHECK(sampled["passed"].get<double>() > 0.3 * sampled["latency"].get<double>());
+  CHECK(sampled["events"].get<double>() < 0.7 * exact["events"].get<double>());
+  CHECK(sampled["bottleneck"] == exact["bottleneck"]);
+
+  const double off = percent_off(sampled, exact, "latency"), interval = sampled["ci95"];
+  CAPTURE(off, interval);
+  CHECK(std::abs(off) <= 1);
+  CHECK(interval < 4);
+  CHECK(std::abs(off) <= interval);
+  CHECK(std::abs(percent_off(sampled, exact, "clock")) < 1);
+  CHECK(std::abs(percent_off(sampled, exact, "energy")) < 2);
+  CHECK(std::abs(percent_off(sampled, exact, "l2_bytes")) < 1);
+  for (const char* what : {"sm.tensor_flops", "sm.mufu_ops", "sm.operations_issued", "sm.shared_bytes",
+                           "sm.load_bytes_received", "sm.store_bytes", "l2.read_sectors"}) {
+    INFO(what);
+    const double all = exact["statistics"][what];
+    CHECK(sampled["statistics"][what].get<double>() == Catch::Approx(all).epsilon(0.01));
+  }
+}
+
+TEST_CASE("a sampled GEMM: one long loop in each CTA") { check_sampled(models::Gemm{1024, 2048, 32768}); }
+
+TEST_CASE("a sampled GEMM: many tiles of a cluster, the last wave not full") {
+  check_sampled(models::Gemm{4096, 6144, 6144});
+}
+
+TEST_CASE("a sampled causal prefill: loops of all lengths, from a counter") {
+  check_sampled(models::Attention{
+      .q_rows = 8192, .kv_rows = 8192, .heads = 32, .kv_heads = 8, .head_dim = 128, .causal = true});
+}
+
+TEST_CASE("a sampled prefill without a mask") {
+  check_sampled(models::Attention{
+      .batch = 2, .q_rows = 6000, .kv_rows = 6000, .heads = 16, .kv_heads = 16, .head_dim = 64});
+}
+
+TEST_CASE("sampling does not depend on threads or lookahead") {
+  const models::Attention op{
+      .q_rows = 6144, .kv_rows = 6144, .heads = 32, .kv_heads = 8, .head_dim = 128, .causal = true};
+  const json one = simulated(op, {});
+  CHECK(one["passed"].get<double>() > 0);
+  CHECK(simulated(op, {.threads = 2}) == one);
+  CHECK(simulated(op, {}, Time::nanoseconds(11)) == one);
+}
+
+}  // namespace
+}  // namespace tessera::sim

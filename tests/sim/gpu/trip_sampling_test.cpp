@@ -1,0 +1,104 @@
+#include "sim/gpu/trip_sampling.hpp"
+
+#include <algorithm>
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+namespace tessera::sim {
+namespace {
+
+constexpr double kWindowUs = 20;
+
+struct Outcome {
+  std::uint32_t windows = 0, detailed_at_end = 0;
+  std::vector<double> charged_us;  // per window of passed trips
+  double half_width = 0;
+};
+
+/// Lets a machine of `lanes` CTAs make `trips` trips, the one under way at window w taking trip_us(w); passed ones take
+/// what they are charged.
+Outcome sample(double trips, double even, double lanes, const std::function<double(std::uint32_t)>& trip_us) {
+  TripSampling sampling;
+  sampling.start(trips, even);
+  Outcome out;
+  double made = 0;
+  std::uint32_t passing = 0;
+  double each_us = 0;
+  while (made < trips) {
+    const double took_us = passing > 0 ? each_us : trip_us(out.windows);
+    const double alive = made < even ? lanes : lanes / 2;
+    const double n = std::min(trips - made, alive * kWindowUs / took_us);
+    made += n;
+    ++out.windows;
+    out.detailed_at_end = passing > 0 ? 0 : out.detailed_at_end + 1;
+    TripWindow window{.made = n};
+    if (passing > 0) {
+      out.charged_us.push_back(each_us);
+      --passing;
+    } else {
+      window.timed = static_cast<std::uint64_t>(n);
+      window.time = Time::from_us(static_cast<double>(window.timed) * took_us);
+    }
+    if (const auto pass = sampling.add(window)) {
+      passing = pass->windows;
+      each_us = pass->each.us();
+    }
+  }
+  CHECK(sampling.passed_windows() <= out.charged_us.size());
+  out.half_width = sampling.half_width_windows();
+  return out;
+}
+
+TEST_CASE("a short kernel, and one without loops, is not sampled") {
+  CHECK(sample(132 * 200, 132 * 200, 132, [](auto) { return 1.0; }).charged_us.empty());
+  TripSampling sampling;
+  sampling.start(0, 0);
+  for (int i = 0; i < 1000; ++i) CHECK_FALSE(sampling.add({.timed = 100, .time = Time::microseconds(100), .made = 100}));
+  CHECK(sampling.half_width_windows() == 0);
+}
+
+TEST_CASE("steady trips: most are passed over, at their own length, and the end is not") {
+  const Outcome out = sample(132 * 20000, 132 * 20000, 132, [](auto) { return 1.0; });
+  CHECK(out.windows == 1000);
+  CHECK(out.charged_us.size() > 900);
+  for (const double us : out.charged_us) CHECK(us == Catch::Approx(1.0));
+  CHECK(out.detailed_at_end >= 2);
+  CHECK(out.half_width == Catch::Approx(0).margin(1e-6));
+}
+
+TEST_CASE("the first SM's running out of work is simulated, and sampling starts anew after it") {
+  const double even = 132 * 4000.0, trips = even + 66 * 4000.0;
+  const auto trip_us = [](std::uint32_t w) { return w < 200 ? 1.0 : 0.8; };
+  const Outcome out = sample(trips, even, 132, trip_us);
+  // Charged over the whole passed stretch: what holds there.
+  const auto fast = std::count_if(out.charged_us.begin(), out.charged_us.end(),
+                                  [](double us) { return std::abs(us - 0.8) < 1e-6; });
+  const auto slow = std::count_if(out.charged_us.begin(), out.charged_us.end(),
+                                  [](double us) { return std::abs(us - 1.0) < 1e-6; });
+  CHECK(fast + slow == static_cast<std::ptrdiff_t>(out.charged_us.size()));
+  CHECK(fast > 100);
+  CHECK(slow > 150);
+  CHECK(out.windows == 200 + 160);
+}
+
+TEST_CASE("the interval covers windows that differ by chance and trips that slowly change") {
+  // 1 +- 5 %, the same sequence every time.
+  const auto noisy = [](std::uint32_t w) { return 1 + 0.05 * std::sin(w * 12.9898); };
+  const Outcome by_chance = sample(132 * 20000, 132 * 20000, 132, noisy);
+  CHECK(std::abs(by_chance.windows - 1000.0) <= by_chance.half_width + 1);
+  CHECK(by_chance.half_width > 1);
+  CHECK(by_chance.half_width < 60);
+
+  const auto slower = [](std::uint32_t w) { return 1 + 0.1 * w / 1000; };
+  const double exact = 1053.6;  // sum over windows of 20 / trip_us = 20000
+  const Outcome drifting = sample(132 * 20000, 132 * 20000, 132, slower);
+  CHECK(std::abs(drifting.windows - exact) <= drifting.half_width + 1);
+  CHECK(drifting.half_width > 5);
+  CHECK(drifting.half_width < 60);
+}
+
+}  // namespace
+}  // namespace tessera::sim

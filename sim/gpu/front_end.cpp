@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "sim/gpu/power.hpp"
@@ -187,6 +188,10 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
     trips_.timed += event.trips.timed;
     trips_.time += event.trips.time;
     trips_.made += event.trips.made;
+    if (measured_window_) {
+      group_trips_[event.gpc].timed += event.trips.timed;
+      group_trips_[event.gpc].time += event.trips.time;
+    }
     const auto sms = static_cast<double>(gpcs_[event.gpc]->sms().size());
     activity_[fmt::format("GPC {}", event.gpc)].push_back(
         {sampled_at_, end, event.activity / (sms * window_us)});
@@ -226,19 +231,8 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   }
   // What passed trips would do to the clock is what measured ones have done to it.
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
-  const Time window = Time::from_us(gpu_.power.window_us);
-  if (const auto pass = trip_sampling_.add(trips_)) {
-    // At the mean clock of the windows that stand for the passed ones.
-    set_clock(now, group_clock_ / group_windows_);
-    group_clock_ = group_windows_ = 0;
-    const Time until = now + window * pass->windows;
-    for (auto& gpc : to_gpcs) {
-      gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::pass_trips,
-                             .bytes = static_cast<std::uint32_t>(pass->each.fs / 1000),
-                             .value = static_cast<std::uint64_t>(until.fs)});
-    }
-  }
-  schedule(now + window, FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  if (const auto pass = trip_sampling_.add(trips_)) pass_trips(now, *pass);
+  schedule(now + Time::from_us(gpu_.power.window_us), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
@@ -258,6 +252,32 @@ void FrontEnd::set_clock(Time now, double mhz) {
   }
 }
 
+void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
+  // At the mean clock of the windows that stand for the passed ones.
+  set_clock(now, group_clock_ / group_windows_);
+  TripWindow all;
+  for (const TripWindow& t : group_trips_) {
+    all.timed += t.timed;
+    all.time += t.time;
+  }
+  const Time until = now + pass.windows * Time::from_us(gpu_.power.window_us);
+  for (std::size_t g = 0; g < to_gpcs.size(); ++g) {
+    const TripWindow& own = group_trips_[g];
+    const double longer = own.timed == 0 ? 1.0
+                                         : own.time.us() / static_cast<double>(own.timed) /
+                                               (all.time.us() / static_cast<double>(all.timed));
+    to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::pass_trips,
+                                  .bytes = static_cast<std::uint32_t>(std::llround(pass.each.ns() * longer * 1e3)),
+                                  .value = static_cast<std::uint64_t>(until.fs)});
+  }
+  forget_group();
+}
+
+void FrontEnd::forget_group() {
+  group_clock_ = group_windows_ = 0;
+  group_trips_.assign(to_gpcs.size(), {});
+}
+
 void FrontEnd::start_trips() {
   if (options_.exact) return;
   const tile::LaunchShape& shape = kernels_[current_]->shape();
@@ -265,7 +285,7 @@ void FrontEnd::start_trips() {
   double even = static_cast<double>(shape.even_trips);
   const std::size_t resident = std::size_t{resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
   if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
-  group_clock_ = group_windows_ = 0;
+  forget_group();
   trip_sampling_.start(trips, even);
 }
 

@@ -65,6 +65,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   void govern(Time now, double window_us, double sm_pj);
   void set_clock(Time now, double mhz);
   void start_trips();
+  void pass_trips(Time now, const TripSampling::Pass& pass);
+  void forget_group();
 
   const GpuSpec& gpu_;
   KernelOptions options_;
@@ -94,6 +96,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   double passed_loads_ = 0;
   double group_clock_ = 0;        // sum over the measured windows since trips were last passed over
   std::uint32_t group_windows_ = 0;
+  std::vector<TripWindow> group_trips_;  // of each GPC: more SMs to a crossbar port may make its trips longer
   Time passed_, half_width_;
 };
 

@@ -52,9 +52,17 @@ void Gpc::cta_done(Time at, std::uint8_t sm, std::uint8_t slot) {
       FrontEndEvent{.kind = FrontEndEvent::Kind::cta_done, .gpc = index_, .sm = sm, .slot = slot});
 }
 
+void Gpc::freeze_cluster(Time at, std::uint8_t sm, std::uint8_t slot, const PassedTrips::Pass& pass) {
+  for (const Place& place : cluster_of(sm, slot).ctas) sms_[place.sm].freeze(at, pass);
+}
+
 void Gpc::handle(Time now, const GpcEvent& event) {
   const Requester& to = event.to;
   Sm& sm = sms_[to.sm];
+  if (event.kind >= GpcEvent::Kind::resume && event.kind <= GpcEvent::Kind::fetched && sm.frozen(now)) {
+    schedule(now + sm.frozen_for(), event);
+    return;
+  }
   switch (event.kind) {
     case GpcEvent::Kind::resume:
       sm.run(now, to.slot, to.role);

@@ -34,6 +34,8 @@ class Gpc : public EventModule<GpcEvent> {
   /// A role of (sm, slot) meets the others of its cluster at `at`.
   void sync_cluster(Time at, std::uint8_t sm, std::uint8_t slot, std::uint8_t role);
   void cta_done(Time at, std::uint8_t sm, std::uint8_t slot);
+  /// All SMs of the cluster that (sm, slot) belongs to stand still.
+  void freeze_cluster(Time at, std::uint8_t sm, std::uint8_t slot, const PassedTrips::Pass& pass);
   bool passes_trips() const { return passes_trips_; }
   const PassOrder& pass_order() const { return pass_order_; }
   /// Of the cluster that (sm, slot) belongs to.

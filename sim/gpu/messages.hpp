@@ -56,7 +56,7 @@ struct GpcEvent {
   enum class Kind : std::uint8_t {
     prepare,        ///< from the front end: kernel `value` of the list comes next, with `bytes` CTAs to an SM
     launch,         ///< from the front end: CTA `value` starts in (sm, slot)
-    resume,         ///< own: the role goes on
+    resume,         ///< own: the role goes on (this and the next three wait while their SM stands still)
     loaded,         ///< from the L2: `bytes` of a load have arrived
     stored,         ///< from the L2: it has taken a box of writes
     fetched,        ///< from the L2: the tile counter was `value`

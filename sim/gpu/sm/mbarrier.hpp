@@ -31,6 +31,12 @@ class Mbarrier {
     return true;
   }
 
+  /// What is booked for later than `at` happens `by` later.
+  void delay(Time at, Time by) {
+    if (completed_at_ > at) completed_at_ += by;
+    if (latest_ > at) latest_ += by;
+  }
+
   std::uint32_t pending_arrivals() const { return pending_; }
   std::int64_t missing_bytes() const { return bytes_; }
   std::uint32_t phase() const { return phase_; }

@@ -2,9 +2,10 @@
 // Loop trips, and whole pieces of work, that an SM does not simulate (docs/skipping.md).
 //
 // While the front end lets trips be passed over, the role that is foremost in a loop decides how many of the trips
-// to come; the others of its CTA, and of its cluster, pass over the same ones when they get there. Each waits for
-// as long as those trips take from the moment it gets there, so that all keep their distances, and barriers and
-// rings see a loop that is just shorter.
+// to come; the others of its CTA, and of its cluster, pass over the same ones when they get there, so that barriers
+// and rings see a loop that is just shorter. For as long as those trips take the SM stands still, with all that is on
+// its way in it or to it: it goes on as if nothing had been. Where an SM has several CTAs, and for whole pieces of
+// work, each role waits on its own instead, from the moment it gets there, so that all keep their distances.
 
 #include <array>
 #include <cstdint>
@@ -27,6 +28,7 @@ class PassedTrips {
     std::uint64_t at = 0;  ///< the call of trip() or item(), counted by each role, that brings it
     std::uint64_t trips = 0;
     Time length;
+    bool frozen = false;  ///< the SMs stood still meanwhile: no role waits on its own
   };
 
   /// Call number `at` of a role that has gone along with `taken` passes so far: the pass it meets there, or none.

@@ -159,7 +159,16 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   const std::uint64_t call = trips.calls++;
   const PassedTrips::Pass* pass = passed.met(call, trips.passes);
   if (pass == nullptr && passed.foremost(call)) {
-    if (const PassedTrips::Pass to_come = trips_to_pass(alike, at); to_come.trips > 0) pass = passed.add(call, to_come);
+    if (const PassedTrips::Pass to_come = trips_to_pass(alike, at); to_come.trips > 0) {
+      pass = passed.add(call, to_come);
+      if (pass->frozen) {
+        if (kernel_->shape().cluster > 1)
+          gpc_.freeze_cluster(at, index_, slot, *pass);
+        else
+          freeze(at, *pass);
+        at += pass->length;
+      }
+    }
   }
   if (last && (pass == nullptr || pass->trips < alike)) progress_.made += 1;
   if (pass == nullptr) {
@@ -169,8 +178,15 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     return;
   }
   role.program.set_result(pass->trips);
-  trips.place = TripState::Place::passed;
   trips.alike = alike - pass->trips;
+  if (pass->frozen) {
+    ++trips.passes;
+    trips.place = trips.alike > 0 ? TripState::Place::trip : TripState::Place::passed;
+    trips.each = Time{pass->length.fs / static_cast<std::int64_t>(pass->trips)};
+    trips.begun = at;
+    return;
+  }
+  trips.place = TripState::Place::passed;
   trips.each = Time{pass->length.fs / static_cast<std::int64_t>(pass->trips)};
   pass_over(role, *pass, work_of_trips(index, static_cast<double>(pass->trips)), at);
   trips.begun = at;
@@ -228,6 +244,42 @@ void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCount
   at = trips.until;
 }
 
+void Sm::freeze(Time at, const PassedTrips::Pass& pass) {
+  frozen_from_ = at;
+  frozen_for_ = pass.length;
+  for (Pipe* p : {&tensor_, &fp32_, &integer_, &mufu_, &convert_, &issue_, &shared_, &lsu_, &tma_, &ingress_, &egress_}) {
+    if (p->free_at() > at) p->hold_until(p->free_at() + pass.length);
+  }
+  const auto delay = [&](Time& t) {
+    if (t > at) t += pass.length;
+  };
+  for (ResidentCta& cta : slots_) {
+    for (Mbarrier& b : cta.barriers) b.delay(at, pass.length);
+    for (NamedBarrier& b : cta.named) delay(b.latest);
+    for (std::uint8_t r = 0; r < cta.roles.size(); ++r) {
+      RoleState& role = cta.roles[r];
+      delay(role.ready);
+      delay(role.loads_ready);
+      for (Time& done : role.wgmma_done) delay(done);
+      TripState& trips = role.trips;
+      trips.begun += pass.length;
+      book_passed(role, r, at);
+      const SmCounters work = work_of_trips(r, static_cast<double>(pass.trips));
+      if (trips.until > at) {  // the role passes over a whole piece of work: later, then
+        trips.until += pass.length;
+        trips.trips += static_cast<double>(pass.trips);
+        trips.passing += work;
+      } else {
+        trips.until = at + pass.length;
+        trips.trips = static_cast<double>(pass.trips);
+        trips.passing = work;
+        trips.tensor_backlog = trips.shared_backlog = {};
+      }
+      trips.from = at;
+    }
+  }
+}
+
 PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
   const PassOrder& order = gpc_.pass_order();
   if (order.until <= at) return {};
@@ -236,7 +288,7 @@ PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
   }
   const std::uint64_t n = std::min(alike, static_cast<std::uint64_t>((order.until - at).fs / order.each.fs));
   if (n < 2) return {};
-  return {.trips = n, .length = order.each * static_cast<std::int64_t>(n)};
+  return {.trips = n, .length = order.each * static_cast<std::int64_t>(n), .frozen = slots_.size() == 1};
 }
 
 PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {

@@ -48,6 +48,11 @@ class Sm {
   const SmCounters& counters() const { return counters_; }
   /// Of trips that were passed over, as far as booked.
   const SmCounters& passed() const { return passed_; }
+  /// From `at` on the SM stands still while trips are passed over: what would happen then happens later.
+  void freeze(Time at, const PassedTrips::Pass& pass);
+  bool frozen(Time now) const { return now >= frozen_from_ && now < frozen_from_ + frozen_for_; }
+  /// How much later.
+  Time frozen_for() const { return frozen_for_; }
   /// Books the passed trips up to `now` and tells how trips went since the last call.
   TripProgress take_progress(Time now);
   /// Time the tensor cores were busy, passed trips included.
@@ -72,6 +77,7 @@ class Sm {
   SmCounters work_of_trips(std::uint8_t role, double trips) const;
   SmCounters work_of_item(std::uint8_t role, double trips) const;
   PassedTrips& passed_trips(std::uint8_t slot);
+  /// The role alone waits for as long as the pass takes.
   void pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at);
   void run_on(Time now, std::uint8_t slot, std::uint8_t role);
   /// Assigns what was counted since the last call to the role that runs.
@@ -100,6 +106,7 @@ class Sm {
   bool watches_trips_ = false;
   SmCounters booked_;  // counters up to which work was assigned to roles
   std::vector<SeenParts> seen_;  // by role
+  Time frozen_from_, frozen_for_;
   SmCounters passed_;
   TripProgress progress_;
 };

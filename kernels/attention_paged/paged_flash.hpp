@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "kernels/attention_paged/schedule.hpp"
+#include "kernels/attention_prefill/query_tiles.hpp"
 
 namespace tessera::kernels {
 
@@ -28,16 +29,17 @@ class PagedFlash final : public tile::Kernel {
     std::uint32_t batch, head, split;
     std::uint32_t first_row, rows;              // packed
     std::uint32_t kv_first, kv_last, unmasked;  // key tiles; those before `unmasked` need no mask
-    /// Of the trips from number `i` on, from the last key tile down, those that are alike: not the first, the masked
-    /// ones, or the last.
+    /// Of the trips from number `i` on, from the last key tile down, those that are alike: not the first ones, the
+    /// masked ones, or the last.
     std::uint32_t alike(std::uint32_t i) const {
-      return i > 0 && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last ? kv_last - 1 - i - kv_first : 0;
+      return i >= kTripsToStep && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last ? kv_last - 1 - i - kv_first : 0;
     }
   };
   std::uint32_t alike(const Tile& t) const {
     if (t.kv_first >= t.kv_last) return 0;
     const std::uint32_t tiles = t.kv_last - t.kv_first, masked = t.kv_last - std::min(t.kv_last, t.unmasked);
-    return masked < tiles ? t.alike(std::max(1U, masked)) : 0;
+    const std::uint32_t first = std::max(kTripsToStep, masked);
+    return first < tiles ? t.alike(first) : 0;
   }
   struct Ring {
     std::uint32_t stage = 0, phase = 0;

@@ -1,6 +1,7 @@
 #pragma once
 // Which K/V tiles each query tile must visit.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -8,17 +9,20 @@
 
 namespace tessera::kernels {
 
+/// The warpgroups of a CTA take about as many trips to fall into step with each other.
+inline constexpr std::uint32_t kTripsToStep = 16;
+
 struct QueryTile {
   std::uint32_t first_row = 0, rows = 0;
   std::uint32_t kv_tiles = 0;        ///< visited: 0 .. kv_tiles - 1
   std::uint32_t unmasked_tiles = 0;  ///< of these, the leading ones that every row sees whole
 
-  /// Of the trips from number `i` on, from the last key tile down, those that are alike: all but the first, which
-  /// overlaps with nothing, the masked ones, and the last.
+  /// Of the trips from number `i` on, from the last key tile down, those that are alike: all but the first ones, the
+  /// masked ones, and the last.
   std::uint32_t alike(std::uint32_t i) const {
-    return i > 0 && i + unmasked_tiles >= kv_tiles && i + 1 < kv_tiles ? kv_tiles - 1 - i : 0;
+    return i >= kTripsToStep && i + unmasked_tiles >= kv_tiles && i + 1 < kv_tiles ? kv_tiles - 1 - i : 0;
   }
-  std::uint32_t alike() const { return alike(unmasked_tiles < kv_tiles ? kv_tiles - unmasked_tiles : 1); }
+  std::uint32_t alike() const { return alike(std::max(kTripsToStep, kv_tiles - std::min(kv_tiles, unmasked_tiles))); }
 };
 
 /// The tiles of one sequence and head. Visible keys are a prefix of the kv rows for every query row

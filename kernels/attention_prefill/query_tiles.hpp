@@ -10,7 +10,7 @@
 namespace tessera::kernels {
 
 /// The warpgroups of a CTA take about as many trips to fall into step with each other.
-inline constexpr std::uint32_t kTripsToStep = 16;
+inline constexpr std::uint32_t kTripsToStep = 32;
 
 struct QueryTile {
   std::uint32_t first_row = 0, rows = 0;

@@ -10,6 +10,10 @@
 
 namespace tessera::sim {
 
+namespace {
+constexpr double kMostMissed = 0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
+}
+
 unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape) {
   const auto fit = [&](std::int64_t need, std::int64_t have, const char* what) {
     if (need > have) {
@@ -114,6 +118,7 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
     passed_ += trip_sampling_.passed_windows() * Time::from_us(gpu_.power.window_us);
     half_width_ += Time::from_us(trip_sampling_.half_width_windows() * gpu_.power.window_us);
     trip_sampling_.start(0, 0);
+    warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
     last_exit_ = end;
@@ -232,6 +237,7 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   // What passed trips would do to the clock is what measured ones have done to it.
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
   if (const auto pass = trip_sampling_.add(trips_)) pass_trips(now, *pass);
+  if (!trip_sampling_.holding()) warm_l2(now, false);
   schedule(now + Time::from_us(gpu_.power.window_us), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
@@ -271,6 +277,14 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
                                   .value = static_cast<std::uint64_t>(until.fs)});
   }
   forget_group();
+  // Where CTAs find in the L2 what others have read, they shall find it also if the others passed over that.
+  warm_l2(now, measured_read_ < kMostMissed * measured_loads_);
+}
+
+void FrontEnd::warm_l2(Time now, bool warm) {
+  if (warm == warming_) return;
+  warming_ = warm;
+  to_l2.send(now, L2Event{.kind = L2Event::Kind::warm, .tag = warm ? 1U : 0U});
 }
 
 void FrontEnd::forget_group() {

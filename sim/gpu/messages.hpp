@@ -43,6 +43,7 @@ struct L2Event {
     fill,           ///< data of HBM read `tag`
     written,        ///< HBM has done a write
     start_kernel,   ///< from the front end: the tile counter starts at `tag`
+    warm,           ///< from the front end: whether (`tag`) what reads miss is there at once
     sample_energy,  ///< from the front end; `tag` 1: passed trips are taken to be like what went on since the last
   };
   Kind kind = Kind::read;

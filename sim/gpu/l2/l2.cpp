@@ -125,6 +125,9 @@ void L2::handle(Time now, const L2Event& event) {
     case L2Event::Kind::start_kernel:
       tile_counter_ = event.tag;
       break;
+    case L2Event::Kind::warm:
+      warming_ = event.tag != 0;
+      break;
     case L2Event::Kind::sample_energy: {
       const auto bytes = [](std::uint64_t sectors) { return static_cast<double>(sectors * kSectorBytes); };
       const double read = bytes(counters_.fill_sectors - sampled_.fill_sectors);
@@ -341,7 +344,7 @@ void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Ti
     missing &= ~(set.valid(way) << 4 * line);
   }
   hits.sectors += count(segment.sectors) - count(missing);
-  if (missing != 0) {
+  if (missing != 0 && !(warming_ && warm(served, segment))) {
     read_run(served, box, segment, static_cast<std::uint8_t>(missing), ready);
     return;
   }
@@ -403,6 +406,21 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
   }
   ++boxes_[box].missing;
   boxes_[box].ready = max(boxes_[box].ready, ready);
+}
+
+bool L2::warm(Time at, const Segment& segment) {
+  TagSet& set = sets_[segment.place.set];
+  if (set.first_miss != kNone) return false;
+  for (unsigned line = 0; line < 2; ++line) {
+    const std::uint8_t sectors = sectors_of_line(segment.sectors, line);
+    if (sectors == 0) continue;
+    unsigned way = set.find(segment.place.tag(line));
+    if (way == TagSet::kNoWay) way = allocate(at, segment.place.set, segment.place.tag(line));
+    if (way == TagSet::kNoWay) return false;
+    set.add_valid(way, sectors);
+    set.touch(way);
+  }
+  return true;
 }
 
 void L2::write_run(Time at, const Segment& segment) {

@@ -132,6 +132,8 @@ class L2 : public EventModule<L2Event> {
   void read_segment(std::uint32_t box, const Segment& segment, Time served, Time ready, Hits& hits);
   void read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready);
   void write_run(Time at, const Segment& segment);
+  /// Puts the segment into the cache at once, as if it had been read before; false if that cannot be.
+  bool warm(Time at, const Segment& segment);
   /// A way of the set for the line, which replaces another; TagSet::kNoWay if all are in flight.
   unsigned allocate(Time at, std::uint32_t set, std::uint32_t tag);
   void send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag);
@@ -168,6 +170,7 @@ class L2 : public EventModule<L2Event> {
   std::uint32_t writebacks_ = 0, most_writebacks_ = 0;  // on their way to HBM; what its queues hold
   std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them
   std::uint64_t tile_counter_ = 0;
+  bool warming_ = false;
   L2Counters counters_;
   L2Counters sampled_, marked_;
 };

@@ -117,7 +117,7 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   if (--ctas_left_ == 0) {
     passed_ += trip_sampling_.passed_windows() * Time::from_us(gpu_.power.window_us);
     half_width_ += Time::from_us(trip_sampling_.half_width_windows() * gpu_.power.window_us);
-    trip_sampling_.start(0, 0);
+    trip_sampling_.start(0, 0, gpu_.power.window_us);
     warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
@@ -300,7 +300,7 @@ void FrontEnd::start_trips() {
   const std::size_t resident = std::size_t{resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
   if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
-  trip_sampling_.start(trips, even);
+  trip_sampling_.start(trips, even, gpu_.power.window_us);
 }
 
 double FrontEnd::mean_clock_mhz() const { return busy_time_ > 0 ? clock_time_ / busy_time_ : clock_mhz_; }

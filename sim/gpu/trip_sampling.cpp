@@ -11,7 +11,9 @@ namespace {
 // In windows. The governor needs two or three to find its clock.
 constexpr std::uint32_t kSettle = 3;
 constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
-constexpr std::uint32_t kWarm = 1;       // after trips were passed over: L2 and queues fill again
+// After trips were passed over: L2 and queues fill again, and warpgroups fall into step.
+constexpr std::uint32_t kMostWarm = 2;
+constexpr double kWarmTrips = 24;
 constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
@@ -20,14 +22,15 @@ constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
 
 }  // namespace
 
-void TripSampling::start(double trips, double even) {
+void TripSampling::start(double trips, double even, double window_us) {
+  window_us_ = window_us;
   trips_ = trips;
   even_ = std::min(even, trips);
   made_ = 0;
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
-  owed_ = 0;
+  first_group_ = 0;
   state_ = State::off;
   if (trips > 0) settle(kSettle, false);
 }
@@ -40,8 +43,8 @@ void TripSampling::settle(std::uint32_t windows, bool resumed) {
 
 void TripSampling::begin_group() {
   state_ = State::measure;
-  left_ = groups_.empty() || passes_ == 0 ? kFirstGroup : kGroup;
-  groups_.emplace_back();
+  left_ = passes_ == 0 ? kFirstGroup : kGroup;
+  groups_.push_back(Group{.uneven = uneven_});
 }
 
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
@@ -50,6 +53,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
+    if (!groups_.empty() && groups_.back().windows == 0) groups_.pop_back();
+    first_group_ = groups_.size();
     settle(kSettle, false);
     return {};
   }
@@ -58,7 +63,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
       return {};
     case State::pass:
       ++passed_;
-      if (--left_ == 0) settle(kWarm, true);
+      if (--left_ == 0) settle(warm_, true);
       return {};
     case State::settle:
       if (--left_ == 0) begin_group();
@@ -76,50 +81,61 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
 
-  // The trip time is taken to change evenly from one group to the next: what the pass between was charged too little
-  // is made good on the next one.
-  if (groups_.size() > 1 && left_ == 0) {
-    const Group& before = groups_[groups_.size() - 2];
-    owed_ = before.windows == 0 ? 0 : before.passed * (group.mean() - before.mean()) / 2;
-  }
+  // Each group is a sample of the loops' ways to run (warpgroups may fall into step in more than one): the mean of all
+  // since the last boundary is charged.
+  double charged = 0;
+  for (std::size_t i = first_group_; i < groups_.size(); ++i) charged += groups_[i].mean();
+  charged /= static_cast<double>(groups_.size() - first_group_);
 
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
     passes_ = static_cast<std::uint32_t>(std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(kMostPasses)));
   }
-  const double detail = (passes_ - 1) * (kWarm + kGroup);
+  warm_ = static_cast<std::uint32_t>(std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));
+  const double detail = (passes_ - 1) * (warm_ + kGroup);
   const double length = (to_go - detail) / passes_;
   if (length < kLeastPass) return {};
   if (passes_ > 1) --passes_;
   state_ = State::pass;
   left_ = group.passed = static_cast<std::uint32_t>(length);
-  return Pass{.windows = left_, .each = Time::from_us(group.mean() + owed_ / left_)};
+  return Pass{.windows = left_, .each = Time::from_us(charged)};
 }
 
 double TripSampling::half_width_windows() const {
-  // Windows differ within a group by chance; from one group to the next also because the kernel changes, at any time
-  // between them.
-  double squares = 0, drift_squares = 0;
-  std::uint32_t windows = 0, groups = 0;
-  for (std::size_t i = 0; i < groups_.size(); ++i) {
-    const Group& g = groups_[i];
-    if (g.windows == 0) continue;
-    squares += (g.sum_of_squares - g.sum * g.mean()) / (g.mean() * g.mean());
-    windows += g.windows;
-    ++groups;
-    if (g.passed > 0 && i + 1 < groups_.size() && groups_[i + 1].windows > 0)
-      drift_squares += std::pow(g.passed * (groups_[i + 1].mean() / g.mean() - 1) / 2, 2);
+  const auto quantile = [](double freedom) {
+    return boost::math::quantile(boost::math::students_t{freedom}, 0.975);
+  };
+  if (passed_ == 0) return 0;
+  double square = 0;
+  for (const bool uneven : {false, true}) {
+    // By how much windows of a group differ, and groups of a stretch, relative to their means.
+    double within = 0, sum = 0, sum_of_squares = 0, least = 0, most = 0;
+    std::uint32_t windows = 0, groups = 0, passed = 0;
+    for (const Group& g : groups_) {
+      if (g.windows == 0 || g.uneven != uneven) continue;
+      const double mean = g.mean();
+      within += (g.sum_of_squares - g.sum * mean) / (mean * mean);
+      windows += g.windows;
+      passed += g.passed;
+      sum += mean;
+      sum_of_squares += mean * mean;
+      least = groups == 0 ? mean : std::min(least, mean);
+      most = std::max(most, mean);
+      ++groups;
+    }
+    if (passed == 0 || windows <= groups) continue;
+    const double freedom = windows - groups;
+    const double chance = quantile(freedom) * std::sqrt(std::max(0.0, within) / freedom / windows);
+    double change = 0;  // two groups only bound it: half of their difference
+    if (groups == 2) change = (most - least) / sum;
+    if (groups > 2) {
+      const double variance = std::max(0.0, sum_of_squares - sum * sum / groups) / (groups - 1);
+      change = quantile(groups - 1) * std::sqrt(variance / groups) / (sum / groups);
+    }
+    square += passed * passed * (chance * chance + change * change);
   }
-  if (passed_ == 0 || windows <= groups) return 0;
-  const double freedom = windows - groups;
-  const double variance = std::max(0.0, squares) / freedom;
-  double mean_variance = 0;  // of what was charged, in windows squared
-  for (const Group& g : groups_) {
-    if (g.passed > 0) mean_variance += variance / g.windows * g.passed * g.passed;
-  }
-  const double t = boost::math::quantile(boost::math::students_t{freedom}, 0.975);
-  return t * std::sqrt(mean_variance) + std::sqrt(drift_squares);
+  return std::sqrt(square);
 }
 
 }  // namespace tessera::sim

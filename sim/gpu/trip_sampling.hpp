@@ -3,8 +3,8 @@
 // (Wunderlich et al., ISCA 2003). docs/skipping.md has the equations.
 //
 // Time is cut into windows, those of the power governor. The first windows of a kernel settle clock and caches; then
-// follows a group of measured windows, whose mean trip time is charged for the trips passed over until the next group,
-// and so on. Sampling starts again when the first SM runs out of work, and the end of the kernel is always simulated.
+// follows a group of measured windows, then a stretch in which trips are passed over, at the mean trip time of the groups
+// so far, and so on. Sampling starts again when the first SM runs out of work, and the end of the kernel is always simulated.
 
 #include <cstdint>
 #include <optional>
@@ -29,7 +29,7 @@ class TripSampling {
   };
 
   /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to sample.
-  void start(double trips, double even);
+  void start(double trips, double even, double window_us);
   /// A window has ended. Whether to pass over trips from now on.
   std::optional<Pass> add(const TripWindow& window);
 
@@ -49,6 +49,7 @@ class TripSampling {
     std::uint32_t windows = 0;
     double made = 0;
     std::uint32_t passed = 0;  // windows before the next group
+    bool uneven = false;       // after the first SM ran out of work
     double mean() const { return sum / windows; }
   };
   void settle(std::uint32_t windows, bool resumed);
@@ -59,9 +60,11 @@ class TripSampling {
   double trips_ = 0, even_ = 0, made_ = 0;
   std::uint32_t left_ = 0;    // windows of the current state
   std::uint32_t passes_ = 0;  // still to come before the next boundary; 0: not decided
-  double owed_ = 0;           // windows times us: what the last pass was charged too little
+  std::size_t first_group_ = 0;  // since the last boundary
   bool uneven_ = false;       // the first SM has run out of work
   std::uint32_t passed_ = 0;
+  std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
+  double window_us_ = 0;
   std::vector<Group> groups_;
 };
 

@@ -22,7 +22,7 @@ struct Outcome {
 /// what they are charged.
 Outcome sample(double trips, double even, double lanes, const std::function<double(std::uint32_t)>& trip_us) {
   TripSampling sampling;
-  sampling.start(trips, even);
+  sampling.start(trips, even, kWindowUs);
   Outcome out;
   double made = 0;
   std::uint32_t passing = 0;
@@ -55,7 +55,7 @@ Outcome sample(double trips, double even, double lanes, const std::function<doub
 TEST_CASE("a short kernel, and one without loops, is not sampled") {
   CHECK(sample(132 * 200, 132 * 200, 132, [](auto) { return 1.0; }).charged_us.empty());
   TripSampling sampling;
-  sampling.start(0, 0);
+  sampling.start(0, 0, kWindowUs);
   for (int i = 0; i < 1000; ++i) CHECK_FALSE(sampling.add({.timed = 100, .time = Time::microseconds(100), .made = 100}));
   CHECK(sampling.half_width_windows() == 0);
 }

@@ -18,6 +18,9 @@ constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
 constexpr std::uint32_t kWindowsPerPass = 12;
+// What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled kernels
+// were seen to be off beyond their windows' spread (docs/skipping.md).
+constexpr double kNotSampled = 0.005;
 constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
 
 }  // namespace
@@ -135,7 +138,7 @@ double TripSampling::half_width_windows() const {
     }
     square += passed * passed * (chance * chance + change * change);
   }
-  return std::sqrt(square);
+  return std::sqrt(square) + kNotSampled * passed_;
 }
 
 }  // namespace tessera::sim

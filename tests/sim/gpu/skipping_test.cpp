@@ -108,25 +108,25 @@ void check_sampled(const models::Operator& op) {
   }
 }
 
-TEST_CASE("a sampled GEMM: one long loop in each CTA") { check_sampled(models::Gemm{1024, 2048, 32768}); }
+TEST_CASE("a sampled GEMM: one long loop in each CTA") { check_sampled(models::Gemm{2048, 4096, 32768}); }
 
 TEST_CASE("a sampled GEMM: many tiles of a cluster, the last wave not full") {
-  check_sampled(models::Gemm{4096, 6144, 6144});
+  check_sampled(models::Gemm{8192, 8192, 6144});
 }
 
 TEST_CASE("a sampled causal prefill: loops of all lengths, from a counter") {
   check_sampled(models::Attention{
-      .q_rows = 8192, .kv_rows = 8192, .heads = 32, .kv_heads = 8, .head_dim = 128, .causal = true});
+      .q_rows = 16384, .kv_rows = 16384, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true});
 }
 
 TEST_CASE("a sampled prefill without a mask") {
   check_sampled(models::Attention{
-      .batch = 2, .q_rows = 6000, .kv_rows = 6000, .heads = 16, .kv_heads = 16, .head_dim = 64});
+      .q_rows = 16000, .kv_rows = 16000, .heads = 8, .kv_heads = 8, .head_dim = 64});
 }
 
 TEST_CASE("sampling does not depend on threads or lookahead") {
   const models::Attention op{
-      .q_rows = 6144, .kv_rows = 6144, .heads = 32, .kv_heads = 8, .head_dim = 128, .causal = true};
+      .q_rows = 12288, .kv_rows = 12288, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true};
   const json one = simulated(op, {});
   CHECK(one["passed"].get<double>() > 0);
   CHECK(simulated(op, {.threads = 2}) == one);

@@ -66,7 +66,8 @@ TEST_CASE("steady trips: most are passed over, at their own length, and the end 
   CHECK(out.charged_us.size() > 900);
   for (const double us : out.charged_us) CHECK(us == Catch::Approx(1.0));
   CHECK(out.detailed_at_end >= 2);
-  CHECK(out.half_width == Catch::Approx(0).margin(1e-6));
+  // Nothing but the allowance for what windows do not show.
+  CHECK(out.half_width == Catch::Approx(0.005 * static_cast<double>(out.charged_us.size())).epsilon(0.01));
 }
 
 TEST_CASE("the first SM's running out of work is simulated, and sampling starts anew after it") {
@@ -90,7 +91,7 @@ TEST_CASE("the interval covers windows that differ by chance and trips that slow
   const Outcome by_chance = sample(132 * 20000, 132 * 20000, 132, noisy);
   CHECK(std::abs(by_chance.windows - 1000.0) <= by_chance.half_width + 1);
   CHECK(by_chance.half_width > 1);
-  CHECK(by_chance.half_width < 60);
+  CHECK(by_chance.half_width < 100);
 
   const auto slower = [](std::uint32_t w) { return 1 + 0.1 * w / 1000; };
   const double exact = 1053.6;  // sum over windows of 20 / trip_us = 20000

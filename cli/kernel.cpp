@@ -88,6 +88,10 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
   };
   line("latency", fmt::format("{}   of which executing {}", duration_text(r.latency.us()),
                               duration_text(r.execution.us())));
+  if (r.passed > Time{}) {
+    line("sampled", fmt::format("{} of the time passed over, +- {:.2g} % (95 %)", percent_text(r.passed.us() / r.latency.us()),
+                                r.ci95_percent));
+  }
   line("cycles", fmt::format("{} at {:.0f} MHz", count_text(r.cycles), r.clock_mhz));
   line("bottleneck", r.bottleneck);
   const double us = r.latency.us();

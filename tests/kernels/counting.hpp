@@ -145,6 +145,10 @@ inline Counts count(const Kernel& kernel) {
             case OpKind::next_tile:
               role.program.set_result(tile++);
               break;
+            case OpKind::item:
+            case OpKind::trip:
+              role.program.set_result(0);
+              break;
             default:
               break;
           }

@@ -191,7 +191,7 @@ void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
     require_writable("--json", options.json);
-    return run_published(options.paths, options.jobs, options.json);
+    return run_published(options.paths, options.hardware, options.jobs, options.json);
   }
   if (options.paths.empty()) throw UsageError{"validate: PATH is required (or --published)"};
   if (options.hardware.empty()) throw UsageError{"validate: --hardware is required"};

@@ -257,12 +257,15 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       return true;
     }
 
+    case OpKind::l1_load:
     case OpKind::shared_load:
     case OpKind::shared_store: {
       const auto bytes = static_cast<double>(op.count);
       occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
       at = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle) +
-           (op.kind == OpKind::shared_load ? cycles(spec_.shared_latency) : cycles(kPostCycles));
+           cycles(op.kind == OpKind::shared_load ? spec_.shared_latency
+                  : op.kind == OpKind::l1_load   ? spec_.l1_latency
+                                                 : kPostCycles);
       counters_.shared_bytes += op.count;
       return true;
     }

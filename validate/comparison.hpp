@@ -39,6 +39,11 @@ struct CompareOptions {
   sim::Simulate simulate;  ///< the cycle model if empty
 };
 
+/// The kernel that stands for a row; equal keys cost the same. `gpu` must outlive it.
+sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu);
+/// What is held against a row: the kernel's latency, or its execution if the row was timed on the device.
+double predicted_us(const Measurement& row, const sim::KernelResult& result);
+
 /// Simulates every row in worker processes, each distinct kernel once.
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options);
 

@@ -16,9 +16,6 @@ namespace {
 
 using Rows = std::vector<std::size_t>;
 
-/// The standard deviation of a number of which only the bounds, here 0 and 1, are known.
-const double kUniformDeviation = std::sqrt(1.0 / 12);
-
 double rounded(double x) { return std::strtod(fmt::format("{:.4g}", x).c_str(), nullptr); }
 
 /// The rows as a function of the parameters in use, scaled to their bounds; the others keep their values.
@@ -191,12 +188,14 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
     for (const std::size_t j : model.used()) result.parameters[j].unconstrained = false;
 
     std::vector<double> solution;
+    FitOptions with_prior = options.fit;
     Matrix jacobian;
     if (!model.used().empty()) {
       const LeastSquares whole{
           .residuals = [&](const std::vector<double>& x) { return model.residuals(x, all, "fit"); },
           .jacobian = [&](const std::vector<double>& x) { return model.jacobian(x, "fit: Jacobian"); }};
-      result.fit = fit(whole, model.scaled(start), options.fit);
+      with_prior.centre = model.scaled(start);
+      result.fit = fit(whole, with_prior.centre, with_prior);
       solution = result.fit.x;
       jacobian = model.jacobian(solution, "Jacobian at the solution");
     }
@@ -214,7 +213,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
       const double scaled_error = result.identifiability.standard_errors[j];
       fitted[j] = p.value = std::clamp(rounded(fitted[j]), b.low, b.high);
       p.standard_error = scaled_error * (b.high - b.low);
-      p.weak = scaled_error > kUniformDeviation;
+      p.weak = scaled_error > kPriorDeviation / 2;
       p.at_bound = std::min(p.value - b.low, b.high - p.value) < 1e-3 * (b.high - b.low);
     }
 
@@ -226,7 +225,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
       const LeastSquares part{
           .residuals = [&](const std::vector<double>& x) { return model.residuals(x, in, what); },
           .jacobian = [&](const std::vector<double>&) { return kept; }};
-      FitOptions fold_options = options.fit;
+      FitOptions fold_options = with_prior;
       fold_options.max_iterations = options.fold_iterations;
       const Point point = model.point(fit(part, solution, fold_options).x);
       predictions.prepare({{point, out}}, what);

@@ -35,7 +35,7 @@ struct ParameterFit {
   double value = 0;                    ///< to four significant digits
   double standard_error = 0;           ///< 0 if unconstrained, or nothing was fitted
   bool unconstrained = false;          ///< no effect on any row: left as it was
-  bool weak = false;                   ///< its standard error is what knowing only its bounds would give
+  bool weak = false;                   ///< the rows leave it more than half as uncertain as its bounds alone do
   bool at_bound = false;
   double fold_least = 0, fold_most = 0;  ///< over the fits of the folds
 };

@@ -10,20 +10,19 @@ namespace tessera::validate {
 
 namespace {
 
-/// The cycle model; only what a comparison keeps crosses the process boundary.
-sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
-  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, job.options);
-  result.statistics.clear();
-  result.activity.clear();
-  return result;
-}
-
 std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
   return fmt::format("{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
                      fmt::join(options.warm_operands, ","));
 }
 
 }  // namespace
+
+sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
+  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, job.options);
+  result.statistics.clear();
+  result.activity.clear();
+  return result;
+}
 
 sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu) {
   sim::KernelJob job{.gpu = &gpu, .op = row.op, .options = options_of(row, gpu)};

@@ -46,10 +46,15 @@ Identifiability identify(const Matrix& jacobian, const std::vector<double>& resi
     covariance += svd.matrixV().col(i) * svd.matrixV().col(i).transpose() / (s * s);
   }
   const double freedom = std::max(1.0, weights - static_cast<double>(columns.size()));
-  const double variance = squares / freedom;
+  // No simulator is within a tenth of a percent.
+  const double variance = std::max(squares / freedom, 1e-6);
+  const Eigen::MatrixXd information =
+      weighted.transpose() * weighted / variance +
+      Eigen::MatrixXd::Identity(weighted.cols(), weighted.cols()) / (kPriorDeviation * kPriorDeviation);
+  const Eigen::MatrixXd posterior = information.inverse();
   for (std::size_t a = 0; a < columns.size(); ++a) {
     const auto ia = static_cast<Eigen::Index>(a);
-    result.standard_errors[columns[a]] = std::sqrt(variance * covariance(ia, ia));
+    result.standard_errors[columns[a]] = std::sqrt(posterior(ia, ia));
     for (std::size_t b = 0; b < columns.size(); ++b) {
       const auto ib = static_cast<Eigen::Index>(b);
       const double scale = std::sqrt(covariance(ia, ia) * covariance(ib, ib));

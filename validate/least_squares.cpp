@@ -6,6 +6,7 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <utility>
 
 namespace tessera::validate {
 
@@ -69,6 +70,28 @@ class Row : public ceres::CostFunction {
   const std::size_t row_;
 };
 
+/// Draws each parameter to its centre.
+class Prior : public ceres::CostFunction {
+ public:
+  Prior(std::vector<double> centre, double weight) : centre_{std::move(centre)}, weight_{weight} {
+    set_num_residuals(static_cast<int>(centre_.size()));
+    mutable_parameter_block_sizes()->push_back(static_cast<int>(centre_.size()));
+  }
+  bool Evaluate(const double* const* x, double* residuals, double** jacobians) const override {
+    const std::size_t n = centre_.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      residuals[i] = weight_ * (x[0][i] - centre_[i]);
+      if (jacobians == nullptr || jacobians[0] == nullptr) continue;
+      for (std::size_t c = 0; c < n; ++c) jacobians[0][i * n + c] = i == c ? weight_ : 0;
+    }
+    return true;
+  }
+
+ private:
+  const std::vector<double> centre_;
+  const double weight_;
+};
+
 }  // namespace
 
 double huber_weight(double residual, double width) {
@@ -85,6 +108,9 @@ Fit fit(const LeastSquares& least_squares, const std::vector<double>& start, con
   const std::size_t rows = least_squares.residuals(start).size();
   for (std::size_t i = 0; i < rows; ++i)
     problem.AddResidualBlock(new Row{shared, i, start.size()}, loss, result.x.data());
+  if (!options.centre.empty())
+    problem.AddResidualBlock(new Prior{options.centre, options.prior_noise / kPriorDeviation}, nullptr,
+                             result.x.data());
   for (int c = 0; c < static_cast<int>(start.size()); ++c) {
     problem.SetParameterLowerBound(result.x.data(), c, 0);
     problem.SetParameterUpperBound(result.x.data(), c, 1);

@@ -24,16 +24,24 @@ struct LeastSquares {
   std::function<Matrix(const std::vector<double>& x)> jacobian;  ///< of the residuals, by x
 };
 
+/// The standard deviation of a number of which only the bounds, here 0 and 1, are known: sqrt(1 / 12).
+inline constexpr double kPriorDeviation = 0.288675134594812882;
+
 struct FitOptions {
   /// Huber's loss: a residual r counts r^2 up to this and grows linearly beyond, so that outliers do not decide.
   double loss_width = 0.1;
+  /// What is known without the rows: each parameter lies around `centre`, as far off as its bounds let it (above). The
+  /// rows outweigh that as soon as they say more, at a noise of `prior_noise`; where they say nothing, it keeps a
+  /// parameter from being fitted to noise. Empty: no prior.
+  std::vector<double> centre;
+  double prior_noise = 0.05;
   int max_iterations = 8;      ///< 0: nothing is fitted
   double tolerance = 1e-3;     ///< relative, of the loss; and of x: what is less is below the model's grain
 };
 
 struct Fit {
   std::vector<double> x;
-  double loss_before = 0, loss = 0;  ///< half the sum of Huber's loss
+  double loss_before = 0, loss = 0;  ///< half the sum of Huber's loss, and of the prior's squares
   int iterations = 0;
   bool converged = false;            ///< else stopped by max_iterations
 };

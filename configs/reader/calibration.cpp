@@ -115,7 +115,7 @@ std::string block_text(const Calibration& c, const std::string& hash) {
     for (const auto& [kind, k] : f.kinds) {
       text += fmt::format("      {}:\n        held_out: {}\n", kind, held_out_text(k.held_out));
       text += fmt::format("        flops: {}\n        bytes: {}\n        latency_us: {}\n", range_text(k.flops),
-                          range_text(k.bytes), range_text(k.latency_us));
+                          range_text(k.bytes), fmt::format("[{}, {}]", number(k.latency_us.least), number(k.latency_us.most)));
       std::vector<std::string> traits;
       for (const auto& [trait, values] : k.traits)
         traits.push_back(fmt::format("{}: [{}]", trait, fmt::join(values, ", ")));

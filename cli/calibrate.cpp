@@ -289,6 +289,9 @@ Json to_json(const Report& r) {
     json["skipped"].push_back(
         {{"file", s.file.string()}, {"kind", s.kind}, {"count", s.count}, {"reason", s.reason}});
   }
+  json["failed"] = Json::array();
+  for (const validate::Comparison::Failed& f : fit.before.failed)
+    json["failed"].push_back({{"file", f.row.file.string()}, {"line", f.row.line}, {"reason", f.reason}});
   json["simulated"] = fit.simulated;
   json["events"] = fit.events;
   json["wall_s"] = r.wall_s;
@@ -365,6 +368,12 @@ void run_calibrate(const Options& options) {
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!options.json.empty()) write_json(options.json, to_json(report));
   if (options.json != "-") fmt::print("{}", to_text(report));
+  if (!fit.before.failed.empty()) {
+    const auto& broken = fit.before.failed.front();
+    throw std::runtime_error{fmt::format("{} rows could not be simulated and were left out; the first: {}:{}: {}",
+                                         fit.before.failed.size(), broken.row.file.string(), broken.row.line,
+                                         broken.reason)};
+  }
 }
 
 }  // namespace

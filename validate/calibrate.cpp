@@ -110,19 +110,23 @@ class Model {
   std::vector<Rows> affected_;     // rows by parameter; empty: not known yet
 };
 
-/// Leaves the rows that can be simulated. The rest are skipped, or a failure.
-void leave_out_impossible(Measurements& measurements, const Predictions& predictions, const Point& start) {
+/// Leaves the rows that can be simulated; the rest are skipped, or failures, which are returned.
+std::vector<Comparison::Failed> leave_out_impossible(Measurements& measurements, const Predictions& predictions,
+                                                     const Point& start) {
   std::vector<Measurement> possible;
+  std::vector<Comparison::Failed> failed;
   for (std::size_t i = 0; i < measurements.rows.size(); ++i) {
     const Measurement& row = measurements.rows[i];
-    if (const std::string& invalid = predictions.outcome(start, i).invalid; !invalid.empty()) {
-      measurements.skip(row.file, row.kind, invalid);
-    } else {
-      (void)predictions.us(start, i);  // throws if the simulator broke
+    const sim::KernelOutcome& outcome = predictions.outcome(start, i);
+    if (!outcome.invalid.empty())
+      measurements.skip(row.file, row.kind, outcome.invalid);
+    else if (!outcome.failure.empty())
+      failed.push_back({row, outcome.failure});
+    else
       possible.push_back(row);
-    }
   }
   measurements.rows = std::move(possible);
+  return failed;
 }
 
 Comparison comparison_at(const std::vector<Measurement>& rows, const Predictions& predictions,
@@ -154,7 +158,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
   Rows all(everything.size());
   std::iota(all.begin(), all.end(), std::size_t{0});
   first.prepare({{start, all}}, "before");
-  leave_out_impossible(measurements, first, start);
+  std::vector<Comparison::Failed> failed = leave_out_impossible(measurements, first, start);
 
   const std::vector<Measurement>& rows = measurements.rows;
   const bool fits = !parameters.empty() && options.fit.max_iterations > 0;
@@ -242,6 +246,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
   result.fitted = comparison_at(rows, predictions, std::vector<Point>(rows.size(), fitted));
   result.held_out = comparison_at(rows, predictions, held_out);
   result.before.skipped = result.fitted.skipped = result.held_out.skipped = measurements.skipped;
+  result.before.failed = std::move(failed);
   result.simulated = first.simulated() + predictions.simulated();
   result.events = first.events() + predictions.events();
   return result;

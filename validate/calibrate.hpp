@@ -52,7 +52,8 @@ struct CalibrationFit {
 
 /// Every parameter needs bounds that hold its value. With no parameters, or no iterations, nothing is fitted and the
 /// three comparisons are equal. std::invalid_argument if there are too few rows for the folds or the parameters;
-/// std::runtime_error with file and line if a row cannot be simulated at all.
+/// std::runtime_error with file and line if the simulator breaks on a row only after the start. A row on which it breaks
+/// at the start is in before.failed, and in nothing else.
 CalibrationFit calibrate(Measurements measurements, const std::vector<config::Parameter>& parameters,
                          const GpuAt& gpu_at, const CalibrateOptions& options);
 

@@ -139,11 +139,13 @@ Json run_json(const RunRecord& record) {
   json["kernels"] = Json::array();
   for (std::size_t k = 0; k < run.kernels.size(); ++k) {
     const sim::KernelUse& kernel = run.kernels[k];
+    const validate::ErrorBar& bar = record.error.kernels[k];
     json["kernels"].push_back({{"signature", kernel.signature},
                                {"instances", kernel.instances},
                                {"latency_us", kernel.result.latency.us()},
                                {"bottleneck", kernel.result.bottleneck},
-                               {"error_bar", error_json(record.error.kernels[k], kernel.result.latency.us())}});
+                               {"calibration", validate::name_of(bar.standing)},
+                               {"error_percent", bar.known() ? Json(bar.percent()) : Json()}});
   }
   json["bottleneck"] = a.bottleneck;
   json["limits"] = limits_json(a.limits);

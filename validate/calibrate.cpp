@@ -110,20 +110,23 @@ class Model {
   std::vector<Rows> affected_;     // rows by parameter; empty: not known yet
 };
 
-/// Leaves the rows that can be simulated; the rest are skipped, or failures, which are returned.
+/// Leaves the rows that can be simulated, `kept` by index; the rest are skipped, or failures, which are returned.
 std::vector<Comparison::Failed> leave_out_impossible(Measurements& measurements, const Predictions& predictions,
-                                                     const Point& start) {
+                                                     const Point& start, Rows& kept) {
   std::vector<Measurement> possible;
   std::vector<Comparison::Failed> failed;
+  kept.clear();
   for (std::size_t i = 0; i < measurements.rows.size(); ++i) {
     const Measurement& row = measurements.rows[i];
-    const sim::KernelOutcome& outcome = predictions.outcome(start, i);
-    if (!outcome.invalid.empty())
-      measurements.skip(row.file, row.kind, outcome.invalid);
-    else if (!outcome.failure.empty())
-      failed.push_back({row, outcome.failure});
-    else
+    const Predictions::Trouble trouble = predictions.trouble(start, i);
+    if (!trouble.invalid.empty()) {
+      measurements.skip(row.file, row.kind, trouble.invalid);
+    } else if (!trouble.failure.empty()) {
+      failed.push_back({row, trouble.failure});
+    } else {
       possible.push_back(row);
+      kept.push_back(i);
+    }
   }
   measurements.rows = std::move(possible);
   return failed;
@@ -158,7 +161,8 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
   Rows all(everything.size());
   std::iota(all.begin(), all.end(), std::size_t{0});
   first.prepare({{start, all}}, "before");
-  std::vector<Comparison::Failed> failed = leave_out_impossible(measurements, first, start);
+  Rows kept;
+  std::vector<Comparison::Failed> failed = leave_out_impossible(measurements, first, start, kept);
 
   const std::vector<Measurement>& rows = measurements.rows;
   const bool fits = !parameters.empty() && options.fit.max_iterations > 0;
@@ -167,7 +171,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
         fmt::format("{} parameters need more rows than {}", parameters.size(), rows.size())};
   // What is known of the first point is not simulated again.
   Predictions predictions{rows, gpu_at, options.evaluate};
-  predictions.adopt(first, start);
+  predictions.adopt(first, start, kept);
   all.resize(rows.size());
 
   std::vector<std::string> kinds, keys;
@@ -225,10 +229,10 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
       Rows in, out;
       for (const std::size_t row : all) (result.fold_of_row[row] == fold ? out : in).push_back(row);
       const std::string what = fmt::format("fold {} of {}", fold + 1, options.folds);
-      const Matrix kept = rows_of(jacobian, in);
+      const Matrix frozen = rows_of(jacobian, in);
       const LeastSquares part{
           .residuals = [&](const std::vector<double>& x) { return model.residuals(x, in, what); },
-          .jacobian = [&](const std::vector<double>&) { return kept; }};
+          .jacobian = [&](const std::vector<double>&) { return frozen; }};
       FitOptions fold_options = with_prior;
       fold_options.max_iterations = options.fold_iterations;
       const Point point = model.point(fit(part, solution, fold_options).x);

@@ -35,22 +35,29 @@ class Predictions {
 
   /// The predicted time of a prepared row. std::runtime_error with file and line if it could not be simulated.
   double us(const Point& point, std::size_t row) const;
-  /// How a prepared row ended; its result only if nothing went wrong.
-  const sim::KernelOutcome& outcome(const Point& point, std::size_t row) const;
+  /// Why a prepared row could not be simulated; both texts empty if it could.
+  struct Trouble {
+    std::string invalid;  ///< a shape or dtype that no kernel supports
+    std::string failure;  ///< anything else
+  };
+  Trouble trouble(const Point& point, std::size_t row) const;
   /// Equal for rows that are one kernel.
   std::string key(const Point& point, std::size_t row) const;
-
-  /// Takes over what `other` knows at a point; its rows may be others.
-  void adopt(const Predictions& other, const Point& point) { at(point).outcomes = other.at_.at(point).outcomes; }
+  /// Takes over what `other` knows at a point. Row i here is its row rows[i].
+  void adopt(const Predictions& other, const Point& point, const std::vector<std::size_t>& rows);
 
   std::size_t simulated() const { return simulated_; }
   std::uint64_t events() const { return events_; }
 
  private:
+  struct Times {
+    double latency_us = -1, execution_us = -1;  // below 0: not known
+  };
   struct At {
     GpuSpec gpu;
-    std::vector<std::string> keys;  // of the rows
-    std::map<std::string, sim::KernelOutcome> outcomes;
+    std::vector<std::size_t> first;  // by row: the first row that is the same kernel
+    std::vector<Times> times;        // by row, of first ones only
+    std::map<std::size_t, Trouble> troubles;
   };
   At& at(const Point& point);
 

@@ -1,5 +1,7 @@
 // tessera calibrate: fits the few fitted numbers of a hardware file to measured kernels.
 
+#include "validate/calibrate.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,7 +21,6 @@
 #include "configs/reader/calibration.hpp"
 #include "configs/reader/hardware.hpp"
 #include "configs/reader/parameters.hpp"
-#include "validate/calibrate.hpp"
 #include "validate/calibration_record.hpp"
 #include "validate/report.hpp"
 #include "validate/statistics.hpp"
@@ -77,7 +78,8 @@ config::Bounds parse_bounds(const std::string& word, const std::string& text) {
       throw UsageError{fmt::format("--parameters {}: expected KEY or KEY=LOW:HIGH", word)};
     return x;
   };
-  if (colon == std::string::npos) throw UsageError{fmt::format("--parameters {}: expected KEY or KEY=LOW:HIGH", word)};
+  if (colon == std::string::npos)
+    throw UsageError{fmt::format("--parameters {}: expected KEY or KEY=LOW:HIGH", word)};
   const config::Bounds b{number(std::string_view{text}.substr(0, colon)),
                          number(std::string_view{text}.substr(colon + 1))};
   if (!(b.low < b.high)) throw UsageError{fmt::format("--parameters {}: the lower bound comes first", word)};
@@ -98,15 +100,17 @@ config::Parameter find_parameter(const std::vector<config::Parameter>& all, cons
                                             : fmt::format("did you mean '{}'?", near))};
 }
 
-std::vector<config::Parameter> choose_parameters(const Source& source, const std::vector<std::string>& words) {
+std::vector<config::Parameter> choose_parameters(const Source& source,
+                                                 const std::vector<std::string>& words) {
   const std::vector<config::Parameter> all = config::parameters_of(source.document);
   std::vector<config::Parameter> chosen;
   if (words.empty()) {
     std::copy_if(all.begin(), all.end(), std::back_inserter(chosen), [](const auto& p) { return p.fitted; });
     if (chosen.empty())
-      throw UsageError{fmt::format("{}: no number is marked `fitted: true`: mark some, with bounds: [low, high], or "
-                                   "name them by --parameters KEY=LOW:HIGH",
-                                   source.file.string())};
+      throw UsageError{
+          fmt::format("{}: no number is marked `fitted: true`: mark some, with bounds: [low, high], or "
+                      "name them by --parameters KEY=LOW:HIGH",
+                      source.file.string())};
     return chosen;
   }
   for (const std::string& word : words) {
@@ -125,7 +129,8 @@ std::vector<config::Parameter> choose_parameters(const Source& source, const std
   return chosen;
 }
 
-/// The bounds, and what lies between them, must be hardware that can be simulated: a count of SMs cannot be fitted.
+/// The bounds, and what lies between them, must be hardware that can be simulated: a count of SMs cannot be
+/// fitted.
 void require_variable(const Source& source, const std::vector<config::Parameter>& parameters) {
   for (const config::Parameter& p : parameters) {
     auto scratch = config::Document::parse(source.text, source.file);
@@ -134,7 +139,8 @@ void require_variable(const Source& source, const std::vector<config::Parameter>
       try {
         (void)config::gpu_with(scratch, {p.key}, {x});
       } catch (const config::InputError& e) {
-        throw UsageError{fmt::format("{} cannot be varied between {} and {}: {}", p.key, b.low, b.high, e.what())};
+        throw UsageError{
+            fmt::format("{} cannot be varied between {} and {}: {}", p.key, b.low, b.high, e.what())};
       }
     }
   }
@@ -189,7 +195,8 @@ std::string parameters_text(const Report& r) {
   std::string text = table.text();
   for (const validate::CorrelatedPair& pair : r.fit.identifiability.correlated)
     text += fmt::format("  {} and {} are correlated by {:+.3f}: these rows fix only a combination of them\n",
-                        r.fit.parameters[pair.a].before.key, r.fit.parameters[pair.b].before.key, pair.correlation);
+                        r.fit.parameters[pair.a].before.key, r.fit.parameters[pair.b].before.key,
+                        pair.correlation);
   if (!r.fit.identifiability.singular_values.empty()) {
     std::vector<std::string> values;
     for (const double s : r.fit.identifiability.singular_values) values.push_back(fmt::format("{:.3g}", s));
@@ -207,9 +214,9 @@ void add_errors(Table& table, const Report& r, Groups groups) {
     for (const auto& [label, group] :
          {std::pair{"before", &before[g]}, {"fitted", &fitted[g]}, {"held out", &held_out[g]}}) {
       const validate::Errors e = validate::errors_of(group->rows);
-      table.add({fmt::format("{}: {}", group->meaning, label), fmt::format("{}", e.count), percent(e.mape_percent),
-                 percent(e.median_ape_percent), percent(e.p90_ape_percent), percent(e.max_ape_percent),
-                 fmt::format("{:+.1f} %", e.bias_percent)});
+      table.add({fmt::format("{}: {}", group->meaning, label), fmt::format("{}", e.count),
+                 percent(e.mape_percent), percent(e.median_ape_percent), percent(e.p90_ape_percent),
+                 percent(e.max_ape_percent), fmt::format("{:+.1f} %", e.bias_percent)});
     }
   }
 }
@@ -225,23 +232,24 @@ std::string to_text(const Report& r) {
   std::size_t left_out = 0;
   for (const validate::Skipped& s : r.fit.before.skipped) left_out += s.count;
   if (left_out > 0) text += fmt::format("  {} rows were left out (--json lists why)\n", left_out);
-  text += fmt::format("\n  loss {:.4g} to {:.4g} in {} iterations{}; {} kernels simulated, {} events, {:.1f} s wall\n",
-                      r.fit.fit.loss_before, r.fit.fit.loss, r.fit.fit.iterations,
-                      r.fit.fit.converged || r.options.max_iterations == 0 ? "" : " (--max-iterations reached)",
-                      count_text(static_cast<double>(r.fit.simulated)),
-                      count_text(static_cast<double>(r.fit.events)), r.wall_s);
+  text += fmt::format(
+      "\n  loss {:.4g} to {:.4g} in {} iterations{}; {} kernels simulated, {} events, {:.1f} s wall\n",
+      r.fit.fit.loss_before, r.fit.fit.loss, r.fit.fit.iterations,
+      r.fit.fit.converged || r.options.max_iterations == 0 ? "" : " (--max-iterations reached)",
+      count_text(static_cast<double>(r.fit.simulated)), count_text(static_cast<double>(r.fit.events)),
+      r.wall_s);
   if (!r.dropped.empty())
-    text += fmt::format("  what --fidelity {0} had recorded no longer holds and was dropped: calibrate the new file "
-                        "with --fidelity {0} --max-iterations 0 to have it again\n",
-                        r.dropped);
+    text += fmt::format(
+        "  what --fidelity {0} had recorded no longer holds and was dropped: calibrate the new file "
+        "with --fidelity {0} --max-iterations 0 to have it again\n",
+        r.dropped);
   return text + fmt::format("  written to {}\n", r.options.out);
 }
 
 Json errors_json(const Report& r, Groups groups) {
   Json json = Json::object();
-  for (const auto& [label, comparison] : {std::pair{"before", &r.fit.before},
-                                          {"fitted", &r.fit.fitted},
-                                          {"held_out", &r.fit.held_out}}) {
+  for (const auto& [label, comparison] :
+       {std::pair{"before", &r.fit.before}, {"fitted", &r.fit.fitted}, {"held_out", &r.fit.held_out}}) {
     for (const validate::Group& g : groups(*comparison))
       json[g.name][label] = validate::to_json(validate::errors_of(g.rows));
   }
@@ -329,13 +337,13 @@ void run_calibrate(const Options& options) {
   (void)config::with_calibration(source.text, source.file, name, marked, {});
   require_writable("--out", options.out);
   require_writable("--json", options.json);
-  validate::Measurements measurements = read_rows(options.paths, {.kinds = options.kinds,
-                                                                  .max_ms = options.max_ms,
-                                                                  .sample = options.sample,
-                                                                  .seed = options.seed});
+  validate::Measurements measurements = read_rows(
+      options.paths,
+      {.kinds = options.kinds, .max_ms = options.max_ms, .sample = options.sample, .seed = options.seed});
 
   const auto start = std::chrono::steady_clock::now();
-  validate::CalibrateOptions how{.folds = options.folds, .seed = options.seed, .evaluate = in_workers(options.jobs)};
+  validate::CalibrateOptions how{
+      .folds = options.folds, .seed = options.seed, .evaluate = in_workers(options.jobs)};
   how.fit.max_iterations = options.max_iterations;
   std::vector<std::string> keys;
   for (const config::Parameter& p : parameters) keys.push_back(p.key);
@@ -354,7 +362,8 @@ void run_calibrate(const Options& options) {
   record.seed = options.seed;
   record.max_ms = options.max_ms;
   record.folds = options.folds;
-  config::Calibration calibration{.base = source.calibration.base.empty() ? source.gpu.name : source.calibration.base};
+  config::Calibration calibration{.base = source.calibration.base.empty() ? source.gpu.name
+                                                                          : source.calibration.base};
   Report report{options, source, fit, record, {}, 0};
   for (const auto& [fidelity, other] : source.calibration.fidelities) {
     if (fidelity == options.fidelity) continue;
@@ -370,9 +379,9 @@ void run_calibrate(const Options& options) {
   if (options.json != "-") fmt::print("{}", to_text(report));
   if (!fit.before.failed.empty()) {
     const auto& broken = fit.before.failed.front();
-    throw std::runtime_error{fmt::format("{} rows could not be simulated and were left out; the first: {}:{}: {}",
-                                         fit.before.failed.size(), broken.row.file.string(), broken.row.line,
-                                         broken.reason)};
+    throw std::runtime_error{
+        fmt::format("{} rows could not be simulated and were left out; the first: {}:{}: {}",
+                    fit.before.failed.size(), broken.row.file.string(), broken.row.line, broken.reason)};
   }
 }
 

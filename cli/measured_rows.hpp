@@ -17,8 +17,8 @@ struct RowChoice {
   std::uint64_t seed = 0;
 };
 
-/// Reads files and folders of them; rows of JSON lines are in the words of `tessera kernel`. InputError for bad
-/// rows, UsageError if a kind is in no file or no row is left.
+/// Reads files and folders of them; rows of JSON lines are in the words of `tessera kernel`. InputError for
+/// bad rows, UsageError if a kind is in no file or no row is left.
 validate::Measurements read_rows(const std::vector<std::filesystem::path>& paths, const RowChoice& choice);
 
 }  // namespace tessera::cli

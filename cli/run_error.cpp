@@ -42,7 +42,8 @@ RunError error_of(const Experiment& e, const models::TaskGraph& graph, const sim
   RunError error;
   const auto bar_of = [&](models::TaskId task) {
     const auto& compute = std::get<models::Compute>(graph.tasks[task].work);
-    return validate::error_bar(gpu_of(e, graph.nodes[graph.tasks[task].node]).calibration, fidelity, compute.op,
+    return validate::error_bar(gpu_of(e, graph.nodes[graph.tasks[task].node]).calibration, fidelity,
+                               compute.op,
                                /*graph=*/true, /*random_data=*/true);
   };
   error.kernels.resize(run.kernels.size());
@@ -87,8 +88,10 @@ RunError error_of(const Experiment& e, const models::TaskGraph& graph, const sim
 std::string text_of(const RunError& error) {
   const validate::RunErrorBar& r = error.run;
   if (r.calibrated_share + r.outside_share <= 0) {
-    const auto kernel = std::find_if(error.parts.begin(), error.parts.end(), [](const auto& p) { return !p.gpu.empty(); });
-    return kernel == error.parts.end() ? "uncalibrated: the error is not known" : validate::text_of(kernel->bar);
+    const auto kernel =
+        std::find_if(error.parts.begin(), error.parts.end(), [](const auto& p) { return !p.gpu.empty(); });
+    return kernel == error.parts.end() ? "uncalibrated: the error is not known"
+                                       : validate::text_of(kernel->bar);
   }
   std::string text = fmt::format("+- {:.2g} %{} (95 %); of the critical path {} calibrated", r.percent,
                                  r.outside_share + r.uncalibrated_share > 0.005 ? " or more" : "",

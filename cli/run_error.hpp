@@ -13,8 +13,8 @@
 namespace tessera::cli {
 
 struct RunError {
-  /// What the critical path consists of: kernels of a kind, GPU and standing alike, their launches included; and the
-  /// network, which has no calibration. Largest share first.
+  /// What the critical path consists of: kernels of a kind, GPU and standing alike, their launches included;
+  /// and the network, which has no calibration. Largest share first.
   struct Part {
     validate::ErrorBar bar;
     std::string gpu;  ///< "" for the network

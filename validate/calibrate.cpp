@@ -110,9 +110,11 @@ class Model {
   std::vector<Rows> affected_;     // rows by parameter; empty: not known yet
 };
 
-/// Leaves the rows that can be simulated, `kept` by index; the rest are skipped, or failures, which are returned.
-std::vector<Comparison::Failed> leave_out_impossible(Measurements& measurements, const Predictions& predictions,
-                                                     const Point& start, Rows& kept) {
+/// Leaves the rows that can be simulated, `kept` by index; the rest are skipped, or failures, which are
+/// returned.
+std::vector<Comparison::Failed> leave_out_impossible(Measurements& measurements,
+                                                     const Predictions& predictions, const Point& start,
+                                                     Rows& kept) {
   std::vector<Measurement> possible;
   std::vector<Comparison::Failed> failed;
   kept.clear();
@@ -135,7 +137,8 @@ std::vector<Comparison::Failed> leave_out_impossible(Measurements& measurements,
 Comparison comparison_at(const std::vector<Measurement>& rows, const Predictions& predictions,
                          const std::vector<Point>& point_of_row) {
   Comparison c;
-  for (std::size_t i = 0; i < rows.size(); ++i) c.rows.push_back({rows[i], predictions.us(point_of_row[i], i), {}});
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    c.rows.push_back({rows[i], predictions.us(point_of_row[i], i), {}});
   return c;
 }
 
@@ -212,8 +215,7 @@ CalibrationFit calibrate(Measurements measurements, const std::vector<config::Pa
     Matrix full(rows.size(), parameters.size());
     for (std::size_t c = 0; c < model.used().size(); ++c)
       for (std::size_t i = 0; i < rows.size(); ++i) full(i, model.used()[c]) = jacobian(i, c);
-    result.identifiability =
-        identify(full, model.residuals(solution, all, "fit"), options.fit.loss_width);
+    result.identifiability = identify(full, model.residuals(solution, all, "fit"), options.fit.loss_width);
     fitted = model.point(solution);
     for (const std::size_t j : model.used()) {
       ParameterFit& p = result.parameters[j];

@@ -43,15 +43,16 @@ std::string_view name_of(Standing standing) {
 
 double ErrorBar::percent() const { return 100 * std::expm1(2 * sigma); }
 
-ErrorBar no_error_bar(const config::Calibration& calibration, const std::string& fidelity, const std::string& kind) {
+ErrorBar no_error_bar(const config::Calibration& calibration, const std::string& fidelity,
+                      const std::string& kind) {
   ErrorBar bar{.kind = kind};
   if (usable(calibration, fidelity, bar.reasons) != nullptr)
     bar.reasons.push_back(fmt::format("no {} rows in the calibration", kind));
   return bar;
 }
 
-ErrorBar error_bar(const config::Calibration& calibration, const std::string& fidelity, const models::Operator& op,
-                   bool graph, bool random_data) {
+ErrorBar error_bar(const config::Calibration& calibration, const std::string& fidelity,
+                   const models::Operator& op, bool graph, bool random_data) {
   ErrorBar bar{.kind = std::string{models::kind_of(op)}};
   const config::FidelityCalibration* at = usable(calibration, fidelity, bar.reasons);
   if (at == nullptr) return bar;
@@ -69,7 +70,8 @@ ErrorBar error_bar(const config::Calibration& calibration, const std::string& fi
   check_range("bytes", static_cast<double>(models::min_bytes_of(op)), kind.bytes, bar.reasons);
   for (const auto& [trait, value] : traits_of(op, graph, random_data)) {
     const auto seen = kind.traits.find(trait);
-    if (seen == kind.traits.end() || std::find(seen->second.begin(), seen->second.end(), value) == seen->second.end())
+    if (seen == kind.traits.end() ||
+        std::find(seen->second.begin(), seen->second.end(), value) == seen->second.end())
       bar.reasons.push_back(fmt::format("no row with {}={}", trait, value));
   }
   bar.standing = bar.reasons.empty() ? Standing::calibrated : Standing::outside;
@@ -82,8 +84,8 @@ std::string text_of(const ErrorBar& bar) {
   const std::string rows = fmt::format("{} {} rows held out: MAPE {:.1f} %, p90 {:.1f} %", bar.held_out.count,
                                        bar.kind, bar.held_out.mape_percent, bar.held_out.p90_ape_percent);
   if (bar.standing == Standing::outside)
-    return fmt::format("outside the calibrated range ({}): +- {:.2g} % or more ({})", fmt::join(bar.reasons, "; "),
-                       bar.percent(), rows);
+    return fmt::format("outside the calibrated range ({}): +- {:.2g} % or more ({})",
+                       fmt::join(bar.reasons, "; "), bar.percent(), rows);
   return fmt::format("+- {:.2g} % (95 %, from {})", bar.percent(), rows);
 }
 

@@ -20,8 +20,9 @@ enum class Standing {
 /// "calibrated", "outside the calibrated range", "uncalibrated"
 std::string_view name_of(Standing standing);
 
-/// With r = ln(simulated / measured) over the held-out rows of a kind, of mean b and standard deviation s: sigma^2 =
-/// b^2 + s^2, and with about 95 % the real time lies within a factor exp(2 sigma) of the predicted one.
+/// With r = ln(simulated / measured) over the held-out rows of a kind, of mean b and standard deviation s:
+/// sigma^2 = b^2 + s^2, and with about 95 % the real time lies within a factor exp(2 sigma) of the predicted
+/// one.
 struct ErrorBar {
   Standing standing = Standing::uncalibrated;
   std::string kind;
@@ -35,10 +36,11 @@ struct ErrorBar {
 };
 
 /// Of one kernel. `kind` as `tessera kernel` names it.
-ErrorBar error_bar(const config::Calibration& calibration, const std::string& fidelity, const models::Operator& op,
-                   bool graph, bool random_data);
+ErrorBar error_bar(const config::Calibration& calibration, const std::string& fidelity,
+                   const models::Operator& op, bool graph, bool random_data);
 /// Of a kind that is no operator: uncalibrated.
-ErrorBar no_error_bar(const config::Calibration& calibration, const std::string& fidelity, const std::string& kind);
+ErrorBar no_error_bar(const config::Calibration& calibration, const std::string& fidelity,
+                      const std::string& kind);
 
 /// "+- 12 % (95 %, from 30 gemm rows held out: MAPE 4.1 %, p90 9.9 %)", "uncalibrated: ...", and so on.
 std::string text_of(const ErrorBar& bar);
@@ -49,11 +51,11 @@ struct PathShare {
   double share = 0;
 };
 
-/// A run's bar. Errors of one kind are taken to be the same for all its kernels (the same shapes repeat), those of
-/// different kinds to be independent: percent^2 = sum over kinds of (sum over its kernels of share * percent)^2.
-/// What has no bar, the network among it, adds nothing, and its share is stated.
+/// A run's bar. Errors of one kind are taken to be the same for all its kernels (the same shapes repeat),
+/// those of different kinds to be independent: percent^2 = sum over kinds of (sum over its kernels of share *
+/// percent)^2. What has no bar, the network among it, adds nothing, and its share is stated.
 struct RunErrorBar {
-  double percent = 0;              ///< of the run's latency; 0 if nothing has a bar
+  double percent = 0;  ///< of the run's latency; 0 if nothing has a bar
   double calibrated_share = 0, outside_share = 0, uncalibrated_share = 0;  ///< of the critical path
 };
 /// `kinds`: what is taken to err alike, such as kind and GPU; parallel to `parts`.

@@ -9,8 +9,8 @@
 
 namespace tessera::validate {
 
-std::vector<int> folds_of(const std::vector<std::string>& kinds, const std::vector<std::string>& keys, int folds,
-                          std::uint64_t seed) {
+std::vector<int> folds_of(const std::vector<std::string>& kinds, const std::vector<std::string>& keys,
+                          int folds, std::uint64_t seed) {
   std::map<std::string, std::set<std::string>> by_kind;
   for (std::size_t i = 0; i < keys.size(); ++i) by_kind[kinds[i]].insert(keys[i]);
   std::mt19937_64 random{seed};

@@ -1,7 +1,6 @@
 #include "validate/identifiability.hpp"
 
 #include <Eigen/Dense>
-
 #include <algorithm>
 #include <cmath>
 
@@ -23,7 +22,8 @@ Identifiability identify(const Matrix& jacobian, const std::vector<double>& resi
     if (!result.unconstrained[j]) columns.push_back(j);
   if (columns.empty() || jacobian.rows == 0) return result;
 
-  Eigen::MatrixXd weighted(static_cast<Eigen::Index>(jacobian.rows), static_cast<Eigen::Index>(columns.size()));
+  Eigen::MatrixXd weighted(static_cast<Eigen::Index>(jacobian.rows),
+                           static_cast<Eigen::Index>(columns.size()));
   double squares = 0, weights = 0;
   for (std::size_t i = 0; i < jacobian.rows; ++i) {
     const double weight = huber_weight(residuals[i], loss_width);
@@ -39,8 +39,8 @@ Identifiability identify(const Matrix& jacobian, const std::vector<double>& resi
 
   // A direction that no row constrains keeps a finite, very large variance: so it shows as correlation.
   const double floor = 1e-9 * singular(0);
-  Eigen::MatrixXd covariance =
-      Eigen::MatrixXd::Zero(static_cast<Eigen::Index>(columns.size()), static_cast<Eigen::Index>(columns.size()));
+  Eigen::MatrixXd covariance = Eigen::MatrixXd::Zero(static_cast<Eigen::Index>(columns.size()),
+                                                     static_cast<Eigen::Index>(columns.size()));
   for (Eigen::Index i = 0; i < singular.size(); ++i) {
     const double s = std::max(singular(i), floor);
     covariance += svd.matrixV().col(i) * svd.matrixV().col(i).transpose() / (s * s);

@@ -16,10 +16,10 @@ struct CorrelatedPair {
 struct Identifiability {
   std::vector<double> singular_values;  ///< of the weighted Jacobian by the scaled parameters, largest first
   std::vector<bool> unconstrained;      ///< no row changes by more than kNegligible over its whole range
-  /// Scaled; from the covariance (J^T W J / s^2 + I / kPriorDeviation^2)^-1, s^2 the weighted residual variance: what
-  /// the rows and the bounds together leave open. 0 for unconstrained ones.
+  /// Scaled; from the covariance (J^T W J / s^2 + I / kPriorDeviation^2)^-1, s^2 the weighted residual
+  /// variance: what the rows and the bounds together leave open. 0 for unconstrained ones.
   std::vector<double> standard_errors;
-  Matrix correlations;                  ///< by the rows alone, of the constrained ones; 0 elsewhere, 1 on the diagonal
+  Matrix correlations;  ///< by the rows alone, of the constrained ones; 0 elsewhere, 1 on the diagonal
   std::vector<CorrelatedPair> correlated;  ///< |correlation| above kCorrelated: only a combination is known
 };
 

@@ -12,8 +12,8 @@ namespace tessera::validate {
 
 namespace {
 
-/// Computes all residuals at once, before Ceres asks for them one by one: a simulator's evaluations are batched.
-/// Exceptions cannot pass through Ceres, so they are kept.
+/// Computes all residuals at once, before Ceres asks for them one by one: a simulator's evaluations are
+/// batched. Exceptions cannot pass through Ceres, so they are kept.
 class Shared : public ceres::EvaluationCallback {
  public:
   Shared(const LeastSquares& problem, const std::vector<double>& x) : problem_{problem}, x_{x} {}

@@ -1,5 +1,6 @@
 #pragma once
-// Bounded robust least squares (Ceres) of a few parameters, for a model that is expensive and only piecewise smooth.
+// Bounded robust least squares (Ceres) of a few parameters, for a model that is expensive and only piecewise
+// smooth.
 
 #include <functional>
 #include <string>
@@ -28,27 +29,28 @@ struct LeastSquares {
 inline constexpr double kPriorDeviation = 0.288675134594812882;
 
 struct FitOptions {
-  /// Huber's loss: a residual r counts r^2 up to this and grows linearly beyond, so that outliers do not decide.
+  /// Huber's loss: a residual r counts r^2 up to this and grows linearly beyond, so that outliers do not
+  /// decide.
   double loss_width = 0.1;
-  /// What is known without the rows: each parameter lies around `centre`, as far off as its bounds let it (above). The
-  /// rows outweigh that as soon as they say more, at a noise of `prior_noise`; where they say nothing, it keeps a
-  /// parameter from being fitted to noise. Empty: no prior.
+  /// What is known without the rows: each parameter lies around `centre`, as far off as its bounds let it
+  /// (above). The rows outweigh that as soon as they say more, at a noise of `prior_noise`; where they say
+  /// nothing, it keeps a parameter from being fitted to noise. Empty: no prior.
   std::vector<double> centre;
   double prior_noise = 0.05;
-  int max_iterations = 8;      ///< 0: nothing is fitted
-  double tolerance = 1e-3;     ///< relative, of the loss; and of x: what is less is below the model's grain
+  int max_iterations = 8;   ///< 0: nothing is fitted
+  double tolerance = 1e-3;  ///< relative, of the loss; and of x: what is less is below the model's grain
 };
 
 struct Fit {
   std::vector<double> x;
   double loss_before = 0, loss = 0;  ///< half the sum of Huber's loss, and of the prior's squares
   int iterations = 0;
-  bool converged = false;            ///< else stopped by max_iterations
+  bool converged = false;  ///< else stopped by max_iterations
 };
 
-/// Minimises the sum of the robust losses over the unit box by Levenberg-Marquardt with a projected line search,
-/// from `start` inside it. Deterministic. Throws std::runtime_error if the solver fails; what the functions throw
-/// passes through.
+/// Minimises the sum of the robust losses over the unit box by Levenberg-Marquardt with a projected line
+/// search, from `start` inside it. Deterministic. Throws std::runtime_error if the solver fails; what the
+/// functions throw passes through.
 Fit fit(const LeastSquares& problem, const std::vector<double>& start, const FitOptions& options);
 
 /// The weight of a residual under Huber's loss: 1 up to `width`, width / |r| beyond.

@@ -34,7 +34,8 @@ void Predictions::prepare(const std::vector<Wanted>& wanted, const std::string& 
     At& a = at(w.point);
     for (const std::size_t row : w.rows) {
       const std::size_t first = a.first[row];
-      if (a.times[first].latency_us >= 0 || a.troubles.contains(first) || !asked.insert({&a, first}).second) continue;
+      if (a.times[first].latency_us >= 0 || a.troubles.contains(first) || !asked.insert({&a, first}).second)
+        continue;
       jobs.push_back(job_of(rows_[first], a.gpu));
       places.emplace_back(&a, first);
     }
@@ -67,8 +68,8 @@ double Predictions::us(const Point& point, std::size_t row) const {
   if (us > 0) return us;
   const Trouble why = trouble(point, row);
   const std::string& reason = why.invalid.empty() ? why.failure : why.invalid;
-  throw std::runtime_error{fmt::format("{}:{}: {}", m.file.string(), m.line,
-                                       reason.empty() ? "is simulated in no time" : reason)};
+  throw std::runtime_error{
+      fmt::format("{}:{}: {}", m.file.string(), m.line, reason.empty() ? "is simulated in no time" : reason)};
 }
 
 std::string Predictions::key(const Point& point, std::size_t row) const {
@@ -78,7 +79,8 @@ std::string Predictions::key(const Point& point, std::size_t row) const {
 void Predictions::adopt(const Predictions& other, const Point& point, const std::vector<std::size_t>& rows) {
   At& here = at(point);
   const At& there = other.at_.at(point);
-  for (std::size_t row = 0; row < rows.size(); ++row) here.times[here.first[row]] = there.times[there.first[rows[row]]];
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    here.times[here.first[row]] = there.times[there.first[rows[row]]];
 }
 
 }  // namespace tessera::validate

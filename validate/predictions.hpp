@@ -16,10 +16,10 @@ namespace tessera::validate {
 using Point = std::vector<double>;
 using GpuAt = std::function<GpuSpec(const Point& point)>;
 
-/// Runs a batch of kernels, in any order; outcomes parallel to the jobs. `what` says what for. The cycle model
-/// runs them in worker processes; a closed form may simply loop.
-using EvaluateJobs =
-    std::function<std::vector<sim::KernelOutcome>(const std::vector<sim::KernelJob>& jobs, const std::string& what)>;
+/// Runs a batch of kernels, in any order; outcomes parallel to the jobs. `what` says what for. The cycle
+/// model runs them in worker processes; a closed form may simply loop.
+using EvaluateJobs = std::function<std::vector<sim::KernelOutcome>(const std::vector<sim::KernelJob>& jobs,
+                                                                   const std::string& what)>;
 
 class Predictions {
  public:
@@ -33,7 +33,8 @@ class Predictions {
   /// Simulates what is not known yet, in one batch.
   void prepare(const std::vector<Wanted>& wanted, const std::string& what);
 
-  /// The predicted time of a prepared row. std::runtime_error with file and line if it could not be simulated.
+  /// The predicted time of a prepared row. std::runtime_error with file and line if it could not be
+  /// simulated.
   double us(const Point& point, std::size_t row) const;
   /// Why a prepared row could not be simulated; both texts empty if it could.
   struct Trouble {

@@ -11,7 +11,8 @@ std::map<std::string, std::string> traits_of(const models::Operator& op, bool gr
         if constexpr (requires { o.paged; }) traits["kv_cache"] = o.paged ? "paged" : "plain";
         if constexpr (requires { o.partial; }) traits["output"] = o.partial ? "partial" : "whole";
         if constexpr (requires { o.causal; }) traits["mask"] = o.causal ? "causal" : "full";
-        if constexpr (requires { o.flash_version; }) traits["algorithm"] = o.flash_version == 2 ? "fa2" : "fa3";
+        if constexpr (requires { o.flash_version; })
+          traits["algorithm"] = o.flash_version == 2 ? "fa2" : "fa3";
       },
       op);
   return traits;

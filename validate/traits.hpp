@@ -8,8 +8,8 @@
 
 namespace tessera::validate {
 
-/// {"dtype": "bf16", "launch": "graph", "data": "random", ...}; of attention also "kv_cache" (plain, paged), "mask"
-/// (causal, full), "algorithm" (fa2, fa3) and "output" (whole, partial).
+/// {"dtype": "bf16", "launch": "graph", "data": "random", ...}; of attention also "kv_cache" (plain, paged),
+/// "mask" (causal, full), "algorithm" (fa2, fa3) and "output" (whole, partial).
 std::map<std::string, std::string> traits_of(const models::Operator& op, bool graph, bool random_data);
 
 }  // namespace tessera::validate

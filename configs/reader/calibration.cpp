@@ -69,7 +69,8 @@ FidelityCalibration read_fidelity(const Value& map) {
   FidelityCalibration f;
   for (const Value& file : map.at("files").items()) {
     file.allow_only({"name", "rows"});
-    f.files.emplace_back(file.at("name").as_string(), static_cast<std::size_t>(file.at("rows").as_integer(1)));
+    f.files.emplace_back(file.at("name").as_string(),
+                         static_cast<std::size_t>(file.at("rows").as_integer(1)));
   }
   f.rows_hash = map.at("rows_hash").as_string();
   f.sample = static_cast<std::size_t>(map.at("sample").as_integer(0));
@@ -105,17 +106,20 @@ std::string range_text(const Range& r) { return fmt::format("[{}, {}]", r.least,
 
 std::string block_text(const Calibration& c, const std::string& hash) {
   if (c.fidelities.empty()) return fmt::format("calibration: {}\n", kUncalibrated);
-  std::string text = fmt::format("calibration:\n  base: {}\n  values_hash: {}\n", quoted(c.base), quoted(hash));
+  std::string text =
+      fmt::format("calibration:\n  base: {}\n  values_hash: {}\n", quoted(c.base), quoted(hash));
   for (const auto& [fidelity, f] : c.fidelities) {
     text += fmt::format("  {}:\n    files:\n", fidelity);
     for (const auto& [file, rows] : f.files)
       text += fmt::format("      - {{name: {}, rows: {}}}\n", quoted(file), rows);
-    text += fmt::format("    rows_hash: {}\n    sample: {}\n    seed: {}\n    max_ms: {}\n    folds: {}\n    kinds:\n",
-                        quoted(f.rows_hash), f.sample, f.seed, f.max_ms, f.folds);
+    text += fmt::format(
+        "    rows_hash: {}\n    sample: {}\n    seed: {}\n    max_ms: {}\n    folds: {}\n    kinds:\n",
+        quoted(f.rows_hash), f.sample, f.seed, f.max_ms, f.folds);
     for (const auto& [kind, k] : f.kinds) {
       text += fmt::format("      {}:\n        held_out: {}\n", kind, held_out_text(k.held_out));
-      text += fmt::format("        flops: {}\n        bytes: {}\n        latency_us: {}\n", range_text(k.flops),
-                          range_text(k.bytes), fmt::format("[{}, {}]", number(k.latency_us.least), number(k.latency_us.most)));
+      text += fmt::format("        flops: {}\n        bytes: {}\n        latency_us: {}\n",
+                          range_text(k.flops), range_text(k.bytes),
+                          fmt::format("[{}, {}]", number(k.latency_us.least), number(k.latency_us.most)));
       std::vector<std::string> traits;
       for (const auto& [trait, values] : k.traits)
         traits.push_back(fmt::format("{}: [{}]", trait, fmt::join(values, ", ")));
@@ -136,7 +140,9 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}\n", fmt::join(lines, "\n")); }
+std::string joined(const std::vector<std::string>& lines) {
+  return fmt::format("{}\n", fmt::join(lines, "\n"));
+}
 
 /// The end of the flow map that begins at `begin`, past its brace; npos if it goes on beyond the line.
 std::size_t end_of_map(const std::string& line, std::size_t begin) {
@@ -177,7 +183,8 @@ void edit(std::vector<std::string>& lines, const Value& leaf, const Parameter& p
   const std::size_t end = open == std::string::npos ? open : end_of_map(line, open);
   if (end == std::string::npos || line.compare(start, key.size(), key) != 0 ||
       line.find_first_not_of(' ', start + key.size()) != open) {
-    throw leaf.error("calibrate changes only numbers that stand on one line: KEY: {value: N, source: \"...\"}");
+    throw leaf.error(
+        "calibrate changes only numbers that stand on one line: KEY: {value: N, source: \"...\"}");
   }
   std::string map = fmt::format("{{value: {}", p.value);
   for (const auto& [name, value] : leaf.entries()) {
@@ -192,9 +199,8 @@ void edit(std::vector<std::string>& lines, const Value& leaf, const Parameter& p
 /// Replaces the top-level entry `key`, with all that is indented below it, by `block`.
 void replace_entry(std::vector<std::string>& lines, int line, std::vector<std::string> block) {
   const auto begin = lines.begin() + (line - 1);
-  const auto end = std::find_if(begin + 1, lines.end(), [](const std::string& l) {
-    return !l.empty() && l.front() != ' ';
-  });
+  const auto end = std::find_if(begin + 1, lines.end(),
+                                [](const std::string& l) { return !l.empty() && l.front() != ' '; });
   const auto at = lines.erase(begin, end);
   lines.insert(at, std::make_move_iterator(block.begin()), std::make_move_iterator(block.end()));
 }
@@ -204,7 +210,8 @@ void check_written(const std::string& text, const std::filesystem::path& file, c
                    const std::vector<Parameter>& meant) {
   const Document after = Document::parse(text, file);
   (void)read_gpu(after);
-  if (read_calibration(after).stale) throw InputError{fmt::format("{}: could not be rewritten", file.string())};
+  if (read_calibration(after).stale)
+    throw InputError{fmt::format("{}: could not be rewritten", file.string())};
   const std::vector<Parameter> old = parameters_of(before), now = parameters_of(after);
   bool equal = old.size() == now.size();
   for (std::size_t i = 0; equal && i < old.size(); ++i) {
@@ -214,7 +221,8 @@ void check_written(const std::string& text, const std::filesystem::path& file, c
             now[i].value == (changed == meant.end() ? old[i].value : changed->value) &&
             now[i].fitted == (changed == meant.end() ? old[i].fitted : true);
   }
-  if (!equal) throw InputError{fmt::format("{}: could not be rewritten: its values would change", file.string())};
+  if (!equal)
+    throw InputError{fmt::format("{}: could not be rewritten: its values would change", file.string())};
 }
 
 }  // namespace
@@ -250,8 +258,9 @@ std::string summary_of(const Calibration& calibration) {
   return fmt::format("calibrated ({})", fmt::join(parts, ", "));
 }
 
-std::string with_calibration(const std::string& text, const std::filesystem::path& file, const std::string& name,
-                             const std::vector<Parameter>& parameters, const Calibration& calibration) {
+std::string with_calibration(const std::string& text, const std::filesystem::path& file,
+                             const std::string& name, const std::vector<Parameter>& parameters,
+                             const Calibration& calibration) {
   const Document before = Document::parse(text, file);
   std::vector<std::string> lines = lines_of(text);
   for (const Parameter& p : parameters) edit(lines, leaf_at(before, p.key), p);

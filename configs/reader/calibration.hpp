@@ -1,6 +1,6 @@
 #pragma once
-// The `calibration:` block of a hardware file: what its fitted numbers were fitted to, and how far the simulator
-// was off on rows that it was not fitted to. Predictions take their error bars from here.
+// The `calibration:` block of a hardware file: what its fitted numbers were fitted to, and how far the
+// simulator was off on rows that it was not fitted to. Predictions take their error bars from here.
 //
 //   calibration: uncalibrated
 //   calibration:
@@ -81,9 +81,11 @@ Calibration read_calibration(const Document& document);
 std::string summary_of(const Calibration& calibration);
 
 /// The text of a hardware file with new values: `parameters` become its fitted numbers, with their bounds and
-/// standard errors, `name` its name, `calibration` its calibration. All else stays, comments too. What is returned
-/// was read back and found equal. InputError if a number is not written on one line as {value: ..., source: ...}.
-std::string with_calibration(const std::string& text, const std::filesystem::path& file, const std::string& name,
-                             const std::vector<Parameter>& parameters, const Calibration& calibration);
+/// standard errors, `name` its name, `calibration` its calibration. All else stays, comments too. What is
+/// returned was read back and found equal. InputError if a number is not written on one line as {value: ...,
+/// source: ...}.
+std::string with_calibration(const std::string& text, const std::filesystem::path& file,
+                             const std::string& name, const std::vector<Parameter>& parameters,
+                             const Calibration& calibration);
 
 }  // namespace tessera::config

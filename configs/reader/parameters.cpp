@@ -91,11 +91,13 @@ void check_fitted_count(const Document& document) {
   std::size_t count = 0;
   for_each_leaf(document.root(), [&](const Value& leaf) {
     if (is_true(leaf, "fitted") && ++count > kMostFitted)
-      throw leaf.error(fmt::format("more than {} fitted numbers: a GPU may have at most that many", kMostFitted));
+      throw leaf.error(
+          fmt::format("more than {} fitted numbers: a GPU may have at most that many", kMostFitted));
   });
 }
 
-GpuSpec gpu_with(Document& document, const std::vector<std::string>& keys, const std::vector<double>& values) {
+GpuSpec gpu_with(Document& document, const std::vector<std::string>& keys,
+                 const std::vector<double>& values) {
   for (std::size_t i = 0; i < keys.size(); ++i)
     document.set(keys[i] + ".value", fmt::format("{}", values[i]));
   return read_gpu(document);
@@ -110,7 +112,8 @@ std::string values_hash(const Document& document) {
   // Sorted, so that the order of the file does not matter.
   std::vector<std::string> values;
   for_each_leaf(document.root(), [&](const Value& leaf) {
-    if (leaf.path() != "price_usd_per_hour") values.push_back(leaf.path() + "=" + value_text(leaf.at("value")));
+    if (leaf.path() != "price_usd_per_hour")
+      values.push_back(leaf.path() + "=" + value_text(leaf.at("value")));
   });
   std::sort(values.begin(), values.end());
   for (const std::string& value : values) add(value);

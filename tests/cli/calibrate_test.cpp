@@ -21,13 +21,16 @@ std::string rows_text(const std::vector<double>& us) {
   std::size_t i = 0;
   for (const int m : {16, 64, 128}) {
     for (const int k : {64, 256, 512})
-      text += fmt::format("{{\"kind\": \"gemm\", \"args\": {{\"m\": {}, \"n\": 128, \"k\": {}}}, \"latency_us\": {{\"median\": {}}}}}\n",
-                          m, k, us.empty() ? 1 : us[i++]);
+      text += fmt::format(
+          "{{\"kind\": \"gemm\", \"args\": {{\"m\": {}, \"n\": 128, \"k\": {}}}, \"latency_us\": "
+          "{{\"median\": {}}}}}\n",
+          m, k, us.empty() ? 1 : us[i++]);
   }
   return text;
 }
 
-/// rows.jsonl: tiny GEMMs as an H200 of `launch_us` between kernels would take them, according to the simulator.
+/// rows.jsonl: tiny GEMMs as an H200 of `launch_us` between kernels would take them, according to the
+/// simulator.
 void write_rows(const Workplace& work, const std::string& launch_us) {
   std::ifstream in{kH200, std::ios::binary};
   std::string text{std::istreambuf_iterator<char>{in}, {}};
@@ -50,7 +53,8 @@ std::vector<std::string> calibrate(std::vector<std::string> words) {
   return words;
 }
 
-const std::vector<std::string> kUsual{"--hardware", "h200_sxm", "--parameters", "launch.graph_launch_us", "--folds", "3"};
+const std::vector<std::string> kUsual{"--hardware", "h200_sxm", "--parameters", "launch.graph_launch_us",
+                                      "--folds",    "3"};
 
 std::vector<std::string> usual(std::vector<std::string> more) {
   std::vector<std::string> words = kUsual;
@@ -60,7 +64,8 @@ std::vector<std::string> usual(std::vector<std::string> more) {
 
 }  // namespace
 
-TEST_CASE("calibrate finds the hardware that the rows were taken from, and its file gives predictions error bars") {
+TEST_CASE(
+    "calibrate finds the hardware that the rows were taken from, and its file gives predictions error bars") {
   const Workplace work;
   write_rows(work, "1.5");
   const Outcome outcome = work.tessera(usual({"--out", "mine.yaml", "--json", "c.json"}));
@@ -117,11 +122,13 @@ TEST_CASE("calibrate finds the hardware that the rows were taken from, and its f
   const nlohmann::json& e = result["error_bar"];
   CHECK(e["calibrated_share"].get<double>() + e["outside_share"].get<double>() > 0.05);
   CHECK(e["uncalibrated_share"] > 0.1);
-  CHECK(e["calibrated_share"].get<double>() + e["outside_share"].get<double>() + e["uncalibrated_share"].get<double>() ==
+  CHECK(e["calibrated_share"].get<double>() + e["outside_share"].get<double>() +
+            e["uncalibrated_share"].get<double>() ==
         Approx(1).epsilon(1e-3));
   CHECK(e["percent"] > 0);
   bool network = false;
-  for (const auto& part : e["parts"]) network |= part["kind"] == "network" && part["standing"] == "uncalibrated";
+  for (const auto& part : e["parts"])
+    network |= part["kind"] == "network" && part["standing"] == "uncalibrated";
   CHECK(network);
   std::size_t known = 0;
   for (const auto& k : result["kernels"]) {
@@ -146,8 +153,8 @@ TEST_CASE("calibrate writes the same file at any number of workers") {
 TEST_CASE("calibrate without iterations records how well a file predicts, and changes no number") {
   const Workplace work;
   write_rows(work, "0.9");
-  const Outcome outcome =
-      work.tessera(calibrate({"--hardware", "h200_sxm", "--max-iterations", "0", "--out", "r.yaml", "--json", "-"}));
+  const Outcome outcome = work.tessera(
+      calibrate({"--hardware", "h200_sxm", "--max-iterations", "0", "--out", "r.yaml", "--json", "-"}));
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const nlohmann::json json = parse(outcome.out);
@@ -160,9 +167,9 @@ TEST_CASE("calibrate without iterations records how well a file predicts, and ch
 TEST_CASE("calibrate names what these rows do not depend on") {
   const Workplace work;
   write_rows(work, "1.2");
-  const Outcome outcome = work.tessera(calibrate({"--hardware", "h200_sxm", "--parameters",
-                                                  "launch.graph_launch_us,power.tensor_zero_share", "--folds", "2",
-                                                  "--out", "r.yaml"}));
+  const Outcome outcome = work.tessera(
+      calibrate({"--hardware", "h200_sxm", "--parameters", "launch.graph_launch_us,power.tensor_zero_share",
+                 "--folds", "2", "--out", "r.yaml"}));
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   CHECK(outcome.out.find("no effect on any row") != std::string::npos);
@@ -175,19 +182,23 @@ TEST_CASE("calibrate complains about its input in one line, before it simulates,
   const std::string all = rows_text({});
   work.write("two.jsonl", all.substr(0, all.find('\n', all.find('\n') + 1)));
   const auto run = [&](std::vector<std::string> words) {
-    if (std::find(words.begin(), words.end(), "--out") == words.end()) words.insert(words.end(), {"--out", "o.yaml"});
+    if (std::find(words.begin(), words.end(), "--out") == words.end())
+      words.insert(words.end(), {"--out", "o.yaml"});
     if (std::find(words.begin(), words.end(), "--hardware") == words.end())
       words.insert(words.end(), {"--hardware", "h200_sxm"});
     return work.tessera(calibrate(words));
   };
   require_bad_input(run({"--parameters", "launch.graph_launch"}), {"did you mean 'launch.graph_launch_us'?"});
   require_bad_input(run({"--parameters", "nothing.alike"}), {"fitted are: sm.wgmma_leaves_share"});
-  require_bad_input(run({"--parameters", "l2.hit_latency"}), {"l2.hit_latency", "has no bounds", "=LOW:HIGH"});
+  require_bad_input(run({"--parameters", "l2.hit_latency"}),
+                    {"l2.hit_latency", "has no bounds", "=LOW:HIGH"});
   require_bad_input(run({"--parameters", "l2.hit_latency=300:100"}), {"lower bound comes first"});
   require_bad_input(run({"--parameters", "l2.hit_latency=100"}), {"expected KEY or KEY=LOW:HIGH"});
   require_bad_input(run({"--parameters", "l2.hit_latency=300:400"}), {"its value, 200, lies outside"});
-  require_bad_input(run({"--parameters", "sm.max_ctas=8:64"}), {"sm.max_ctas cannot be varied", "expected an integer"});
-  require_bad_input(run({"--parameters", "power.idle_w=50:900"}), {"power.idle_w cannot be varied", "must lie below cap_w"});
+  require_bad_input(run({"--parameters", "sm.max_ctas=8:64"}),
+                    {"sm.max_ctas cannot be varied", "expected an integer"});
+  require_bad_input(run({"--parameters", "power.idle_w=50:900"}),
+                    {"power.idle_w cannot be varied", "must lie below cap_w"});
   require_bad_input(run({"--parameters", "launch.graph_launch_us,launch.graph_launch_us"}), {"given twice"});
   require_bad_input(run({"--hardware", "h20"}), {"no hardware is called 'h20'"});
   require_bad_input(run({"--out", "o.json"}), {"--out o.json: expected a .yaml file"});
@@ -197,7 +208,8 @@ TEST_CASE("calibrate complains about its input in one line, before it simulates,
   require_bad_input(run({"--fidelity", "cots"}), {"--fidelity cots"});
   require_bad_input(run({"missing.jsonl"}), {"missing.jsonl: no such file"});
   require_bad_input(run({"--folds", "20", "--max-iterations", "0"}), {"20 folds need"});
-  const Outcome few = work.tessera({"calibrate", "two.jsonl", "--hardware", "h200_sxm", "--out", "o.yaml", "--folds", "2"});
+  const Outcome few =
+      work.tessera({"calibrate", "two.jsonl", "--hardware", "h200_sxm", "--out", "o.yaml", "--folds", "2"});
   require_bad_input(few, {"parameters need more rows than"});
   CHECK(work.files() == std::vector<std::string>{"rows.jsonl", "two.jsonl"});
 }

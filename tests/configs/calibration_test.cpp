@@ -53,8 +53,14 @@ Parameter parameter(const Document& document, const std::string& key) {
 }
 
 Calibration some_calibration() {
-  const HeldOut held_out{.count = 30, .mape_percent = 6.5, .median_ape_percent = 5, .p90_ape_percent = 12,
-                         .max_ape_percent = 20, .bias_percent = -1.5, .log_mean = -0.0125, .log_sd = 0.0625};
+  const HeldOut held_out{.count = 30,
+                         .mape_percent = 6.5,
+                         .median_ape_percent = 5,
+                         .p90_ape_percent = 12,
+                         .max_ape_percent = 20,
+                         .bias_percent = -1.5,
+                         .log_mean = -0.0125,
+                         .log_sd = 0.0625};
   Calibration c{.base = "h200_sxm"};
   FidelityCalibration& f = c.fidelities["cycle"];
   f.files = {{"gemm \"odd\": {name}.csv", 20}, {"b.csv", 10}};
@@ -63,7 +69,10 @@ Calibration some_calibration() {
   f.seed = 7;
   f.max_ms = 0.3;
   f.folds = 5;
-  f.kinds["gemm"] = {.held_out = held_out, .flops = {1e6, 2.5e12}, .bytes = {1e4, 1e9}, .latency_us = {2.5, 300},
+  f.kinds["gemm"] = {.held_out = held_out,
+                     .flops = {1e6, 2.5e12},
+                     .bytes = {1e4, 1e9},
+                     .latency_us = {2.5, 300},
                      .traits = {{"dtype", {"bf16", "fp16"}}, {"launch", {"graph"}}}};
   f.groups["gemm_large"] = held_out;
   return c;
@@ -114,15 +123,17 @@ TEST_CASE("a GPU with other values is read as if the file had them") {
 
 TEST_CASE("bad bounds are refused at file, line and key") {
   const std::string at = "bounds: [256, 640]";
-  CHECK(complaint_after(", " + at, "").find(": l2.gpc_write_bytes_per_cycle: a fitted number needs its bounds") !=
-        std::string::npos);
-  CHECK(complaint_after(at, "bounds: [256]").find("l2.gpc_write_bytes_per_cycle.bounds: expected two numbers") !=
-        std::string::npos);
+  CHECK(complaint_after(", " + at, "")
+            .find(": l2.gpc_write_bytes_per_cycle: a fitted number needs its bounds") != std::string::npos);
+  CHECK(complaint_after(at, "bounds: [256]")
+            .find("l2.gpc_write_bytes_per_cycle.bounds: expected two numbers") != std::string::npos);
   CHECK(complaint_after(at, "bounds: 256").find("expected a list") != std::string::npos);
-  CHECK(complaint_after(at, "bounds: [640, 256]").find("lower bound first, not [640, 256]") != std::string::npos);
+  CHECK(complaint_after(at, "bounds: [640, 256]").find("lower bound first, not [640, 256]") !=
+        std::string::npos);
   CHECK(complaint_after(at, "bounds: [low, 640]").find("expected a number, not 'low'") != std::string::npos);
-  CHECK(complaint_after(at, "bounds: [460, 640]").find("h200.yaml:48: l2.gpc_write_bytes_per_cycle.value: must lie within "
-                                                       "its bounds [460, 640], not 450") != std::string::npos);
+  CHECK(complaint_after(at, "bounds: [460, 640]")
+            .find("h200.yaml:48: l2.gpc_write_bytes_per_cycle.value: must lie within "
+                  "its bounds [460, 640], not 450") != std::string::npos);
   CHECK(complaint_after(at, at + ", standard_error: -1").find("must be at least 0") != std::string::npos);
   CHECK(complaint_after("max_ctas: {value: 32,", "max_ctas: {value: 32, standard_error: 1,")
             .find("only a fitted number has a standard error") != std::string::npos);
@@ -138,7 +149,8 @@ TEST_CASE("more than 12 fitted numbers are refused") {
   // tck_ns, tcl_ns, ... are in a row: mark one after the other until it is too much.
   int marked = 5;
   for (const char* key : {"tcl_ns", "tcwl_ns", "trcd_rd_ns", "trcd_wr_ns", "trp_ns", "tras_ns", "trc_ns"}) {
-    text = replaced(text, fmt::format("  {}: {{", key), fmt::format("  {}: {{fitted: true, bounds: [0, 1000], ", key));
+    text = replaced(text, fmt::format("  {}: {{", key),
+                    fmt::format("  {}: {{fitted: true, bounds: [0, 1000], ", key));
     ++marked;
     CHECK(complaint(text) == "");
   }
@@ -186,7 +198,8 @@ TEST_CASE("all else stays as it was, comments too, and it can be written again")
   std::vector<std::string> lines;
   for (std::string line; std::getline(now, line);) lines.push_back(line);
   std::size_t kept = 0, of = 0;
-  for (std::string line; std::getline(old, line); ++of) kept += std::count(lines.begin(), lines.end(), line) > 0;
+  for (std::string line; std::getline(old, line); ++of)
+    kept += std::count(lines.begin(), lines.end(), line) > 0;
   CHECK(of - kept == 3);  // name, calibration, the number
   CHECK(lines.front()[0] == '#');
 
@@ -199,11 +212,13 @@ TEST_CASE("all else stays as it was, comments too, and it can be written again")
 }
 
 TEST_CASE("a value changed since says that the calibration no longer holds") {
-  const auto changed = Document::parse(replaced(calibrated_text(), "hit_latency: {value: 200", "hit_latency: {value: 201"), "h.yaml");
+  const auto changed = Document::parse(
+      replaced(calibrated_text(), "hit_latency: {value: 200", "hit_latency: {value: 201"), "h.yaml");
   CHECK(read_calibration(changed).stale);
   CHECK(summary_of(read_calibration(changed)) == "uncalibrated (changed since it was calibrated)");
   const auto priced = Document::parse(
-      replaced(calibrated_text(), "price_usd_per_hour: {value: 0", "price_usd_per_hour: {value: 3"), "h.yaml");
+      replaced(calibrated_text(), "price_usd_per_hour: {value: 0", "price_usd_per_hour: {value: 3"),
+      "h.yaml");
   CHECK_FALSE(read_calibration(priced).stale);
   auto set = Document::parse(calibrated_text(), "h.yaml");
   set.set("l2.hit_latency.value", "201");
@@ -213,18 +228,22 @@ TEST_CASE("a value changed since says that the calibration no longer holds") {
 }
 
 TEST_CASE("a malformed calibration is refused at file, line and key") {
-  CHECK(complaint_after("calibration: uncalibrated", "calibration: calibrated").find("'calibrated' is none of") !=
-        std::string::npos);
+  CHECK(complaint_after("calibration: uncalibrated", "calibration: calibrated")
+            .find("'calibrated' is none of") != std::string::npos);
   CHECK(complaint_after("calibration: uncalibrated", "calibration: {base: a, values_hash: b}")
             .find("calibration: expected the fidelity") != std::string::npos);
   const std::string good = calibrated_text();
-  const auto after = [&](const std::string& from, const std::string& to) { return complaint(replaced(good, from, to)); };
+  const auto after = [&](const std::string& from, const std::string& to) {
+    return complaint(replaced(good, from, to));
+  };
   CHECK(after("    folds: 5", "    folds: 1").find("calibration.cycle.folds: must be at least 2, not 1") !=
         std::string::npos);
   CHECK(after("  cycle:", "  cycles:").find("did you mean 'cycle'?") != std::string::npos);
-  CHECK(after("mape_percent: 6.5, median", "mape_percent: -6.5, median").find("must be at least 0") != std::string::npos);
+  CHECK(after("mape_percent: 6.5, median", "mape_percent: -6.5, median").find("must be at least 0") !=
+        std::string::npos);
   CHECK(after("flops: [1000000, ", "flops: [9e20, ").find("expected the least first") != std::string::npos);
-  CHECK(after("latency_us: [2.5, 300]", "latency_us: [2.5]").find("expected two numbers") != std::string::npos);
+  CHECK(after("latency_us: [2.5, 300]", "latency_us: [2.5]").find("expected two numbers") !=
+        std::string::npos);
   CHECK(after("    rows_hash:", "    rowshash:").find("did you mean 'rows_hash'?") != std::string::npos);
   CHECK(after("{count: 30, mape", "{count: 0, mape").find("must be at least 1") != std::string::npos);
 }
@@ -238,7 +257,8 @@ TEST_CASE("a number that is spread over lines is not rewritten") {
     (void)with_calibration(text, "h200.yaml", "x", {p}, {});
     FAIL("was rewritten");
   } catch (const InputError& e) {
-    CHECK(std::string{e.what()}.find("h200.yaml:48: l2.gpc_write_bytes_per_cycle: calibrate changes only") == 0);
+    CHECK(std::string{e.what()}.find("h200.yaml:48: l2.gpc_write_bytes_per_cycle: calibrate changes only") ==
+          0);
   }
 }
 

@@ -20,7 +20,8 @@ namespace {
 
 using Catch::Approx;
 
-/// A closed form with three parameters that GEMMs of different shapes tell apart, and one, zero_share, that none does.
+/// A closed form with three parameters that GEMMs of different shapes tell apart, and one, zero_share, that
+/// none does.
 double analytic_us(const GpuSpec& gpu, const models::Gemm& g) {
   const double flops = 2.0 * static_cast<double>(g.m * g.n * g.k);
   const double bytes = 2.0 * static_cast<double>(g.m * g.k + g.n * g.k + g.m * g.n);
@@ -225,7 +226,8 @@ TEST_CASE("each kernel and value is simulated once, and a Jacobian is one batch"
   options.fit.max_iterations = 1;
   options.folds = 2;
   (void)calibrate(rows, kParameters, gpu_at, options);
-  // Before, first Jacobian of all four; a step and its Jacobian by the three that matter; the folds' steps; after.
+  // Before, first Jacobian of all four; a step and its Jacobian by the three that matter; the folds' steps;
+  // after.
   CHECK(counting.kernels <= 48 * (1 + 4 + 1 + 3) + 2 * 4 * 48 * 4 + 48);
 }
 

@@ -14,10 +14,11 @@ using Catch::Approx;
 const models::Operator kGemm = models::Gemm{.m = 512, .n = 512, .k = 512};
 
 config::Calibration calibrated() {
-  config::KindCalibration gemm{.held_out = {.count = 20, .mape_percent = 4, .p90_ape_percent = 9, .log_mean = 0.03, .log_sd = 0.04},
-                               .flops = {1e6, 1e9},
-                               .bytes = {1e3, 1e8},
-                               .latency_us = {2, 100}};
+  config::KindCalibration gemm{
+      .held_out = {.count = 20, .mape_percent = 4, .p90_ape_percent = 9, .log_mean = 0.03, .log_sd = 0.04},
+      .flops = {1e6, 1e9},
+      .bytes = {1e3, 1e8},
+      .latency_us = {2, 100}};
   for (const auto& [trait, value] : traits_of(kGemm, true, true)) gemm.traits[trait] = {value};
   config::Calibration c{.base = "a_gpu"};
   c.fidelities["cycle"].kinds["gemm"] = gemm;
@@ -54,10 +55,12 @@ TEST_CASE("without evidence there is no bar, and the reason is given") {
   CHECK(bar_of(kGemm, {}).reasons == std::vector<std::string>{"the hardware file was never calibrated"});
   config::Calibration c = calibrated();
   c.stale = true;
-  CHECK(bar_of(kGemm, c).reasons == std::vector<std::string>{"the hardware was changed since it was calibrated"});
+  CHECK(bar_of(kGemm, c).reasons ==
+        std::vector<std::string>{"the hardware was changed since it was calibrated"});
   CHECK(error_bar(calibrated(), "cost", kGemm, true, true).reasons ==
         std::vector<std::string>{"calibrated at --fidelity cycle only"});
-  CHECK(bar_of(models::Copy{.bytes = 1}).reasons == std::vector<std::string>{"no memcpy rows in the calibration"});
+  CHECK(bar_of(models::Copy{.bytes = 1}).reasons ==
+        std::vector<std::string>{"no memcpy rows in the calibration"});
   c = calibrated();
   c.fidelities["cycle"].kinds["gemm"].held_out.count = kFewestRows - 1;
   const ErrorBar few = bar_of(kGemm, c);
@@ -70,7 +73,8 @@ TEST_CASE("a run's bar adds within a kind and squares between kinds") {
   ErrorBar a = bar_of(kGemm), b = a, none;
   a.sigma = b.sigma = std::log(1.1) / 2;  // 10 %
   b.standing = Standing::outside;
-  const RunErrorBar run = combine({{a, 0.3}, {a, 0.1}, {b, 0.3}, {none, 0.3}}, {"gemm", "gemm", "attention", "net"});
+  const RunErrorBar run =
+      combine({{a, 0.3}, {a, 0.1}, {b, 0.3}, {none, 0.3}}, {"gemm", "gemm", "attention", "net"});
   CHECK(run.percent == Approx(std::hypot(4, 3)));
   CHECK(run.calibrated_share == Approx(0.4));
   CHECK(run.outside_share == Approx(0.3));

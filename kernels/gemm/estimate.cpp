@@ -42,7 +42,7 @@ double estimate_cycles(const models::Gemm& g, const GpuSpec& gpu, const GemmTili
   const double ring = load_latency / t.stages;
   const double step = std::max({tensor, shared, l2, ring});
   // What a lone warpgroup does between its products is not hidden behind another's.
-  const double gap = consumers < 2 ? gpu.sm.mbarrier_latency + gpu.sm.tensor_latency : 0;
+  const double gap = consumers < 2 ? gpu.sm.mbarrier_latency + gpu.sm.tensor_latency + 12 : 0;
 
   const double out_bytes = t.split_k > 1 ? 4 : element;
   const double write_bytes_per_cycle = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_write_bytes_per_cycle *

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <regex>
 
 #include "tests/cli/command.hpp"
 
@@ -29,15 +30,19 @@ std::string rows_text(const std::vector<double>& us) {
   return text;
 }
 
-/// rows.jsonl: tiny GEMMs as an H200 of `launch_us` between kernels would take them, according to the
-/// simulator.
-void write_rows(const Workplace& work, const std::string& launch_us) {
+/// An H200 that takes `launch_us` between kernels, which is fitted; whatever the file holds at present.
+std::string hardware_text(const std::string& launch_us) {
   std::ifstream in{kH200, std::ios::binary};
-  std::string text{std::istreambuf_iterator<char>{in}, {}};
-  const std::string from = "graph_launch_us: {value: 0.9,";
-  const std::size_t at = text.find(from);
-  REQUIRE(at != std::string::npos);
-  work.write("truth.yaml", text.replace(at, from.size(), "graph_launch_us: {value: " + launch_us + ","));
+  const std::string text{std::istreambuf_iterator<char>{in}, {}};
+  return std::regex_replace(
+      text, std::regex{R"(graph_launch_us: \{.*\})"},
+      "graph_launch_us: {value: " + launch_us + R"(, source: "a test", fitted: true, bounds: [0.2, 2]})");
+}
+
+/// base.yaml; and rows.jsonl: tiny GEMMs as it would take them with `launch_us` between kernels.
+void write_rows(const Workplace& work, const std::string& launch_us) {
+  work.write("base.yaml", hardware_text("0.9"));
+  work.write("truth.yaml", hardware_text(launch_us));
   work.write("rows.jsonl", rows_text({}));
   const Outcome outcome = work.tessera({"validate", "rows.jsonl", "--hardware", "truth.yaml", "--json", "-"});
   INFO(outcome.err);
@@ -53,7 +58,7 @@ std::vector<std::string> calibrate(std::vector<std::string> words) {
   return words;
 }
 
-const std::vector<std::string> kUsual{"--hardware", "h200_sxm", "--parameters", "launch.graph_launch_us",
+const std::vector<std::string> kUsual{"--hardware", "base.yaml", "--parameters", "launch.graph_launch_us",
                                       "--folds",    "3"};
 
 std::vector<std::string> usual(std::vector<std::string> more) {
@@ -147,18 +152,18 @@ TEST_CASE("calibrate writes the same file at any number of workers") {
   CHECK(work.tessera(usual({"--out", "a.yaml", "-j", "3", "--seed", "4"})).exit_code == 0);
   CHECK(work.read("a.yaml") == one);
   CHECK(one.find("seed: 4") != std::string::npos);
-  CHECK(work.files() == std::vector<std::string>{"a.yaml", "rows.jsonl", "truth.yaml"});
+  CHECK(work.files() == std::vector<std::string>{"a.yaml", "base.yaml", "rows.jsonl", "truth.yaml"});
 }
 
 TEST_CASE("calibrate without iterations records how well a file predicts, and changes no number") {
   const Workplace work;
   write_rows(work, "0.9");
   const Outcome outcome = work.tessera(
-      calibrate({"--hardware", "h200_sxm", "--max-iterations", "0", "--out", "r.yaml", "--json", "-"}));
+      calibrate({"--hardware", "base.yaml", "--max-iterations", "0", "--out", "r.yaml", "--json", "-"}));
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const nlohmann::json json = parse(outcome.out);
-  CHECK(json["parameters"].size() == 5);
+  CHECK_FALSE(json["parameters"].empty());
   for (const auto& p : json["parameters"]) CHECK(p["value"] == p["before"]);
   CHECK(json["kinds"]["gemm"]["held_out"]["mape_percent"] < 0.01);
   CHECK(json["simulated"] == 9);
@@ -168,16 +173,16 @@ TEST_CASE("calibrate names what these rows do not depend on") {
   const Workplace work;
   write_rows(work, "1.2");
   const Outcome outcome = work.tessera(
-      calibrate({"--hardware", "h200_sxm", "--parameters", "launch.graph_launch_us,power.tensor_zero_share",
-                 "--folds", "2", "--out", "r.yaml"}));
+      calibrate({"--hardware", "base.yaml", "--parameters",
+                 "launch.graph_launch_us,power.tensor_zero_share=0:1", "--folds", "2", "--out", "r.yaml"}));
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   CHECK(outcome.out.find("no effect on any row") != std::string::npos);
-  CHECK(work.read("r.yaml").find("tensor_zero_share: {value: 0.5,") != std::string::npos);
 }
 
 TEST_CASE("calibrate complains about its input in one line, before it simulates, and writes nothing") {
   const Workplace work;
+  work.write("base.yaml", hardware_text("0.9"));
   work.write("rows.jsonl", rows_text({}));
   const std::string all = rows_text({});
   work.write("two.jsonl", all.substr(0, all.find('\n', all.find('\n') + 1)));
@@ -185,16 +190,16 @@ TEST_CASE("calibrate complains about its input in one line, before it simulates,
     if (std::find(words.begin(), words.end(), "--out") == words.end())
       words.insert(words.end(), {"--out", "o.yaml"});
     if (std::find(words.begin(), words.end(), "--hardware") == words.end())
-      words.insert(words.end(), {"--hardware", "h200_sxm"});
+      words.insert(words.end(), {"--hardware", "base.yaml"});
     return work.tessera(calibrate(words));
   };
   require_bad_input(run({"--parameters", "launch.graph_launch"}), {"did you mean 'launch.graph_launch_us'?"});
-  require_bad_input(run({"--parameters", "nothing.alike"}), {"fitted are: sm.wgmma_leaves_share"});
+  require_bad_input(run({"--parameters", "nothing.alike"}), {"fitted are: "});
   require_bad_input(run({"--parameters", "l2.hit_latency"}),
                     {"l2.hit_latency", "has no bounds", "=LOW:HIGH"});
   require_bad_input(run({"--parameters", "l2.hit_latency=300:100"}), {"lower bound comes first"});
   require_bad_input(run({"--parameters", "l2.hit_latency=100"}), {"expected KEY or KEY=LOW:HIGH"});
-  require_bad_input(run({"--parameters", "l2.hit_latency=300:400"}), {"its value, 200, lies outside"});
+  require_bad_input(run({"--parameters", "l2.hit_latency=3000:4000"}), {"its value, ", "lies outside"});
   require_bad_input(run({"--parameters", "sm.max_ctas=8:64"}),
                     {"sm.max_ctas cannot be varied", "expected an integer"});
   require_bad_input(run({"--parameters", "power.idle_w=50:900"}),
@@ -209,7 +214,7 @@ TEST_CASE("calibrate complains about its input in one line, before it simulates,
   require_bad_input(run({"missing.jsonl"}), {"missing.jsonl: no such file"});
   require_bad_input(run({"--folds", "20", "--max-iterations", "0"}), {"20 folds need"});
   const Outcome few =
-      work.tessera({"calibrate", "two.jsonl", "--hardware", "h200_sxm", "--out", "o.yaml", "--folds", "2"});
+      work.tessera({"calibrate", "two.jsonl", "--hardware", "base.yaml", "--out", "o.yaml", "--folds", "2"});
   require_bad_input(few, {"parameters need more rows than"});
-  CHECK(work.files() == std::vector<std::string>{"rows.jsonl", "two.jsonl"});
+  CHECK(work.files() == std::vector<std::string>{"base.yaml", "rows.jsonl", "two.jsonl"});
 }

@@ -92,7 +92,7 @@ std::string calibrated_text() {
 }
 
 TEST_CASE("parameters are the numbers of the file, with what may be done to them") {
-  const auto document = Document::read(kH200);
+  const auto document = Document::parse(h200_text(), "h200.yaml");
   const Parameter write = parameter(document, kKey);
   CHECK(write.fitted);
   REQUIRE(write.bounds);
@@ -157,12 +157,12 @@ TEST_CASE("more than 12 fitted numbers are refused") {
   for (const char* key : {"tcl_ns", "tcwl_ns", "trcd_rd_ns", "trcd_wr_ns", "trp_ns", "tras_ns", "trc_ns",
                           "trefi_ns", "trfc_ab_ns", "tfaw_ns", "trfc_pb_ns"}) {
     text = replaced(text, fmt::format("  {}: {{", key),
-                    fmt::format("  {}: {{fitted: true, bounds: [0, 1000], ", key));
+                    fmt::format("  {}: {{fitted: true, bounds: [0, 10000], ", key));
     ++marked;
     CHECK(complaint(text) == "");
   }
   CHECK(marked == kMostFitted);
-  text = replaced(text, "  twr_ns: {", "  twr_ns: {fitted: true, bounds: [0, 1000], ");
+  text = replaced(text, "  twr_ns: {", "  twr_ns: {fitted: true, bounds: [0, 10000], ");
   CHECK(complaint(text).find("more than 12 fitted numbers") != std::string::npos);
 }
 
@@ -264,7 +264,7 @@ TEST_CASE("a number that is spread over lines is not rewritten") {
     (void)with_calibration(text, "h200.yaml", "x", {p}, {});
     FAIL("was rewritten");
   } catch (const InputError& e) {
-    CHECK(std::string{e.what()}.find("h200.yaml:l2.gpc_write_bytes_per_cycle: calibrate changes only") == 0);
+    CHECK(std::string{e.what()}.find(": l2.gpc_write_bytes_per_cycle: calibrate changes only") != std::string::npos);
   }
 }
 

@@ -63,6 +63,7 @@ int run(int argc, char** argv) {
   add_kernel(app);
   add_list(app);
   add_validate(app);
+  add_calibrate(app);
   try {
     require_command(app, argc, argv);
     app.parse(argc, argv);

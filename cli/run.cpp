@@ -67,6 +67,7 @@ void run_experiment(const Options& options) {
                    .graph = graph,
                    .run = run,
                    .analysis = analyse(graph, run, experiment.machine.fabric),
+                   .error = error_of(experiment, graph, run, options.fidelity),
                    .fidelity = options.fidelity,
                    .seed = options.seed,
                    .exact = options.exact};

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <variant>
 
+#include "configs/reader/calibration.hpp"
 #include "configs/reader/document.hpp"
+#include "configs/reader/parameters.hpp"
 
 namespace tessera::config {
 
@@ -21,8 +23,9 @@ struct Field {
 
 /// The value of a {value, source} leaf; insists on the source.
 Value sourced(const Value& leaf) {
-  leaf.allow_only({"value", "source", "estimate", "fitted", "note"});
+  leaf.allow_only({"value", "source", "estimate", "fitted", "bounds", "standard_error", "note"});
   if (leaf.at("source").as_string().empty()) throw leaf.at("source").error("a source must be named");
+  check_fit(leaf);
   return leaf.at("value");
 }
 
@@ -227,7 +230,7 @@ GpuSpec read_gpu(const Document& document) {
   gpu.architecture = root.at("architecture").as_one_of({"ampere", "hopper"}) == "hopper"
                          ? GpuArchitecture::hopper
                          : GpuArchitecture::ampere;
-  gpu.calibration = root.at("calibration").as_string();
+  gpu.calibration = summary_of(read_calibration(document));
   for (const Value& sms : sourced(root.at("gpc_sms")).items())
     gpu.gpc_sms.push_back(static_cast<int>(sms.as_integer(1, 255)));
   if (gpu.gpc_sms.empty() || gpu.gpc_sms.size() > 16) throw root.at("gpc_sms").error("expected 1 to 16 GPCs");
@@ -237,6 +240,7 @@ GpuSpec read_gpu(const Document& document) {
   read_fields(root.at("power"), kPower, gpu.power);
   read_fields(root.at("launch"), kLaunch, gpu.launch);
   check_consistency(root, gpu);
+  check_fitted_count(document);
   return gpu;
 }
 

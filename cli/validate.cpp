@@ -210,6 +210,7 @@ void run_validate(const Options& options) {
     Progress progress;
     return validate::compare(std::move(measurements), gpu,
                              {.processes = options.jobs,
+                              .cost = options.fidelity == "cost",
                               .progress = [&](const sim::WorkDone& work) { progress.update(work); }});
   }();
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

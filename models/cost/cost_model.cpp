@@ -1,0 +1,218 @@
+#include "models/cost/cost_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/library/lower.hpp"
+#include "kernels/tile/occupancy.hpp"
+#include "sim/core/power.hpp"
+
+namespace tessera::cost {
+
+namespace {
+
+constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 24;  // beyond the first, affine through both
+constexpr std::uint64_t kApart = std::uint64_t{1} << 40U;     // operands do not overlap
+
+/// a + x (b - a)
+Figures mix(const Figures& a, const Figures& b, double x) {
+  Figures f;
+  for (std::size_t i = 0; i < figures; ++i) f[i] = a[i] + x * (b[i] - a[i]);
+  return f;
+}
+void add(Figures& sum, const Figures& f, double times) {
+  for (std::size_t i = 0; i < figures; ++i) sum[i] += times * f[i];
+}
+
+}  // namespace
+
+CostModel::CostModel(const GpuSpec& gpu) : gpu_{gpu}, rates_{gpu}, run_{gpu_.sm} {}
+
+const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
+                                  std::uint32_t pieces, std::uint32_t trips, bool miss) {
+  key_ = outline.key;
+  for (const std::uint32_t n : {ctas, pieces, trips, miss ? 1U : 0U}) key_.append(reinterpret_cast<const char*>(&n), sizeof n);
+  const auto [at, added] = counted_.try_emplace(key_);
+  if (added) {
+    const MemoryLatency latency{miss ? rates_.l2_miss : rates_.l2_hit, rates_.store, rates_.l2_hit};
+    at->second = run_.run(*kernel.excerpt(ctas, pieces, trips), ctas, 1, latency);
+  }
+  return at->second;
+}
+
+Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
+                          std::uint32_t pieces, std::uint32_t trips, double missing) {
+  const auto at = [&](std::uint32_t n, bool miss) {
+    if (n <= kExactTrips) return counted(kernel, outline, ctas, pieces, n, miss);
+    const Figures first = counted(kernel, outline, ctas, pieces, kExactTrips, miss);
+    const double x = static_cast<double>(n - kExactTrips) / (kAffineTrips - kExactTrips);
+    return mix(first, counted(kernel, outline, ctas, pieces, kAffineTrips, miss), x);
+  };
+  if (missing <= 0) return at(trips, false);
+  if (missing >= 1) return at(trips, true);
+  return mix(at(trips, false), at(trips, true), missing);
+}
+
+CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic) {
+  const tile::LaunchShape& shape = kernel.shape();
+  const std::uint64_t resident = tile::resident_ctas(gpu_.sm, shape);
+  const auto sms = static_cast<std::uint64_t>(gpu_.sms());
+  Launch l{.beside = shape.launched_beside};
+  std::uint64_t slots = 0;  // clusters at a time
+  for (const int gpc : gpu_.gpc_sms) slots += static_cast<std::uint64_t>(gpc) * resident / shape.cluster;
+  if (slots == 0) throw std::invalid_argument{shape.name + ": no GPC has room for a cluster"};
+  const double at_once = static_cast<double>(std::min<std::uint64_t>(shape.grid, slots * shape.cluster));
+
+  if (outline.pieces.empty()) {
+    // Short CTAs, all alike.
+    const auto together = static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
+    const auto stride = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
+    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit), rates_.store, rates_.l2_hit};
+    const Figures f = run_.run(kernel, together, stride, latency);
+    add(l.total, f, static_cast<double>(shape.grid) / together);
+    batches_.assign(1, {shape.grid, f[cycles] + gpu_.launch.cta_launch_cycles});
+    l.sm_cycles = schedule_.makespan(batches_, 1, slots) - gpu_.launch.cta_launch_cycles;
+  } else {
+    std::uint64_t count = 0;
+    for (const tile::Pieces& p : outline.pieces) count += p.count * outline.rounds;
+    const std::uint64_t per_sm = (count * shape.cluster + sms - 1) / sms;
+    const auto together = outline.in_turn ? 1U : static_cast<std::uint32_t>(std::min(resident, per_sm));
+    const std::uint64_t machines = outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
+    const bool again = count > machines;
+    batches_.clear();
+    double once = 0;  // what a CTA does before its first piece
+    for (const tile::Pieces& p : outline.pieces) {
+      Figures f = demand(kernel, outline, together, 1, p.trips, traffic.missing);
+      add(l.total, f, static_cast<double>(p.count * outline.rounds * shape.cluster) / together);
+      double duration = f[cycles];
+      if (!outline.in_turn) {
+        duration += gpu_.launch.cta_launch_cycles;
+        once = -gpu_.launch.cta_launch_cycles;
+      } else if (again) {
+        const Figures two = demand(kernel, outline, 1, 2, p.trips, traffic.missing);
+        duration = two[cycles] - f[cycles];
+        once = std::max(once, f[cycles] - duration);
+      }
+      batches_.push_back({p.count, duration});
+    }
+    l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
+    if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
+    if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
+  }
+  l.sm_cycles += at_once;  // CTAs start one a cycle
+
+  // The port of the most crowded GPC, if the work is spread over all SMs.
+  const double share = rates_.sms_per_port / static_cast<double>(sms);
+  const double fill = rates_.l2_hit / rates_.boost_mhz;
+  l.l2_us = fill + std::max({l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
+                      (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
+  if (const double bytes = traffic.read + traffic.written; bytes > 0)
+    l.hbm_us = rates_.l2_miss / rates_.boost_mhz + bytes / rates_.hbm(traffic.written / bytes);
+  return l;
+}
+
+double CostModel::execution_us(const Launch& l, double clock_mhz) const {
+  return std::max({l.sm_cycles / clock_mhz, l.l2_us, l.hbm_us});
+}
+
+Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
+  models::check(op);
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  kernels::Addresses addresses;
+  for (std::size_t i = 0; i < operands.size(); ++i) addresses.operands.push_back((i + 1) * kApart);
+  addresses.workspace = (operands.size() + 1) * kApart;
+  const auto kernels = kernels::lower(op, gpu_, addresses);
+
+  // What crosses the HBM's pins: what is read and not warm, what does not stay until it is written again.
+  double reads = 0, cold = 0, written = 0, kept = 0, footprint = 0;
+  for (std::uint32_t i = 0; i < operands.size(); ++i) {
+    const auto bytes = static_cast<double>(operands[i].bytes);
+    const std::vector<std::uint32_t>& warm = conditions.warm_operands;
+    const bool is_warm = std::find(warm.begin(), warm.end(), i) != warm.end();
+    footprint += bytes;
+    (operands[i].written ? written : reads) += bytes;
+    if (is_warm && operands[i].written) kept += bytes;
+    if (!is_warm && !operands[i].written) cold += bytes;
+  }
+  const auto l2 = static_cast<double>(gpu_.l2.bytes);
+  Traffic traffic{.read = cold, .missing = reads > 0 ? cold / reads : 0};
+  traffic.written = conditions.replayed && footprint > l2 ? written - kept : std::clamp(footprint - l2, 0.0, written);
+
+  Cost c;
+  std::vector<Launch> launches;
+  std::vector<tile::Outline> outlines;
+  std::size_t main = 0;  // the kernel that moves most has all the traffic
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    outlines.push_back(kernels[i]->outline());
+    c.kernels.push_back(kernels[i]->shape().name);
+    if (outlines[i].load_bytes + outlines[i].store_bytes > outlines[main].load_bytes + outlines[main].store_bytes) main = i;
+  }
+  if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
+    traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
+  for (std::size_t i = 0; i < kernels.size(); ++i)
+    launches.push_back(launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+
+  Figures total{};
+  for (const Launch& l : launches) add(total, l.total, 1);
+  const PowerSpec& p = gpu_.power;
+  const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
+  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
+  const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
+                               total[mufu_ops] * p.mufu_pj_per_op + total[shared_bytes] * p.shared_pj_per_byte +
+                               l2_bytes * p.l2_pj_per_byte);
+  const double memory_uj = 1e-6 * hbm_bytes * p.hbm_pj_per_byte;
+  const auto execution_at = [&](double mhz) {
+    double us = 0;
+    for (const Launch& l : launches) us += execution_us(l, mhz);
+    return us;
+  };
+  // The highest clock, in the governor's steps, that stays below the cap.
+  constexpr double kStepMhz = 15;
+  double mhz = gpu_.boost_clock_mhz, us = execution_at(mhz);
+  const auto watts = [&] { return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / us; };
+  if (us > p.window_us) {
+    while (mhz - kStepMhz >= p.min_clock_mhz && watts() > p.cap_w) us = execution_at(mhz -= kStepMhz);
+  }
+  c.clock_mhz = mhz;
+
+  const LaunchSpec& launch = gpu_.launch;
+  double start = (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
+  double end = 0;
+  for (std::size_t i = 0; i < launches.size(); ++i) {
+    if (i > 0) {
+      start = std::max(end + launch.completion_us, (launches[i].beside ? start : end) + launch.graph_launch_us) +
+              launch.cta_launch_cycles / 2 / mhz;
+    }
+    const double busy = execution_us(launches[i], mhz);
+    c.execution_us += busy;
+    end = start + busy;
+  }
+  c.latency_us = end + launch.completion_us;
+
+  c.flops = models::flops_of(op);
+  c.operations = total[operations];
+  c.l2_bytes = l2_bytes;
+  c.hbm_read_bytes = traffic.read;
+  c.hbm_write_bytes = traffic.written;
+  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
+  c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 + p.idle_w * c.latency_us * 1e-6;
+  const double sm_us = c.execution_us * gpu_.sms() * mhz;
+  c.utilization = {.tensor = total[tensor] / sm_us,
+                   .fp32 = total[fp32] / sm_us,
+                   .mufu = total[mufu] / sm_us,
+                   .shared = total[shared] / sm_us,
+                   .issue = total[issue] / sm_us,
+                   .l2 = std::max(total[load_bytes], total[store_bytes]) /
+                         (rates_.gpc_read * static_cast<double>(gpu_.gpc_sms.size()) * c.execution_us),
+                   .hbm = hbm_bytes / (rates_.hbm_peak * c.execution_us)};
+  const std::pair<const char*, double> limits[] = {{"tensor cores", c.utilization.tensor}, {"FP32 units", c.utilization.fp32},
+                                                   {"MUFU", c.utilization.mufu},           {"shared memory", c.utilization.shared},
+                                                   {"issue slots", c.utilization.issue},   {"L2 bandwidth", c.utilization.l2},
+                                                   {"HBM bandwidth", c.utilization.hbm}};
+  const auto* most = std::max_element(std::begin(limits), std::end(limits),
+                                      [](const auto& a, const auto& b) { return a.second < b.second; });
+  c.bottleneck = c.execution_us < c.latency_us - c.execution_us ? "launch" : most->second < 0.5 ? "latency" : most->first;
+  return c;
+}
+
+}  // namespace tessera::cost

@@ -70,6 +70,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit), rates_.store, rates_.l2_hit};
     const Figures f = run_.run(kernel, together, stride, latency);
     add(l.total, f, static_cast<double>(shape.grid) / together);
+    l.ends_cycles = f[cycles];
     batches_.assign(1, {shape.grid, f[cycles] + gpu_.launch.cta_launch_cycles});
     l.sm_cycles = schedule_.makespan(batches_, 1, slots) - gpu_.launch.cta_launch_cycles;
   } else {
@@ -80,6 +81,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     const std::uint64_t machines = outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
     batches_.clear();
+    l.ends_cycles = demand(kernel, outline, together, 1, 1, traffic.missing)[cycles];
     double once = 0;  // what a CTA does before its first piece
     for (const tile::Pieces& p : outline.pieces) {
       Figures f = demand(kernel, outline, together, 1, p.trips, traffic.missing);
@@ -100,19 +102,23 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
   }
   l.sm_cycles += at_once;  // CTAs start one a cycle
+  l.ends_cycles = std::min(l.sm_cycles, l.ends_cycles + at_once);
 
   // The port of the most crowded GPC, if the work is spread over all SMs.
   const double share = rates_.sms_per_port / static_cast<double>(sms);
-  const double fill = rates_.l2_hit / rates_.boost_mhz;
-  l.l2_us = fill + std::max({l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
+  l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
                       (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
   if (const double bytes = traffic.read + traffic.written; bytes > 0)
-    l.hbm_us = rates_.l2_miss / rates_.boost_mhz + bytes / rates_.hbm(traffic.written / bytes);
+    l.hbm_us = bytes / rates_.hbm(traffic.written / bytes);
   return l;
 }
 
 double CostModel::execution_us(const Launch& l, double clock_mhz) const {
-  return std::max({l.sm_cycles / clock_mhz, l.l2_us, l.hbm_us});
+  static const double p = getenv("PNORM") ? atof(getenv("PNORM")) : 100;
+  const double sm = (l.sm_cycles - l.ends_cycles) / clock_mhz;
+  const double most = std::max({sm, l.l2_us, l.hbm_us});
+  if (most <= 0) return l.ends_cycles / clock_mhz;
+  return l.ends_cycles / clock_mhz + most * std::pow(std::pow(sm / most, p) + std::pow(l.l2_us / most, p) + std::pow(l.hbm_us / most, p), 1 / p);
 }
 
 Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {

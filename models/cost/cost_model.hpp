@@ -55,6 +55,7 @@ class CostModel {
   /// Of one kernel, at the boost clock.
   struct Launch {
     double sm_cycles = 0;    ///< first CTA's start to the last one's end, if L2 and HBM had any bandwidth
+    double ends_cycles = 0;  ///< of these, what a CTA of one trip takes: fill and drain, beside which nothing streams
     double l2_us = 0, hbm_us = 0;  ///< what they need at least
     Figures total{};         ///< of all CTAs
     bool beside = false;

@@ -172,11 +172,18 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     for (const Launch& l : launches) us += execution_us(l, mhz);
     return us;
   };
+  const double gaps_us = static_cast<double>(launches.size()) *
+                         (gpu_.launch.graph_launch_us + gpu_.launch.first_instruction_us + gpu_.launch.completion_us);
   // The highest clock, in the governor's steps, that stays below the cap.
   constexpr double kStepMhz = 15;
   double mhz = gpu_.boost_clock_mhz, us = execution_at(mhz);
-  const auto watts = [&] { return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / us; };
-  if (us > p.window_us) {
+  // Replays follow each other without end, launches between them; else kernels of less than a window are over before the
+  // governor looks.
+  const double gaps = conditions.replayed ? gaps_us : 0;
+  const auto watts = [&] {
+    return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / (us + gaps);
+  };
+  if (conditions.replayed || us > p.window_us) {
     while (mhz - kStepMhz >= p.min_clock_mhz && watts() > p.cap_w) us = execution_at(mhz -= kStepMhz);
   }
   c.clock_mhz = mhz;

@@ -106,7 +106,8 @@ void SmRun::advance(Role& role, std::uint32_t index) {
 }
 
 void SmRun::land(const Arrival& a) {
-  const double written = occupy(shared, a.at, a.bytes / a.rate);
+  // What threads copy takes the banks from their loads; what the TMA brings does not.
+  const double written = a.copied ? occupy(shared, a.at, a.bytes / sm_.ingress_bytes_per_cycle) : a.at;
   sum_[shared_bytes] += a.bytes;
   arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0, static_cast<std::int64_t>(a.bytes));
 }
@@ -197,7 +198,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
       const double last = issued + sm_.tma_issue_latency + latency_.load;
-      arrivals_.push_back({take_in(last, copies * bytes), role.cta, op.barrier, copies * bytes, sm_.shared_bytes_per_cycle});
+      arrivals_.push_back({take_in(last, copies * bytes), role.cta, op.barrier, copies * bytes, false});
       return true;
     }
 
@@ -291,7 +292,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
       const double in = take_in(issued + sm_.l1_latency + latency_.load, bytes);
-      arrivals_.push_back({in, role.cta, op.barrier, bytes, sm_.ingress_bytes_per_cycle});
+      arrivals_.push_back({in, role.cta, op.barrier, bytes, true});
       at = std::max(issued, at + static_cast<double>(op.count));
       return true;
     }

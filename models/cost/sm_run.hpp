@@ -109,7 +109,8 @@ class SmRun {
     double at;
     std::uint32_t cta;
     std::uint8_t barrier;
-    double bytes, rate;
+    double bytes;
+    bool copied;  // by threads, not by the TMA
   };
 
   void land(const Arrival& arrival);

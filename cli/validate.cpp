@@ -190,6 +190,7 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
+    if (options.fidelity != "cycle") throw UsageError{"--published: microbenchmarks run with --fidelity cycle only"};
     require_writable("--json", options.json);
     return run_published(options.paths, options.jobs, options.json);
   }

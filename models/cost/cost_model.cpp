@@ -114,7 +114,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
 }
 
 double CostModel::execution_us(const Launch& l, double clock_mhz) const {
-  static const double p = getenv("PNORM") ? atof(getenv("PNORM")) : 100;
+  const double p = gpu_.overlap_exponent;
   const double sm = (l.sm_cycles - l.ends_cycles) / clock_mhz;
   const double most = std::max({sm, l.l2_us, l.hbm_us});
   if (most <= 0) return l.ends_cycles / clock_mhz;

@@ -32,12 +32,8 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
 
 void FrontEnd::start_kernel(Time now) {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
-<<<<<<< HEAD
   const unsigned slots = tile::resident_ctas(gpu_.sm, shape);
-=======
-  const unsigned slots = resident_ctas(gpu_.sm, shape);
   if (current_ == 0 && clock_mhz_ != gpu_.boost_clock_mhz) send_clock(now);
->>>>>>> main
   slots_.assign(gpcs_.size(), {});
   for (std::size_t g = 0; g < gpcs_.size(); ++g) {
     to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::prepare, .bytes = slots, .value = current_});

@@ -5,13 +5,14 @@
 namespace tessera::cost {
 
 void ListSchedule::assign(std::uint64_t count, double duration, std::uint64_t machines) {
-  // All but two rounds of equal pieces raise every machine's load alike.
-  if (count > 2 * machines) {
-    const std::uint64_t rounds = count / machines - 1;
-    for (Level& level : levels_) level.load += static_cast<double>(rounds) * duration;
-    count -= rounds * machines;
-  }
   while (count > 0) {
+    // Once the loads lie within one piece, a round of pieces raises every machine's alike.
+    if (count > machines && levels_.front().load - levels_.back().load <= duration) {
+      const std::uint64_t rounds = count / machines;
+      for (Level& level : levels_) level.load += static_cast<double>(rounds) * duration;
+      count -= rounds * machines;
+      continue;
+    }
     Level& least = levels_.back();
     const Level raised{least.load + duration, std::min(count, least.machines)};
     count -= raised.machines;

@@ -175,7 +175,7 @@ TEST_CASE("what no kernel supports is refused") {
   CHECK_THROWS_AS(model.cost(models::Gemm{0, 64, 64}, {}), std::invalid_argument);
   GpuSpec small = hopper();
   small.sm.registers = 100;
-  CHECK_THROWS_AS(latency(small, models::Gemm{64, 64, 64}), std::invalid_argument);
+  CHECK_THROWS_AS(latency(small, models::Norm{.rows = 64, .width = 64}), std::invalid_argument);
 }
 
 TEST_CASE("list schedules are those of a queue of machines") {

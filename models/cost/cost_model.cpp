@@ -1,7 +1,10 @@
 #include "models/cost/cost_model.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "kernels/library/lower.hpp"
 #include "kernels/tile/occupancy.hpp"
@@ -42,15 +45,10 @@ const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outlin
 
 Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
                           std::uint32_t pieces, std::uint32_t trips, double missing) {
-  const auto at = [&](std::uint32_t n, bool miss) {
-    if (n <= kExactTrips) return counted(kernel, outline, ctas, pieces, n, miss);
-    const Figures first = counted(kernel, outline, ctas, pieces, kExactTrips, miss);
-    const double x = static_cast<double>(n - kExactTrips) / (kAffineTrips - kExactTrips);
-    return mix(first, counted(kernel, outline, ctas, pieces, kAffineTrips, miss), x);
-  };
-  if (missing <= 0) return at(trips, false);
-  if (missing >= 1) return at(trips, true);
-  return mix(at(trips, false), at(trips, true), missing);
+  if (missing <= 0) return counted(kernel, outline, ctas, pieces, trips, false);
+  if (missing >= 1) return counted(kernel, outline, ctas, pieces, trips, true);
+  const Figures hit = counted(kernel, outline, ctas, pieces, trips, false);
+  return mix(hit, counted(kernel, outline, ctas, pieces, trips, true), missing);
 }
 
 CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic) {
@@ -80,22 +78,51 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     const auto together = outline.in_turn ? 1U : static_cast<std::uint32_t>(std::min(resident, per_sm));
     const std::uint64_t machines = outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
+    const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
+      return demand(kernel, outline, together, pieces, trips, traffic.missing);
+    };
+    const bool many = std::any_of(outline.pieces.begin(), outline.pieces.end(),
+                                  [](const tile::Pieces& p) { return p.trips > kExactTrips; });
+    Figures few{}, more{}, two_few{}, two_more{};
+    if (many) {
+      few = at(1, kExactTrips);
+      more = at(1, kAffineTrips);
+      if (again && outline.in_turn) {
+        two_few = at(2, kExactTrips);
+        two_more = at(2, kAffineTrips);
+      }
+    }
+    l.ends_cycles = at(1, 1)[cycles];
     batches_.clear();
-    l.ends_cycles = demand(kernel, outline, together, 1, 1, traffic.missing)[cycles];
-    double once = 0;  // what a CTA does before its first piece
+    double once = outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
+    double long_pieces = 0, long_trips = 0;  // in units of kAffineTrips - kExactTrips, beyond kExactTrips
     for (const tile::Pieces& p : outline.pieces) {
-      Figures f = demand(kernel, outline, together, 1, p.trips, traffic.missing);
-      add(l.total, f, static_cast<double>(p.count * outline.rounds * shape.cluster) / together);
-      double duration = f[cycles];
+      const double times = static_cast<double>(p.count * outline.rounds * shape.cluster) / together;
+      double one, two = 0;  // cycles of one piece, of two
+      if (p.trips > kExactTrips) {
+        const double x = static_cast<double>(p.trips - kExactTrips) / (kAffineTrips - kExactTrips);
+        long_pieces += times;
+        long_trips += times * x;
+        one = few[cycles] + x * (more[cycles] - few[cycles]);
+        two = two_few[cycles] + x * (two_more[cycles] - two_few[cycles]);
+      } else {
+        const Figures f = at(1, p.trips);
+        add(l.total, f, times);
+        one = f[cycles];
+        if (again && outline.in_turn) two = at(2, p.trips)[cycles];
+      }
+      double duration = one;
       if (!outline.in_turn) {
         duration += gpu_.launch.cta_launch_cycles;
-        once = -gpu_.launch.cta_launch_cycles;
       } else if (again) {
-        const Figures two = demand(kernel, outline, 1, 2, p.trips, traffic.missing);
-        duration = two[cycles] - f[cycles];
-        once = std::max(once, f[cycles] - duration);
+        duration = two - one;
+        once = std::max(once, one - duration);
       }
       batches_.push_back({p.count, duration});
+    }
+    if (long_pieces > 0) {
+      add(l.total, few, long_pieces - long_trips);
+      add(l.total, more, long_trips);
     }
     l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
     if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
@@ -130,19 +157,26 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   const auto kernels = kernels::lower(op, gpu_, addresses);
 
   // What crosses the HBM's pins: what is read and not warm, what does not stay until it is written again.
-  double reads = 0, cold = 0, written = 0, kept = 0, footprint = 0;
-  for (std::uint32_t i = 0; i < operands.size(); ++i) {
+  const auto l2 = static_cast<double>(gpu_.l2.bytes);
+  // What stays whole. An operand of which only a part fits is read from its beginning, over what is left of its end.
+  std::vector<double> warm(operands.size(), 0.0);
+  double room = l2;
+  for (std::size_t w = conditions.warm_operands.size(); w-- > 0;) {
+    const std::uint32_t i = conditions.warm_operands[w];
+    if (i >= operands.size()) throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
     const auto bytes = static_cast<double>(operands[i].bytes);
-    const std::vector<std::uint32_t>& warm = conditions.warm_operands;
-    const bool is_warm = std::find(warm.begin(), warm.end(), i) != warm.end();
+    if (bytes <= room) warm[i] = bytes;
+    room = std::max(0.0, room - bytes);
+  }
+  double reads = 0, cold = 0, written = 0, footprint = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const auto bytes = static_cast<double>(operands[i].bytes);
     footprint += bytes;
     (operands[i].written ? written : reads) += bytes;
-    if (is_warm && operands[i].written) kept += bytes;
-    if (!is_warm && !operands[i].written) cold += bytes;
+    if (!operands[i].written) cold += bytes - warm[i];
   }
-  const auto l2 = static_cast<double>(gpu_.l2.bytes);
   Traffic traffic{.read = cold, .missing = reads > 0 ? cold / reads : 0};
-  traffic.written = conditions.replayed && footprint > l2 ? written - kept : std::clamp(footprint - l2, 0.0, written);
+  if (footprint > l2) traffic.written = conditions.replayed ? written : std::min(written, footprint - l2);
 
   Cost c;
   std::vector<Launch> launches;

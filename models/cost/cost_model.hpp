@@ -66,7 +66,7 @@ class CostModel {
   };
 
   Launch launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic);
-  /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips; affine in trips beyond a few.
+  /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips, few enough to be counted.
   Figures demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas, std::uint32_t pieces,
                  std::uint32_t trips, double missing);
   const Figures& counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,

@@ -159,6 +159,12 @@ TEST_CASE("operands in the L2 cost no HBM traffic") {
   CHECK(cold.hbm_read_bytes == 2.0 * (64 * 1024 + 4096 * 1024));
   CHECK(warm.hbm_read_bytes == 0);
   CHECK(warm.latency_us < cold.latency_us);
+  // What does not fit is not there.
+  const models::Copy large{.bytes = 100'000'000};
+  const Cost much = model.cost(large, {.warm_operands = {0, 1}, .replayed = true});
+  CHECK(much.hbm_read_bytes == 100e6);
+  CHECK(much.hbm_write_bytes == 100e6);
+  CHECK_THROWS_AS(model.cost(g, {.warm_operands = {3}}), std::invalid_argument);
 }
 
 TEST_CASE("costs do not depend on what was costed before") {

@@ -2,6 +2,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <systemc>
+
 #include <chrono>
 
 #include "configs/reader/hardware.hpp"

@@ -2,6 +2,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <systemc>
+
 #include <random>
 
 #include "configs/reader/hardware.hpp"

@@ -68,6 +68,7 @@ constexpr Field<SmSpec> kSm[] = {
     {"shared_latency", &SmSpec::shared_latency},
     {"l1_latency", &SmSpec::l1_latency},
     {"ingress_bytes_per_cycle", &SmSpec::ingress_bytes_per_cycle},
+    {"l1_fill_bytes_per_cycle", &SmSpec::l1_fill_bytes_per_cycle},
     {"egress_bytes_per_cycle", &SmSpec::egress_bytes_per_cycle},
     {"has_tma", &SmSpec::has_tma},
     {"tma_issue_latency", &SmSpec::tma_issue_latency, true},

@@ -63,7 +63,7 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
   s.step = std::max({tensor, shared, port, load_latency_ / t.stages});
   s.step_bytes = x_bytes + y_bytes / t.cluster;
   // What a lone warpgroup does between its products is not hidden behind another's.
-  s.gap = consumers < 2 ? sm_.mbarrier_latency + sm_.tensor_latency : 0;
+  s.gap = consumers < 2 ? sm_.mbarrier_latency + sm_.tensor_latency + 12 : 0;
   s.tile_out = tile_rows * tile_cols;
   s.epilogue = 2 / sm_.shared_bytes_per_cycle + 1 / sm_.egress_bytes_per_cycle;
   // Perfect balance over all slots.

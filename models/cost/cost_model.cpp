@@ -227,8 +227,9 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   double end = 0;
   for (std::size_t i = 0; i < launches.size(); ++i) {
     if (i > 0) {
-      start = std::max(end + launch.completion_us, (launches[i].beside ? start : end) + launch.graph_launch_us) +
-              launch.cta_launch_cycles / 2 / mhz;
+      const double done = end + launch.completion_us;
+      start = launches[i].beside ? std::max(done, start + launch.graph_launch_us) + launch.cta_launch_cycles / 2 / mhz
+                                 : done + launch.graph_launch_us + launch.first_instruction_us;
     }
     const double busy = execution_us(launches[i], mhz);
     c.execution_us += busy;

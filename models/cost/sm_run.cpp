@@ -107,7 +107,7 @@ void SmRun::advance(Role& role, std::uint32_t index) {
 
 void SmRun::land(const Arrival& a) {
   // What threads copy takes the banks from their loads; what the TMA brings does not.
-  const double written = a.copied ? occupy(shared, a.at, a.bytes / sm_.ingress_bytes_per_cycle) : a.at;
+  const double written = a.copied ? occupy(shared, a.at, a.bytes / sm_.l1_fill_bytes_per_cycle) : a.at;
   sum_[shared_bytes] += a.bytes;
   arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0, static_cast<std::int64_t>(a.bytes));
 }
@@ -135,8 +135,8 @@ void SmRun::arrive(Cta& cta, std::uint8_t index, double at, std::int64_t arrival
     wake(cta, waiting, b.completed + sm_.mbarrier_latency);
 }
 
-double SmRun::take_in(double at, double bytes) {
-  const double length = bytes / sm_.ingress_bytes_per_cycle;
+double SmRun::take_in(double at, double bytes, double bytes_per_cycle) {
+  const double length = bytes / bytes_per_cycle;
   return occupy(ingress, std::max(0.0, at - length), length);
 }
 
@@ -198,7 +198,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
       const double last = issued + sm_.tma_issue_latency + latency_.load;
-      arrivals_.push_back({take_in(last, copies * bytes), role.cta, op.barrier, copies * bytes, false});
+      arrivals_.push_back({take_in(last, copies * bytes, sm_.ingress_bytes_per_cycle), role.cta, op.barrier, copies * bytes, false});
       return true;
     }
 
@@ -281,7 +281,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
-      role.loads.add(take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes));
+      role.loads.add(take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle));
       at = std::max(at + kPostCycles, issued - lines);
       return true;
     }
@@ -291,7 +291,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
-      const double in = take_in(issued + sm_.l1_latency + latency_.load, bytes);
+      const double in = take_in(issued + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle);
       arrivals_.push_back({in, role.cta, op.barrier, bytes, true});
       at = std::max(issued, at + static_cast<double>(op.count));
       return true;

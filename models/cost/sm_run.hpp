@@ -125,7 +125,7 @@ class SmRun {
   bool execute(Role& role, std::uint32_t index, const tile::Op& op, double& at);
   void arrive(Cta& cta, std::uint8_t barrier, double at, std::int64_t arrivals, std::int64_t expected, std::int64_t received);
   void wake(Cta& cta, std::uint32_t waiting, double at);
-  double take_in(double at, double bytes);
+  double take_in(double at, double bytes, double bytes_per_cycle);
 
   const SmSpec& sm_;
   const tile::Kernel* kernel_ = nullptr;

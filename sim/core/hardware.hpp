@@ -31,8 +31,9 @@ struct SmSpec {
   double shared_bytes_per_cycle = 128;
   double shared_latency = 30;
   double l1_latency = 38;
-  double ingress_bytes_per_cycle = 64;  ///< from the crossbar into the SM
-  double egress_bytes_per_cycle = 64;   ///< from the SM into the crossbar
+  double ingress_bytes_per_cycle = 128;  ///< from the crossbar into the SM
+  double l1_fill_bytes_per_cycle = 64;   ///< of those, for loads and copies of threads, which go through the L1
+  double egress_bytes_per_cycle = 15;    ///< from the SM into the crossbar
   bool has_tma = true;
   double tma_issue_latency = 60;       ///< instruction issue to the first request leaving the SM
   double tma_lines_per_cycle = 1;      ///< 128 B lines requested per cycle

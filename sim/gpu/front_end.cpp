@@ -98,7 +98,6 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   if (--ctas_left_ == 0) {
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
-    last_exit_ = end;
     schedule(now + Time::from_us(gpu_.launch.completion_us),
              FrontEndEvent{.kind = FrontEndEvent::Kind::finish_kernel});
     return;
@@ -141,9 +140,10 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
 
 Time FrontEnd::next_start(Time now) {
   const Time gap = Time::from_us(gpu_.launch.graph_launch_us);
-  // From one node to the next: what follows the last exit is part of the gap.
-  launched_ahead_ = true;
-  return max(now, (kernels_[current_]->shape().launched_beside ? kernel_start_ : last_exit_) + gap);
+  // A kernel launched beside its predecessor has gone through its launch by the time that one ends, if that took
+  // long enough; any other is a node of the graph like the first.
+  launched_ahead_ = kernels_[current_]->shape().launched_beside;
+  return launched_ahead_ ? max(now, kernel_start_ + gap) : now + gap;
 }
 
 void FrontEnd::sample(Time now) {

@@ -59,7 +59,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   std::size_t current_ = 0;
   std::vector<GpcSlots> slots_;
   std::uint32_t next_cta_ = 0, ctas_left_ = 0;
-  Time kernel_start_, last_exit_, execution_, completed_at_;
+  Time kernel_start_, execution_, completed_at_;
   bool launched_ahead_ = false;  // the gap before the current kernel has covered its launch
   bool finished_ = false;
 

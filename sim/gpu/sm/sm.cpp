@@ -364,9 +364,9 @@ void Sm::arrive(Time at, std::uint8_t slot, std::uint8_t index, std::uint32_t ar
   wake_waiting(slot, waiting, barrier.completed_at() + cycles(spec_.mbarrier_latency));
 }
 
-Time Sm::take_in(Time now, std::uint32_t bytes) {
+Time Sm::take_in(Time now, std::uint32_t bytes, double bytes_per_cycle) {
   // The reply stands for a stream that ends now: it may have occupied the port up to its length earlier.
-  const Time length = cycles(bytes / spec_.ingress_bytes_per_cycle);
+  const Time length = cycles(bytes / bytes_per_cycle);
   return max(now, ingress_.reserve(max(Time{}, now - length), length));
 }
 
@@ -379,8 +379,8 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   counters_.shared_bytes += bytes;
   // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of 64 x 64
   // tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
-  const Time in = take_in(now, bytes);
-  const Time written = copied ? occupy(shared_, in, bytes / spec_.ingress_bytes_per_cycle) : in;
+  const Time in = take_in(now, bytes, copied ? spec_.l1_fill_bytes_per_cycle : spec_.ingress_bytes_per_cycle);
+  const Time written = copied ? occupy(shared_, in, bytes / spec_.l1_fill_bytes_per_cycle) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 
@@ -388,7 +388,7 @@ void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint
   RoleState& role = slots_[slot].roles[index];
   counters_.load_bytes_received += bytes;
   --role.loads_pending;
-  role.loads_ready = take_in(now, bytes);
+  role.loads_ready = take_in(now, bytes, spec_.l1_fill_bytes_per_cycle);
   if (role.blocked == Blocked::loads && role.loads_pending <= role.loads_allowed) {
     resume_at(role.loads_ready, slot, index, role);
   }

@@ -20,6 +20,7 @@
 #include "configs/reader/calibration.hpp"
 #include "configs/reader/hardware.hpp"
 #include "sim/core/window_pool.hpp"
+#include "sim/system/kernel_cost.hpp"
 
 namespace tessera::cli {
 
@@ -142,7 +143,12 @@ void run_kernel(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   sim::KernelResult result;
   try {
-    result = sim::simulate_kernel(gpu, request.op, request.options);
+    if (options.fidelity == "cost") {
+      if (!options.timeline.empty()) throw UsageError{"--timeline: the cost model has no timeline; use --fidelity cycle"};
+      result = sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
+    } else {
+      result = sim::simulate_kernel(gpu, request.op, request.options);
+    }
   } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports
     throw UsageError{fmt::format("kernel {}: {}", request.kind, e.what())};
   }

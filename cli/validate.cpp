@@ -128,6 +128,7 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
+    if (options.fidelity != "cycle") throw UsageError{"--published: microbenchmarks run with --fidelity cycle only"};
     require_writable("--json", options.json);
     return run_published(options.paths, options.hardware, options.jobs, options.json);
   }
@@ -147,6 +148,7 @@ void run_validate(const Options& options) {
     Progress progress;
     return validate::compare(std::move(measurements), gpu,
                              {.processes = options.jobs,
+                              .cost = options.fidelity == "cost",
                               .progress = [&](const sim::WorkDone& work) { progress.update(work); }});
   }();
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "sim/system/kernel_cost.hpp"
 #include "validate/replay.hpp"
 
 namespace tessera::validate {
@@ -46,9 +47,12 @@ Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareO
   }
 
   std::vector<sim::KernelOutcome> outcomes(jobs.size());
-  sim::simulate_each(
-      jobs, options.processes, options.simulate ? options.simulate : simulate_cycles,
-      [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); }, options.progress);
+  const auto ended = [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); };
+  if (options.cost)
+    sim::cost_each(jobs, ended);
+  else
+    sim::simulate_each(jobs, options.processes, options.simulate ? options.simulate : simulate_cycles, ended,
+                       options.progress);
 
   Comparison comparison;
   for (const sim::KernelOutcome& outcome : outcomes) {

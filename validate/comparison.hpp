@@ -35,6 +35,7 @@ struct Comparison {
 
 struct CompareOptions {
   int processes = 0;  ///< 0: one per core
+  bool cost = false;  ///< by the cost model, in this process
   std::function<void(const sim::WorkDone&)> progress;
   sim::Simulate simulate;  ///< the cycle model if empty
 };

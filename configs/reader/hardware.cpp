@@ -172,6 +172,7 @@ constexpr Field<LaunchSpec> kLaunch[] = {
 
 constexpr Field<GpuSpec> kGpu[] = {
     {"boost_clock_mhz", &GpuSpec::boost_clock_mhz},
+    {"overlap_exponent", &GpuSpec::overlap_exponent},
     {"nvlink_gb_per_s", &GpuSpec::nvlink_gb_per_s, true},
     {"price_usd_per_hour", &GpuSpec::price_usd_per_hour, true},
 };

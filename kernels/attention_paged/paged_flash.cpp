@@ -82,6 +82,14 @@ PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
   }
   t.head = within / splits;
   t.split = within % splits;
+  const Tile range = tile_of(block, t.split);
+  return {t.batch, t.head, t.split, range.first_row, range.rows, range.kv_first, range.kv_last, range.unmasked};
+}
+
+PagedFlash::Tile PagedFlash::tile_of(std::uint32_t block, std::uint32_t split) const {
+  Tile t{};
+  t.split = split;
+  const std::uint32_t splits = schedule_.splits;
   t.first_row = block * schedule_.tile_q;
   const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
   t.rows = std::min(schedule_.tile_q, packed - t.first_row);
@@ -127,6 +135,55 @@ Box PagedFlash::kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile)
   const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(schedule_.tile_kv, context - first));
   return Box{base + (t.batch * context + first) * pitch + std::uint64_t{t.head} * row_bytes_, rows, row_bytes_,
              pitch};
+}
+
+tile::Outline PagedFlash::outline() const {
+  // Sequences are equal: a round is one sequence's tiles, or all of them where they are alike.
+  const std::uint32_t m_tiles = schedule_.query_tiles, splits = schedule_.splits;
+  tile::Outline o{.rounds = m_tiles > 1 ? sequences_ : 1, .in_turn = true};
+  const std::uint64_t heads = std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_);
+  const std::uint64_t sequence_heads = std::uint64_t{kv_heads_} * sequences_;
+  const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
+  for (std::uint32_t i = 0; i < m_tiles; ++i) {
+    const std::uint32_t block = schedule_.longest_first ? m_tiles - 1 - i : i;
+    for (std::uint32_t split = 0; split < splits; ++split) {
+      const Tile t = tile_of(block, split);
+      const std::uint32_t trips = t.kv_last - t.kv_first;
+      if (trips == 0) continue;  // a split that has no keys is told at once
+      if (!o.pieces.empty() && o.pieces.back().trips == trips)
+        o.pieces.back().count += heads;
+      else
+        o.pieces.push_back({heads, trips});
+      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context)) -
+                                 std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context));
+      o.load_bytes += sequence_heads * (t.rows + 2 * keys) * row_bytes_;
+      o.store_bytes += sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
+    }
+  }
+  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q), row_bytes_,
+                      sequences_per_turn(), splits > 1 ? 2 : 1,
+                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+  auto e = std::make_unique<PagedFlash>(*this);
+  const std::uint32_t splits = std::min(schedule_.splits, 2U);
+  e->schedule_.splits = splits;
+  e->schedule_.query_tiles = e->schedule_.heads_in_l2 = 1;
+  e->kv_heads_ = 1;
+  // Each tile of the CTA is as many sequences further on as in the whole kernel.
+  e->sequences_ = pieces * sequences_per_turn();
+  e->shape_.grid = sequences_per_turn() * splits;
+  e->handed_.assign(e->shape_.grid, kEnd);
+  const std::int64_t whole = std::int64_t{trips} * splits * schedule_.tile_kv;
+  const std::int64_t part = call_.context % schedule_.tile_kv;
+  e->call_.context = call_.context < 2 * schedule_.tile_kv && part > 0 ? whole - schedule_.tile_kv + part : whole;
+  e->call_.new_rows = std::min<std::int64_t>({call_.new_rows, ceil_div(schedule_.tile_q, group_), e->call_.context});
+  e->call_.batch = e->sequences_;
+  e->call_.kv_heads = 1;
+  e->call_.heads = group_;
+  return e;
 }
 
 Program PagedFlash::program(tile::Cta cta, std::uint32_t role) const {

@@ -6,6 +6,8 @@
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
 
+#include <algorithm>
+
 #include "kernels/attention_paged/schedule.hpp"
 
 namespace tessera::kernels {
@@ -16,6 +18,8 @@ class PagedFlash final : public tile::Kernel {
              const PagedAddresses& at);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
 
  private:
   static constexpr std::uint32_t kEnd = 0xffffffffU;
@@ -43,6 +47,12 @@ class PagedFlash final : public tile::Kernel {
   std::uint32_t tiles_per_sequence() const { return kv_heads_ * schedule_.query_tiles * schedule_.splits; }
   std::uint32_t tiles() const { return sequences_ * tiles_per_sequence(); }
   Tile tile_at(std::uint32_t index) const;
+  /// Rows and keys of a query tile's split.
+  Tile tile_of(std::uint32_t block, std::uint32_t split) const;
+  /// How far apart, in sequences, the tiles are that a CTA takes one after another.
+  std::uint32_t sequences_per_turn() const {
+    return std::max(1U, std::min(shape_.grid, tiles()) / tiles_per_sequence());
+  }
   Runs packed_rows(std::uint64_t base, std::uint32_t element_bytes, const Tile& t, std::uint32_t first,
                    std::uint32_t rows) const;
   tile::Box kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile) const;

@@ -93,6 +93,24 @@ std::uint64_t Flash3::kv_rows_in(std::uint32_t kv_tile) const {
   return std::min<std::uint64_t>(tile_kv_, static_cast<std::uint64_t>(attention_.kv_rows) - first);
 }
 
+tile::Outline Flash3::outline() const {
+  tile::Outline o{.in_turn = true, .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial, query_tiles_.front().rows,
+                                                     excerpt_of(query_tiles_, 16).unmasked_tiles)};
+  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> Flash3::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+  auto e = std::make_unique<Flash3>(*this);
+  e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
+  e->attention_.batch = pieces;
+  e->attention_.heads = e->attention_.kv_heads = 1;
+  e->attention_.kv_rows = std::int64_t{trips} * tile_kv_;
+  e->heads_per_section_ = 1;
+  e->shape_.grid = 1;
+  return e;
+}
+
 Program Flash3::program(tile::Cta cta, std::uint32_t role) const {
   return role == 0 ? producer(cta) : consumer(cta, role - 1);
 }

@@ -123,6 +123,7 @@ struct GpuSpec {
   HbmSpec hbm;
   PowerSpec power;
   LaunchSpec launch;
+  double overlap_exponent = 6;    ///< cost model: of the norm that joins what SMs, L2 and HBM need; large: all overlaps
   double nvlink_gb_per_s = 450;   ///< per direction
   double price_usd_per_hour = 0;  ///< 0: not stated
   std::string calibration = "uncalibrated";

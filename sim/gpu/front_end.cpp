@@ -5,28 +5,13 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "sim/gpu/power.hpp"
+#include "kernels/tile/occupancy.hpp"
+#include "sim/core/power.hpp"
 
 namespace tessera::sim {
 
 namespace {
 constexpr double kReplayUs = 400;
-}
-
-unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape) {
-  const auto fit = [&](std::int64_t need, std::int64_t have, const char* what) {
-    if (need > have) {
-      throw std::invalid_argument{
-          fmt::format("{}: a CTA needs {} {}, an SM has {}", shape.name, need, what, have)};
-    }
-    return need == 0 ? std::int64_t{sm.max_ctas} : have / need;
-  };
-  const std::int64_t shared = shape.shared_bytes + sm.shared_bytes_reserved_per_cta;
-  fit(shape.shared_bytes, sm.shared_bytes_per_cta, "bytes of shared memory");
-  return static_cast<unsigned>(
-      std::min({fit(shape.threads(), sm.max_threads, "threads"),
-                fit(shape.registers_per_cta, sm.registers, "registers"),
-                fit(shared, sm.shared_bytes, "bytes of shared memory"), std::int64_t{sm.max_ctas}}));
 }
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -47,7 +32,7 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
 
 void FrontEnd::start_kernel(Time now) {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
-  const unsigned slots = resident_ctas(gpu_.sm, shape);
+  const unsigned slots = tile::resident_ctas(gpu_.sm, shape);
   if (current_ == 0 && clock_mhz_ != gpu_.boost_clock_mhz) send_clock(now);
   slots_.assign(gpcs_.size(), {});
   for (std::size_t g = 0; g < gpcs_.size(); ++g) {

@@ -16,10 +16,6 @@
 
 namespace tessera::sim {
 
-/// CTAs of that shape that fit on one SM, by threads, registers, shared memory and CTA slots. Throws
-/// std::invalid_argument naming the resource if none does.
-unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape);
-
 class FrontEnd : public EventModule<FrontEndEvent> {
  public:
   FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,

@@ -19,7 +19,7 @@ class PagedFlash final : public tile::Kernel {
 
  private:
   static constexpr std::uint32_t kEnd = 0xffffffffU;
-  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11 };
+  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11, tile_asked = 13 };
 
   /// A piece of work: packed query rows of one key head against a range of key tiles.
   struct Tile {

@@ -29,7 +29,7 @@ double estimate_cycles(const models::Gemm& g, const GpuSpec& gpu, const GemmTili
   const double x_bytes = tile_rows * t.tile_k * element, y_bytes = tile_cols * t.tile_k * element;
   const double tensor = 2.0 * t.tile_m * t.tile_n * t.tile_k / gpu.sm.tensor_flops_per_cycle;
   const double operands = consumers * (64.0 + t.tile_n) * t.tile_k * element;
-  const double shared = (operands + x_bytes + y_bytes) / gpu.sm.shared_bytes_per_cycle;
+  const double shared = operands / gpu.sm.shared_bytes_per_cycle;
   const double l2_bytes_per_cycle = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle *
                                     gpu.l2.clock_mhz / gpu.boost_clock_mhz;
   const double asked = x_bytes + y_bytes / t.cluster;

@@ -173,8 +173,10 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
         }
       }
     }
+    // The next tile waits until the staging buffers are free again: GEMMs of many tiles and a short k take the time of
+    // the products and that of the stores, one after the other.
+    co_await tile::store_wait();
   }
-  co_await tile::store_wait();
   if (tiling_.cluster > 1) co_await tile::cluster_sync();
 }
 

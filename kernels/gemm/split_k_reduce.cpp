@@ -14,6 +14,7 @@ SplitKReduce::SplitKReduce(const models::Gemm& gemm, std::uint32_t split, const 
   shape_.name = "gemm split-k reduce";
   shape_.roles = {{"threads", 8}};
   shape_.registers_per_cta = 256 * 40;
+
   shape_.grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(
       (elements_ + kElements - 1) / kElements, static_cast<std::uint64_t>(gpu.sms()) * 6));
 }

@@ -9,6 +9,10 @@
 
 namespace tessera::sim {
 
+namespace {
+constexpr double kReplayUs = 400;
+}
+
 unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape) {
   const auto fit = [&](std::int64_t need, std::int64_t have, const char* what) {
     if (need > have) {
@@ -32,7 +36,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       gpu_{gpu},
       options_{options},
       gpcs_{std::move(gpcs)},
-      clock_mhz_{gpu.boost_clock_mhz} {}
+      clock_mhz_{options.start_clock_mhz > 0 ? options.start_clock_mhz : gpu.boost_clock_mhz} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
   kernels_ = std::move(kernels);
@@ -44,6 +48,7 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
 void FrontEnd::start_kernel(Time now) {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
   const unsigned slots = resident_ctas(gpu_.sm, shape);
+  if (current_ == 0 && clock_mhz_ != gpu_.boost_clock_mhz) send_clock(now);
   slots_.assign(gpcs_.size(), {});
   for (std::size_t g = 0; g < gpcs_.size(); ++g) {
     to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::prepare, .bytes = slots, .value = current_});
@@ -190,6 +195,13 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
     sampling_ = false;
     return;
   }
+  // A clock given to start with is that of endless replays: short kernels keep it, for what the governor averages over
+  // is longer.
+  if (options_.start_clock_mhz > 0 && busy_time_ < kReplayUs) {
+    schedule(now + Time::from_us(gpu_.power.window_us),
+             FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+    return;
+  }
   // pJ per us are microwatts.
   const double mhz = sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
                                          {.clock_mhz = clock_mhz_,
@@ -197,13 +209,17 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
                                           .memory_w = memory_pj_ / window_us * 1e-6});
   if (mhz != clock_mhz_) {
     clock_mhz_ = mhz;
-    for (auto& gpc : to_gpcs) {
-      gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
-                             .value = static_cast<std::uint64_t>(Clock::mhz(mhz).period().fs)});
-    }
+    send_clock(now);
   }
   schedule(now + Time::from_us(gpu_.power.window_us),
            FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+}
+
+void FrontEnd::send_clock(Time now) {
+  for (auto& gpc : to_gpcs) {
+    gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
+                           .value = static_cast<std::uint64_t>(Clock::mhz(clock_mhz_).period().fs)});
+  }
 }
 
 double FrontEnd::mean_clock_mhz() const { return busy_time_ > 0 ? clock_time_ / busy_time_ : clock_mhz_; }

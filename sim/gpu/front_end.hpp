@@ -53,6 +53,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// When the next kernel may start, its predecessor having completed at `now`.
   Time next_start(Time now);
   void sample(Time now);
+  void send_clock(Time now);
   void take_energy(Time now, const FrontEndEvent& event);
 
   const GpuSpec& gpu_;

@@ -379,9 +379,10 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   else
     counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
-  // What threads copy is written as it comes in, what the TMA loads in whole lines.
-  const double rate = copied ? spec_.ingress_bytes_per_cycle : spec_.shared_bytes_per_cycle;
-  const Time written = occupy(shared_, take_in(now, bytes), bytes / rate);
+  // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of 64 x 64
+  // tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
+  const Time in = take_in(now, bytes);
+  const Time written = copied ? occupy(shared_, in, bytes / spec_.ingress_bytes_per_cycle) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 

@@ -35,6 +35,8 @@ sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
     options.warm_operands.resize(models::operands_of(row.op).size());
     std::iota(options.warm_operands.begin(), options.warm_operands.end(), 0U);
   }
+  // What a run may take before the part has drawn more than its cap for too long: its share of that time.
+  if (row.conditions.runs > 0) options.governor_waits_us = gpu.power.reaction_ms * 1e3 / row.conditions.runs;
   if (const auto* g = std::get_if<models::Gemm>(&row.op)) {
     const kernels::GemmTiling t = kernels::choose_gemm_tiling(*g, gpu);
     const double us = kernels::estimate_cycles(*g, gpu, t) / gpu.boost_clock_mhz + 1.5;

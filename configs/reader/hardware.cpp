@@ -156,6 +156,13 @@ constexpr Field<PowerSpec> kPower[] = {
     {"voltage_exponent", &PowerSpec::voltage_exponent, true},
     {"min_clock_mhz", &PowerSpec::min_clock_mhz},
     {"window_us", &PowerSpec::window_us},
+    {"reaction_ms", &PowerSpec::reaction_ms, true},
+};
+
+constexpr Field<Flash3Spec> kFlash3[] = {
+    {"tile_search_cycles", &Flash3Spec::tile_search_cycles},
+    {"tile_search_few_registers_cycles", &Flash3Spec::tile_search_few_registers_cycles},
+    {"copy_chunk_cycles", &Flash3Spec::copy_chunk_cycles},
 };
 
 constexpr Field<LaunchSpec> kLaunch[] = {
@@ -220,7 +227,7 @@ GpuSpec read_gpu(const Document& document) {
   GpuSpec gpu;
   read_fields(root, kGpu, gpu,
               {"name", "product", "architecture", "description", "calibration", "gpc_sms", "sm", "l2", "hbm",
-               "power", "launch"});
+               "power", "launch", "flash3"});
   gpu.name = root.at("name").as_string();
   gpu.product = root.at("product").as_string();
   gpu.architecture = root.at("architecture").as_one_of({"ampere", "hopper"}) == "hopper"
@@ -235,6 +242,7 @@ GpuSpec read_gpu(const Document& document) {
   read_fields(root.at("hbm"), kHbm, gpu.hbm);
   read_fields(root.at("power"), kPower, gpu.power);
   read_fields(root.at("launch"), kLaunch, gpu.launch);
+  read_fields(root.at("flash3"), kFlash3, gpu.flash3);
   check_consistency(root, gpu);
   return gpu;
 }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/attention_prefill/softmax_cost.hpp"
 
@@ -14,20 +13,13 @@ using tile::Program;
 
 namespace {
 
-static std::uint32_t env(const char* n, std::uint32_t d) { const char* v = std::getenv(n); return v ? static_cast<std::uint32_t>(std::atoi(v)) : d; }
 constexpr std::uint32_t kSequencesPerStep = 31;  // of the search for the next tile: one per lane, less one
 // Dependent instruction chains of one warp, in cycles. A shuffle takes about 24, an integer operation 5.
 constexpr std::uint32_t kSearchStep = 230;  // prefix sum over the lanes in five steps, total, comparison
 constexpr std::uint32_t kPagePointers = 80;  // division by the page size, 64-bit pointers, first broadcast
 constexpr std::uint32_t kL1Hit = 38;
-// fitted: the way into a tile (lengths, ranges of key tiles by integer divisions, predicates and offsets of
-// copies and masks), for the producer and the consumers alike; explains the time per tile of short decodes.
-static const std::uint32_t kTileSetup = env("SETUP", 200);
-static const std::uint32_t kSearchOne = env("S1", 1500), kSearchMore = env("S2", 5000);
-static const std::uint32_t kStoreChunk = env("STORE", 0);
-// fitted: what one thread of the producer spends on a 16 B chunk of its rows (pointer by shuffle, 64-bit add,
-// predicate, copy).
-static const std::uint32_t kCopyChunk = env("CHUNK", 40);
+// The way into a tile, for the producer and the consumers alike: lengths, ranges of key tiles by integer divisions.
+constexpr std::uint32_t kTileSetup = 200;
 // Eight threads copy 128 B of a row at a time, so that the 128 of the producer have 16 rows in one pass.
 constexpr std::uint32_t kRowsPerPass = 16, kBytesPerPass = 128;
 
@@ -47,7 +39,10 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
       head_dim_{static_cast<std::uint32_t>(call.head_dim)},
       row_bytes_{static_cast<std::uint32_t>(call.head_dim * call.element_bytes)},
       consumers_{schedule.tile_q / kWarpgroupRows},
-      turns_{call.head_dim <= 128 && consumers_ > 1} {
+      turns_{call.head_dim <= 128 && consumers_ > 1},
+      search_{static_cast<std::uint32_t>(consumers_ > 1 ? gpu.flash3.tile_search_few_registers_cycles
+                                                         : gpu.flash3.tile_search_cycles)},
+      copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
   shape_.name = fmt::format("flash3 paged {}x{} d{}{}{}", schedule_.tile_q, schedule_.tile_kv, head_dim_,
                             call.causal ? " causal" : "",
                             schedule_.most_splits > 1 ? fmt::format(" splits {}", schedule_.splits) : "");
@@ -64,7 +59,7 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
                      {"o_empty", n},    {"k_full[0]", 1},  {"k_full[1]", 1},  {"k_empty[0]", n},
                      {"k_empty[1]", n}, {"v_full[0]", 1},  {"v_full[1]", 1},  {"v_empty[0]", n},
                      {"v_empty[1]", n}, {"tile_asked", n}};
-  shape_.prologue_cycles = env("PRO", 500);  // mbarrier initialisation, setmaxnreg
+  shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
 }
@@ -139,7 +134,7 @@ Program PagedFlash::program(tile::Cta cta, std::uint32_t role) const {
 
 Program PagedFlash::producer(tile::Cta cta) const {
   const auto copy = [&](std::uint32_t rows) {
-    return std::uint64_t{ceil_div(rows, kRowsPerPass)} * ceil_div(row_bytes_, kBytesPerPass) * kCopyChunk;
+    return std::uint64_t{ceil_div(rows, kRowsPerPass)} * ceil_div(row_bytes_, kBytesPerPass) * copy_chunk_;
   };
   Ring k, v;
   std::uint32_t parity = 0, work_parity = 0, sequence = 0, known = kEnd;
@@ -158,7 +153,7 @@ Program PagedFlash::producer(tile::Cta cta) const {
       if (target < sequence + kSequencesPerStep || sequence + kSequencesPerStep >= sequences_) break;
       sequence += kSequencesPerStep;
     }
-    if (!end) co_await tile::chain(consumers_ > 1 ? kSearchMore : kSearchOne);
+    if (!end) co_await tile::chain(search_);
     co_await tile::wait(tile_empty, parity ^ 1U);
     handed_[cta.index] = end ? kEnd : index;
     co_await tile::arrive(tile_full);
@@ -307,7 +302,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
     if (!split) co_await tile::shared_load(outputs * 2);
     co_await tile::arrive(o_empty);
     if (rows == 0) continue;
-    co_await tile::chain(kPagePointers + ceil_div(rows, kRowsPerPass) * ceil_div(head_dim_ * (split ? 4 : 2), kBytesPerPass) * kStoreChunk);
+    co_await tile::chain(kPagePointers);
     const std::uint64_t head_rows =
         static_cast<std::uint64_t>(call_.batch * call_.heads * call_.new_rows) * (split ? t.split : 0);
     const Runs out = packed_rows(split ? at_.partials + head_rows * head_dim_ * 4 : at_.out, split ? 4 : 2, t,

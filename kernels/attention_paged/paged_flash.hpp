@@ -55,6 +55,7 @@ class PagedFlash final : public tile::Kernel {
   PagedAddresses at_;
   std::uint32_t sequences_, kv_heads_, group_, head_dim_, row_bytes_, consumers_;
   bool turns_;
+  std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;
   mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
 };

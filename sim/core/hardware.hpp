@@ -101,6 +101,7 @@ struct PowerSpec {
   double voltage_exponent = 2.0;  ///< dynamic energy per operation falls as (f / f_boost)^this
   double min_clock_mhz = 1200;
   double window_us = 20;  ///< how often the governor looks
+  double reaction_ms = 50;  ///< for so long the part may draw more than the cap, after a pause
 };
 
 struct LaunchSpec {
@@ -109,6 +110,14 @@ struct LaunchSpec {
   double first_instruction_us = 0.8;  ///< grid start to the first CTA's first instruction
   double cta_launch_cycles = 300;     ///< a CTA slot falls free to its next CTA's first instruction
   double completion_us = 0.5;         ///< last CTA's exit, flushes, to the grid's completion
+};
+
+/// What the producer warps of FlashAttention-3's paged kernel spend on instructions that wait for each other.
+/// They are properties of its machine code more than of the part, but in SM cycles.
+struct Flash3Spec {
+  double tile_search_cycles = 2400;                ///< the way to the next tile, with 56 registers per thread
+  double tile_search_few_registers_cycles = 5000;  ///< with 40 or 32, beside two or three consumers
+  double copy_chunk_cycles = 60;                   ///< a thread's cp.async of 16 B
 };
 
 struct GpuSpec {
@@ -122,6 +131,7 @@ struct GpuSpec {
   HbmSpec hbm;
   PowerSpec power;
   LaunchSpec launch;
+  Flash3Spec flash3;
   double nvlink_gb_per_s = 450;   ///< per direction
   double price_usd_per_hour = 0;  ///< 0: not stated
   std::string calibration = "uncalibrated";

@@ -18,7 +18,6 @@ namespace tessera::validate {
 namespace {
 
 constexpr int kWeightCopies = 5;
-constexpr int kAttentionRuns = 26;  // three launches, three replays, twenty timed replays
 
 enum class Layout { gemm, prefill, decode, later, none };
 
@@ -123,7 +122,6 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
     m.line = row.line();
     m.measured_us = latency_us(row, table);
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
-    if (!gemm) m.conditions.runs = kAttentionRuns;
     if (gemm) {
       const auto& g = std::get<models::Gemm>(m.op);
       m.conditions.weights_in_turn = kWeightCopies * g.n * g.k * models::bytes_of(dtype);

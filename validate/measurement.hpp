@@ -25,8 +25,6 @@ struct Conditions {
   /// Bytes of all the weights that were used in turn, this kernel's own included; 0: only its own. A loop
   /// over many copies, or over a layer's matrices, keeps the weights out of the L2.
   std::int64_t weights_in_turn = 0;
-  /// Runs in a row, after a pause, over which the time is averaged; 0: as many as it takes for the clock to settle.
-  int runs = 0;
   /// The row itself says which operands lie in the L2.
   bool explicit_l2 = false;
   bool warm = true;  ///< if explicit_l2: all of them, or none

@@ -84,6 +84,7 @@ constexpr Field<L2Spec> kL2[] = {
     {"partitions", &L2Spec::partitions},
     {"slices", &L2Spec::slices},
     {"ways", &L2Spec::ways},
+    {"reused_share", &L2Spec::reused_share},
     {"slice_bytes_per_cycle", &L2Spec::slice_bytes_per_cycle},
     {"hit_latency", &L2Spec::hit_latency},
     {"far_latency", &L2Spec::far_latency, true},
@@ -156,7 +157,6 @@ constexpr Field<PowerSpec> kPower[] = {
     {"voltage_exponent", &PowerSpec::voltage_exponent, true},
     {"min_clock_mhz", &PowerSpec::min_clock_mhz},
     {"window_us", &PowerSpec::window_us},
-    {"reaction_ms", &PowerSpec::reaction_ms, true},
 };
 
 constexpr Field<Flash3Spec> kFlash3[] = {

@@ -5,6 +5,9 @@
 // GQA); four producer warps gather K and V by cp.async; the next tile comes from a search over the sequences'
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
+//
+// One producer warp searches. The other three learn of the tile as the consumers do, at a barrier of all warps:
+// nothing of the next tile is loaded before the consumers are done with the products of this one.
 
 #include "kernels/attention_paged/schedule.hpp"
 

@@ -48,6 +48,7 @@ struct L2Spec {
   int partitions = 2;
   int slices = 96;  ///< over all partitions
   int ways = 16;
+  double reused_share = 1;  ///< of the capacity: what a replayed kernel may touch and still find again
   double slice_bytes_per_cycle = 64;  ///< of the L2 clock
   double hit_latency = 200;           ///< SM cycles from SM egress to SM ingress, near partition, unloaded
   double far_latency = 80;            ///< additional, to the other partition and back
@@ -101,7 +102,6 @@ struct PowerSpec {
   double voltage_exponent = 2.0;  ///< dynamic energy per operation falls as (f / f_boost)^this
   double min_clock_mhz = 1200;
   double window_us = 20;  ///< how often the governor looks
-  double reaction_ms = 50;  ///< for so long the part may draw more than the cap, after a pause
 };
 
 struct LaunchSpec {

@@ -197,8 +197,7 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
   }
   // A clock given to start with is that of endless replays: short kernels keep it, for what the governor averages over
   // is longer.
-  const double waits_us = options_.start_clock_mhz > 0 ? kReplayUs : options_.governor_waits_us;
-  if (busy_time_ < waits_us) {
+  if (options_.start_clock_mhz > 0 && busy_time_ < kReplayUs) {
     schedule(now + Time::from_us(gpu_.power.window_us),
              FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
     return;

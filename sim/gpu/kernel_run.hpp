@@ -19,7 +19,6 @@ struct KernelOptions {
   bool random_data = true;  ///< operands switch at random (power); false: all zeros
   /// SM clock that the power cap leaves when the kernel is replayed without end; 0: the boost clock, as after a pause.
   double start_clock_mhz = 0;
-  double governor_waits_us = 0;  ///< for so long the clock stays, whatever power is drawn
   unsigned threads = 1;     ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.

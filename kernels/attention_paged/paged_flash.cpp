@@ -155,11 +155,11 @@ Program PagedFlash::producer(tile::Cta cta) const {
     }
     if (!end) co_await tile::chain(search_);
     co_await tile::wait(tile_empty, parity ^ 1U);
-    handed_[cta.index] = end ? kEnd : index;
-    co_await tile::arrive(tile_full);
     // Three of the four warps learn of the tile at a barrier of all warps: the copies for it begin when the
     // consumers ask for it.
     co_await tile::wait(tile_asked, parity);
+    handed_[cta.index] = end ? kEnd : index;
+    co_await tile::arrive(tile_full);
     if (end) break;
     const Tile t = tile_at(index);
     sequence = t.batch;

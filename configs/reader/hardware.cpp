@@ -88,6 +88,7 @@ constexpr Field<L2Spec> kL2[] = {
     {"partitions", &L2Spec::partitions},
     {"slices", &L2Spec::slices},
     {"ways", &L2Spec::ways},
+    {"reused_share", &L2Spec::reused_share},
     {"slice_bytes_per_cycle", &L2Spec::slice_bytes_per_cycle},
     {"hit_latency", &L2Spec::hit_latency},
     {"far_latency", &L2Spec::far_latency, true},
@@ -162,6 +163,12 @@ constexpr Field<PowerSpec> kPower[] = {
     {"window_us", &PowerSpec::window_us},
 };
 
+constexpr Field<Flash3Spec> kFlash3[] = {
+    {"tile_search_cycles", &Flash3Spec::tile_search_cycles},
+    {"tile_search_few_registers_cycles", &Flash3Spec::tile_search_few_registers_cycles},
+    {"copy_chunk_cycles", &Flash3Spec::copy_chunk_cycles},
+};
+
 constexpr Field<LaunchSpec> kLaunch[] = {
     {"host_launch_us", &LaunchSpec::host_launch_us},
     {"graph_launch_us", &LaunchSpec::graph_launch_us},
@@ -225,7 +232,7 @@ GpuSpec read_gpu(const Document& document) {
   GpuSpec gpu;
   read_fields(root, kGpu, gpu,
               {"name", "product", "architecture", "description", "calibration", "gpc_sms", "sm", "l2", "hbm",
-               "power", "launch"});
+               "power", "launch", "flash3"});
   gpu.name = root.at("name").as_string();
   gpu.product = root.at("product").as_string();
   gpu.architecture = root.at("architecture").as_one_of({"ampere", "hopper"}) == "hopper"
@@ -240,6 +247,7 @@ GpuSpec read_gpu(const Document& document) {
   read_fields(root.at("hbm"), kHbm, gpu.hbm);
   read_fields(root.at("power"), kPower, gpu.power);
   read_fields(root.at("launch"), kLaunch, gpu.launch);
+  read_fields(root.at("flash3"), kFlash3, gpu.flash3);
   check_consistency(root, gpu);
   check_fitted_count(document);
   return gpu;

@@ -5,6 +5,9 @@
 // GQA); four producer warps gather K and V by cp.async; the next tile comes from a search over the sequences'
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
+//
+// One producer warp searches. The other three learn of the tile as the consumers do, at a barrier of all warps:
+// nothing of the next tile is loaded before the consumers are done with the products of this one.
 
 #include <algorithm>
 
@@ -23,7 +26,7 @@ class PagedFlash final : public tile::Kernel {
 
  private:
   static constexpr std::uint32_t kEnd = 0xffffffffU;
-  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11 };
+  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11, tile_asked = 13 };
 
   /// A piece of work: packed query rows of one key head against a range of key tiles.
   struct Tile {
@@ -65,6 +68,7 @@ class PagedFlash final : public tile::Kernel {
   PagedAddresses at_;
   std::uint32_t sequences_, kv_heads_, group_, head_dim_, row_bytes_, consumers_;
   bool turns_;
+  std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;
   mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
 };

@@ -45,6 +45,8 @@ class Flash3 final : public tile::Kernel {
   std::uint32_t tile_q_, tile_kv_, consumers_;
   std::uint32_t heads_per_section_;  // whose K and V fit in the L2 together
   std::vector<QueryTile> query_tiles_;
+  bool turns_;  // the warpgroups take turns at the tensor cores
+  bool p_in_registers_;
   bool dynamic_;  // causal tiles differ in length: take them from a counter, longest first
   tile::LaunchShape shape_;
   // The tile number that a CTA's producer hands to its consumers (in the kernel: through shared memory).

@@ -294,8 +294,10 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       request.from.tma = true;  // the bytes count towards the barrier
       request.from.copied = true;
       counters_.load_bytes_requested += op.box.bytes();
-      const Time first = max(at, issued - cycles(lines));
+      // The copies are asked for as the threads come to them: what comes last was asked for last.
       const Time copied = at + cycles(static_cast<double>(op.count));
+      const Time stream = cycles(static_cast<double>(op.box.bytes()) / spec_.ingress_bytes_per_cycle);
+      const Time first = max(max(at, issued - cycles(lines)), copied - min(stream, copied - at));
       gpc_.to_l2.send_at(at, first + cycles(spec_.l1_latency) + gpc_.to_l2.latency(), request);
       at = max(issued, copied);
       return true;

@@ -1,5 +1,6 @@
 // tessera calibrate: fits the few fitted numbers of a hardware file to measured kernels.
 
+#include "sim/system/kernel_cost.hpp"
 #include "validate/calibrate.hpp"
 
 #include <fmt/format.h>
@@ -322,6 +323,13 @@ validate::EvaluateJobs in_workers(int processes) {
   };
 }
 
+/// The cost model, here.
+std::vector<sim::KernelOutcome> by_cost_model(const std::vector<sim::KernelJob>& jobs, const std::string&) {
+  std::vector<sim::KernelOutcome> outcomes(jobs.size());
+  sim::cost_each(jobs, [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); });
+  return outcomes;
+}
+
 void run_calibrate(const Options& options) {
   require_fidelity(options.fidelity);
   const std::filesystem::path out{options.out};
@@ -343,7 +351,7 @@ void run_calibrate(const Options& options) {
 
   const auto start = std::chrono::steady_clock::now();
   validate::CalibrateOptions how{
-      .folds = options.folds, .seed = options.seed, .evaluate = in_workers(options.jobs)};
+      .folds = options.folds, .seed = options.seed, .evaluate = options.fidelity == "cost" ? validate::EvaluateJobs{by_cost_model} : in_workers(options.jobs)};
   how.fit.max_iterations = options.max_iterations;
   std::vector<std::string> keys;
   for (const config::Parameter& p : parameters) keys.push_back(p.key);

@@ -1,9 +1,6 @@
 #include "validate/replay.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include "kernels/gemm/gemm.hpp"
-#include "kernels/gemm/estimate.hpp"
 #include <numeric>
 
 namespace tessera::validate {
@@ -37,24 +34,6 @@ sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   } else if (row.conditions.warm) {
     options.warm_operands.resize(models::operands_of(row.op).size());
     std::iota(options.warm_operands.begin(), options.warm_operands.end(), 0U);
-  }
-  if (const auto* g = std::get_if<models::Gemm>(&row.op)) {
-    const kernels::GemmTiling t = kernels::choose_gemm_tiling(*g, gpu);
-    const double us = kernels::estimate_cycles(*g, gpu, t) / gpu.boost_clock_mhz + 1.5;
-    const double flops = 2.0 * static_cast<double>(g->m) * static_cast<double>(g->n) * static_cast<double>(g->k);
-    const double per = 1 + 0.0;
-    const double loads = flops / t.tile_m / t.tile_n * (t.tile_m + t.tile_n), operands = flops / 64 / t.tile_n * (64 + t.tile_n);
-    const double sm = flops * gpu.power.tensor_pj_per_flop * per + (loads + operands) * gpu.power.shared_pj_per_byte + loads * gpu.power.l2_pj_per_byte;
-    const double mem = 2.0 * (double(g->m) * double(g->k) + double(g->n) * double(g->k) + double(g->m) * double(g->n)) * gpu.power.hbm_pj_per_byte * (options.warm_operands.size() > 1 ? 0 : 1);
-    const double tensor_us = flops / (gpu.sm.tensor_flops_per_cycle * gpu.sms() * gpu.boost_clock_mhz);
-    const double c = std::min(1.0, tensor_us / us * 1.1);
-    double mhz = gpu.boost_clock_mhz;
-    const auto watts = [&](double f) {
-      const double time = us * (c * gpu.boost_clock_mhz / f + 1 - c);
-      return gpu.power.idle_w + (sm * std::pow(f / gpu.boost_clock_mhz, gpu.power.voltage_exponent) + mem) / time * 1e-6;
-    };
-    while (mhz > gpu.power.min_clock_mhz && watts(mhz) > gpu.power.cap_w) mhz -= 15;
-    options.start_clock_mhz = mhz;
   }
   return options;
 }

@@ -266,12 +266,15 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       return true;
     }
 
+    case OpKind::l1_load:
     case OpKind::shared_load:
     case OpKind::shared_store: {
       const auto moved = static_cast<double>(op.count);
       occupy(issue, at, moved / vector_bytes);
       at = occupy(shared, at, moved / sm_.shared_bytes_per_cycle) +
-           (op.kind == OpKind::shared_load ? sm_.shared_latency : kPostCycles);
+           (op.kind == OpKind::shared_load ? sm_.shared_latency
+            : op.kind == OpKind::l1_load   ? sm_.l1_latency
+                                           : kPostCycles);
       sum_[shared_bytes] += moved;
       return true;
     }

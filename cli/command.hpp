@@ -30,6 +30,7 @@ void add_run(CLI::App& app);
 void add_kernel(CLI::App& app);
 void add_list(CLI::App& app);
 void add_validate(CLI::App& app);
+void add_calibrate(CLI::App& app);
 
 /// Throws UsageError unless `fidelity` is one this build has.
 void require_fidelity(const std::string& fidelity);

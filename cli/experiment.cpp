@@ -275,8 +275,10 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   const Document comp_document = reader.follow("hardware", comp, {"hardware.comp"});
   e.machine.comp_gpu = config::read_gpu(comp_document);
   // Without a name of its own an AttnNode is a CompNode's GPU, changes included.
-  e.machine.attn_gpu =
-      attn ? config::read_gpu(reader.follow("hardware", *attn, {"hardware.attn"})) : e.machine.comp_gpu;
+  const Document attn_document = attn ? reader.follow("hardware", *attn, {"hardware.attn"}) : comp_document;
+  e.machine.attn_gpu = config::read_gpu(attn_document);
+  e.comp_calibration = config::read_calibration(comp_document);
+  e.attn_calibration = config::read_calibration(attn_document);
   if (const auto fabric = root.find("fabric")) {
     e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, {"fabric"}));
   } else if (e.cascade) {

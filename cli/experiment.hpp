@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "configs/reader/calibration.hpp"
 #include "configs/reader/document.hpp"
 #include "models/architecture/architecture.hpp"
 #include "models/dataflow/build.hpp"
@@ -43,6 +44,7 @@ struct Experiment {
   std::string name, description;
   models::Architecture model;
   sim::MachineSpec machine;
+  config::Calibration comp_calibration, attn_calibration;  ///< of the machine's GPUs
   bool cascade = false;       ///< else one GPU
   models::Sharding sharding;  ///< empty on one GPU
   Exposures exposures;

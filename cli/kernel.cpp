@@ -14,10 +14,13 @@
 #include "cli/hbm_stream.hpp"
 #include "cli/kernel_arguments.hpp"
 #include "cli/output.hpp"
+#include "cli/run_error.hpp"
 #include "cli/table.hpp"
 #include "cli/timeline.hpp"
+#include "configs/reader/calibration.hpp"
 #include "configs/reader/hardware.hpp"
 #include "sim/core/window_pool.hpp"
+#include "sim/system/kernel_cost.hpp"
 
 namespace tessera::cli {
 
@@ -46,7 +49,7 @@ Examples:
 }
 
 Json to_json(const KernelRequest& request, const Options& options, const GpuSpec& gpu,
-             const sim::KernelResult& r, double wall_s) {
+             const validate::ErrorBar& bar, const sim::KernelResult& r, double wall_s) {
   Json json;
   json["kind"] = request.kind;
   json["hardware"] = gpu.name;
@@ -66,8 +69,9 @@ Json to_json(const KernelRequest& request, const Options& options, const GpuSpec
   json["flops"] = r.flops;
   json["energy_j"] = r.energy_j;
   json["ci95_percent"] = r.ci95_percent;
-  json["passed_percent"] = 100 * r.passed.us() / r.latency.us();
-  json["calibration"] = gpu.calibration;
+  json["passed_percent"] = 100 * r.passed.us() / std::max(r.latency.us(), 1e-9);
+  json["calibration"] = validate::name_of(bar.standing);
+  json["error_bar"] = error_json(bar, r.latency.us());
   json["kernels"] = r.kernels;
   json["operations"] = r.operations;
   json["statistics"] = r.statistics;
@@ -76,8 +80,8 @@ Json to_json(const KernelRequest& request, const Options& options, const GpuSpec
   return json;
 }
 
-std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim::KernelResult& r,
-                    double wall_s) {
+std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const validate::ErrorBar& bar,
+                    const sim::KernelResult& r, double wall_s) {
   std::vector<std::string> arguments;
   for (const auto& [key, value] : request.arguments) arguments.push_back(key + "=" + value);
   std::string text = fmt::format("{} {}\n", request.kind, fmt::join(arguments, " "));
@@ -92,6 +96,7 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
     line("sampled", fmt::format("{} of the time passed over, +- {:.2g} % (95 %)", percent_text(r.passed.us() / r.latency.us()),
                                 r.ci95_percent));
   }
+  line("error bar", validate::text_of(bar));
   line("cycles", fmt::format("{} at {:.0f} MHz", count_text(r.cycles), r.clock_mhz));
   line("bottleneck", r.bottleneck);
   const double us = r.latency.us();
@@ -113,10 +118,15 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const sim:
   return text;
 }
 
-GpuSpec read_hardware(const Options& options) {
+struct Hardware {
+  GpuSpec gpu;
+  config::Calibration calibration;
+};
+
+Hardware read_hardware(const Options& options) {
   auto document = config::Document::read(resolve_config("hardware", options.hardware, "--hardware"));
   for (const std::string& text : options.overrides) apply_override(document, text);
-  return config::read_gpu(document);
+  return {config::read_gpu(document), config::read_calibration(document)};
 }
 
 void run_kernel(const Options& options) {
@@ -126,27 +136,35 @@ void run_kernel(const Options& options) {
   request.options.threads =
       options.threads > 0 ? options.threads : std::min(3U, std::max(1U, std::thread::hardware_concurrency()));
   request.options.exact = options.exact;
-  const GpuSpec gpu = read_hardware(options);
+  auto [gpu, calibration] = read_hardware(options);
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);
 
   if (request.hbm_stream) {
     if (!options.timeline.empty()) throw UsageError{"kernel hbm_stream: has no --timeline"};
     if (options.fidelity != "cycle") throw UsageError{"kernel hbm_stream: has --fidelity cycle only"};
+    gpu.calibration = validate::name_of(validate::Standing::uncalibrated);  // whatever the SMs are
     return run_hbm_stream_command(request, gpu, options.json);
   }
   const auto start = std::chrono::steady_clock::now();
   sim::KernelResult result;
   try {
-    result = sim::simulate_kernel(gpu, request.op, request.options);
+    if (options.fidelity == "cost") {
+      if (!options.timeline.empty()) throw UsageError{"--timeline: the cost model has no timeline; use --fidelity cycle"};
+      result = sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
+    } else {
+      result = sim::simulate_kernel(gpu, request.op, request.options);
+    }
   } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports
     throw UsageError{fmt::format("kernel {}: {}", request.kind, e.what())};
   }
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
+  const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op, request.options.graph,
+                                                     request.options.random_data);
   if (!options.timeline.empty()) write_whole(options.timeline, kernel_timeline(request.kind, result));
-  if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, result, wall_s));
-  if (options.json != "-") fmt::print("{}", to_text(request, gpu, result, wall_s));
+  if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, bar, result, wall_s));
+  if (options.json != "-") fmt::print("{}", to_text(request, gpu, bar, result, wall_s));
 }
 
 }  // namespace

@@ -24,12 +24,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Figure {
-  std::string name, hardware, unit, source, note;
+/// One run of the suite.
+struct Run {
+  std::string name, unit;
   std::int64_t in_flight_bytes = 65536;
-  std::optional<KernelRequest> kernel;  // else the microbenchmark `name`
-  bool bandwidth = false;               // of a kernel: HBM bytes over latency, else the latency
-  std::optional<double> published;      // none: reported only
+  std::optional<KernelRequest> kernel;  // else the microbenchmark `kind`
+  const kernels::MicrobenchKind* kind = nullptr;
+  bool bandwidth = false;  // of a kernel: HBM bytes over latency, else the latency
+  std::uint32_t variants() const { return kind != nullptr ? kind->variants : 1; }
+};
+
+/// A run on one GPU, beside what is published.
+struct Figure {
+  const Run* run = nullptr;
+  std::string hardware, source, note;
+  std::optional<double> published;  // none: reported only
   double tolerance_percent = 0;
   double simulated = 0;
 
@@ -61,72 +70,90 @@ std::vector<std::string> words_of(const std::string& text) {
   return words;
 }
 
-Figure read_figure(const config::Value& at) {
-  at.allow_only({"microbench", "kernel", "measure", "hardware", "in_flight_bytes", "value", "unit",
-                 "tolerance_percent", "source", "note"});
-  Figure f;
-  f.hardware = at.at("hardware").as_string();
-  f.unit = at.at("unit").as_string();
-  f.source = at.at("source").as_string();
-  if (const auto note = at.find("note")) f.note = note->as_string();
-  if (const auto value = at.find("value")) {
-    f.published = value->as_number(1e-30, 1e30);
-    f.tolerance_percent = at.at("tolerance_percent").as_number(0, 1000);
-  }
-  if (const auto bytes = at.find("in_flight_bytes")) f.in_flight_bytes = bytes->as_integer(1, 1 << 30);
+Run read_run(const std::string& name, const config::Value& at) {
+  at.allow_only({"microbench", "kernel", "measure", "in_flight_bytes"});
+  Run run{.name = name};
+  if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
   if (const auto kernel = at.find("kernel")) {
-    f.name = kernel->as_string();
-    std::vector<std::string> words = words_of(f.name);
+    std::vector<std::string> words = words_of(kernel->as_string());
     if (words.empty()) throw kernel->error("expected a kind and its keys");
     const std::string kind = words.front();
     words.erase(words.begin());
-    f.kernel = parse_kernel(kind, words);
-    f.bandwidth = at.at("measure").as_one_of({"latency", "hbm_bandwidth"}) == "hbm_bandwidth";
-  } else {
-    f.name = at.at("microbench").as_string();
-    const auto& kinds = kernels::microbench_kinds();
-    const auto kind =
-        std::find_if(kinds.begin(), kinds.end(), [&](const auto& k) { return k.name == f.name; });
-    if (kind == kinds.end()) throw at.at("microbench").error("there is no such microbenchmark");
-    if (f.unit != kind->unit) throw at.at("unit").error(fmt::format("expected {}", kind->unit));
+    run.kernel = parse_kernel(kind, words);
+    run.bandwidth = at.at("measure").as_one_of({"latency", "hbm_bandwidth"}) == "hbm_bandwidth";
+    run.unit = run.bandwidth ? "GB/s" : "us";
+    return run;
   }
+  std::vector<std::string> kinds;
+  for (const auto& kind : kernels::microbench_kinds()) kinds.emplace_back(kind.name);
+  const std::string wanted = at.at("microbench").as_one_of(kinds);
+  run.kind = &kernels::microbench_kinds()[static_cast<std::size_t>(
+      std::find(kinds.begin(), kinds.end(), wanted) - kinds.begin())];
+  run.unit = run.kind->unit;
+  return run;
+}
+
+std::vector<Run> read_suite(const fs::path& file) {
+  const auto document = config::Document::read(file);
+  document.root().allow_only({"name", "description", "runs"});
+  std::vector<Run> runs;
+  for (const auto& [name, at] : document.root().at("runs").entries()) runs.push_back(read_run(name, at));
+  return runs;
+}
+
+Figure read_figure(const config::Value& at, const std::vector<Run>& runs) {
+  at.allow_only({"run", "hardware", "value", "unit", "tolerance_percent", "source", "note"});
+  std::vector<std::string> names;
+  for (const Run& run : runs) names.push_back(run.name);
+  const std::string name = at.at("run").as_one_of(names);
+  Figure f;
+  f.run = &runs[static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin())];
+  f.hardware = at.at("hardware").as_string();
+  f.source = at.at("source").as_string();
+  if (const auto note = at.find("note")) f.note = note->as_string();
+  if (at.at("unit").as_string() != f.run->unit) throw at.at("unit").error(fmt::format("expected {}", f.run->unit));
+  f.published = at.at("value").as_number(1e-30, 1e30);
+  f.tolerance_percent = at.at("tolerance_percent").as_number(0, 1000);
   return f;
 }
 
-sim::KernelResult simulate(const Figure& f, const GpuSpec& gpu) {
-  if (f.kernel) return sim::simulate_kernel(gpu, f.kernel->op, f.kernel->options);
-  kernels::Microbench bench = kernels::make_microbench(f.name, gpu, f.in_flight_bytes);
+/// One simulation of a run.
+struct Job {
+  std::size_t figure;
+  std::uint32_t variant;
+};
+
+sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec& gpu) {
+  if (run.kernel) return sim::simulate_kernel(gpu, run.kernel->op, run.kernel->options);
+  kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes, variant);
   std::vector<std::unique_ptr<tile::Kernel>> launches;
   launches.push_back(std::move(bench.kernel));
   std::vector<sim::AddressRange> warm;
   if (bench.warm_bytes > 0) warm.push_back({bench.warm_address, bench.warm_bytes});
-  return sim::simulate_launches(gpu, std::move(launches), warm, 0, {});
+  sim::KernelOptions options;
+  options.graph = !bench.host_launch;
+  return sim::simulate_launches(gpu, std::move(launches), warm, 0, options);
 }
 
-double value_of(const Figure& f, const GpuSpec& gpu, const sim::KernelResult& r) {
-  if (f.kernel)
-    return f.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns()
-                       : r.latency.us();
-  return kernels::make_microbench(f.name, gpu, f.in_flight_bytes)
-      .value(r.execution.seconds(), r.clock_mhz * 1e6);
-}
-
-std::string label(const Figure& f) {
-  return f.in_flight_bytes == 65536 ? f.name
-                                    : fmt::format("{} ({} KiB in flight)", f.name, f.in_flight_bytes / 1024);
+double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) {
+  if (run.kernel)
+    return run.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns()
+                         : r.latency.us();
+  const kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes);
+  return bench.value((bench.with_launch ? r.latency : r.execution).seconds(), r.clock_mhz * 1e6);
 }
 
 void print(const std::vector<Figure>& figures) {
   Table table{{"figure", "hardware", "unit", "published", "simulated", "error", "allowed"}};
   for (const Figure& f : figures) {
     table.add(
-        {label(f), f.hardware, f.unit, f.published ? fmt::format("{:.4g}", *f.published) : "-",
+        {f.run->name, f.hardware, f.run->unit, f.published ? fmt::format("{:.4g}", *f.published) : "-",
          fmt::format("{:.4g}", f.simulated), f.published ? fmt::format("{:+.1f} %", f.error_percent()) : "-",
          f.published ? fmt::format("{:.0f} %{}", f.tolerance_percent, f.outside() ? " MISSED" : "") : "-"});
   }
   fmt::print("{}\n", table.text());
   for (const Figure& f : figures) {
-    if (f.published) fmt::print("  {}: {}{}{}\n", label(f), f.source, f.note.empty() ? "" : "; ", f.note);
+    if (f.published) fmt::print("  {}: {}{}{}\n", f.run->name, f.source, f.note.empty() ? "" : "; ", f.note);
   }
 }
 
@@ -135,10 +162,10 @@ Json to_json(const std::vector<Figure>& figures) {
   json["published"] = Json::array();
   for (const Figure& f : figures) {
     Json row;
-    row["figure"] = f.name;
+    row["run"] = f.run->name;
     row["hardware"] = f.hardware;
-    row["unit"] = f.unit;
-    if (!f.kernel) row["in_flight_bytes"] = f.in_flight_bytes;
+    row["unit"] = f.run->unit;
+    if (f.run->kind != nullptr) row["in_flight_bytes"] = f.run->in_flight_bytes;
     row["simulated"] = f.simulated;
     if (f.published) {
       row["published"] = *f.published;
@@ -146,7 +173,7 @@ Json to_json(const std::vector<Figure>& figures) {
       row["tolerance_percent"] = f.tolerance_percent;
       row["within"] = !f.outside();
     }
-    row["source"] = f.source;
+    if (f.published) row["source"] = f.source;
     if (!f.note.empty()) row["note"] = f.note;
     json["published"].push_back(row);
   }
@@ -155,32 +182,57 @@ Json to_json(const std::vector<Figure>& figures) {
 
 }  // namespace
 
-void run_published(const std::vector<fs::path>& files, int processes, const std::string& json) {
+void run_published(const std::vector<fs::path>& files, const std::string& hardware, int processes,
+                   const std::string& json) {
+  const std::vector<Run> runs = read_suite(resolve_config("suites", "microbench", "suite"));
   std::vector<Figure> figures;
   for (const fs::path& file : files.empty() ? published_files() : files) {
     const auto document = config::Document::read(file);
     document.root().allow_only({"name", "description", "figures"});
-    for (const config::Value& at : document.root().at("figures").items()) figures.push_back(read_figure(at));
+    for (const config::Value& at : document.root().at("figures").items())
+      figures.push_back(read_figure(at, runs));
   }
+  // Runs of which nothing is published are reported for one GPU.
+  if (files.empty()) {
+    for (const Run& run : runs) {
+      if (std::none_of(figures.begin(), figures.end(), [&](const Figure& f) { return f.run == &run; }))
+        figures.push_back({.run = &run, .hardware = hardware.empty() ? "h200_sxm" : hardware});
+    }
+  }
+  if (!hardware.empty()) std::erase_if(figures, [&](const Figure& f) { return f.hardware != hardware; });
+  if (figures.empty()) throw UsageError{fmt::format("--hardware {}: no figure of it is published", hardware)};
   std::map<std::string, GpuSpec> gpus;
   for (const Figure& f : figures) {
     if (!gpus.contains(f.hardware))
       gpus[f.hardware] = config::read_gpu(resolve_config("hardware", f.hardware, "hardware"));
   }
+  std::vector<Job> todo;
   std::vector<sim::KernelJob> jobs;
   for (std::size_t i = 0; i < figures.size(); ++i) {
-    const Figure& f = figures[i];
-    jobs.push_back({.gpu = &gpus.at(f.hardware),
-                    .op = f.kernel ? f.kernel->op : models::Operator{models::Copy{.bytes = 1}},
-                    .key = std::to_string(i)});
+    const Run& run = *figures[i].run;
+    for (std::uint32_t v = 0; v < run.variants(); ++v) {
+      jobs.push_back({.gpu = &gpus.at(figures[i].hardware),
+                      .op = run.kernel ? run.kernel->op : models::Operator{models::Copy{.bytes = 1}},
+                      .key = std::to_string(todo.size())});
+      todo.push_back({i, v});
+    }
   }
   Progress progress;
   const std::vector<sim::KernelResult> results = sim::simulate_all(
       jobs, processes,
-      [&](const sim::KernelJob& job) { return simulate(figures[std::stoul(job.key)], *job.gpu); },
+      [&](const sim::KernelJob& job) {
+        const Job& which = todo[std::stoul(job.key)];
+        return simulate(*figures[which.figure].run, which.variant, *job.gpu);
+      },
       [&](const sim::WorkDone& work) { progress.update(work); });
-  for (std::size_t i = 0; i < figures.size(); ++i)
-    figures[i].simulated = value_of(figures[i], *jobs[i].gpu, results[i]);
+  for (std::size_t j = 0; j < todo.size(); ++j) {
+    Figure& f = figures[todo[j].figure];
+    const double value = value_of(*f.run, *jobs[j].gpu, results[j]);
+    if (todo[j].variant == 0)
+      f.simulated = value;
+    else
+      f.simulated = f.run->kind->greatest ? std::max(f.simulated, value) : std::min(f.simulated, value);
+  }
 
   if (!json.empty()) write_json(json, to_json(figures));
   if (json != "-") print(figures);

@@ -54,7 +54,10 @@ void run_experiment(const Options& options) {
   const models::TaskGraph graph = build_graph(experiment);
   const sim::RunResult run = [&] {
     Progress progress;
-    sim::RunOptions run_options{.exact = options.exact, .jobs = options.jobs, .seed = options.seed};
+    sim::RunOptions run_options{.exact = options.exact,
+                                .cost = options.fidelity == "cost",
+                                .jobs = options.jobs,
+                                .seed = options.seed};
     run_options.progress = [&](const sim::WorkDone& work) { progress.update(work); };
     try {
       return sim::run_machine(graph, experiment.machine, run_options);
@@ -67,6 +70,7 @@ void run_experiment(const Options& options) {
                    .graph = graph,
                    .run = run,
                    .analysis = analyse(graph, run, experiment.machine.fabric),
+                   .error = error_of(experiment, graph, run, options.fidelity),
                    .fidelity = options.fidelity,
                    .seed = options.seed,
                    .exact = options.exact};

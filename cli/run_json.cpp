@@ -137,11 +137,15 @@ Json run_json(const RunRecord& record) {
     json["links"].push_back({{"name", link.name}, {"bytes", link.bytes}, {"utilization", link.utilization}});
   }
   json["kernels"] = Json::array();
-  for (const sim::KernelUse& kernel : run.kernels) {
+  for (std::size_t k = 0; k < run.kernels.size(); ++k) {
+    const sim::KernelUse& kernel = run.kernels[k];
+    const validate::ErrorBar& bar = record.error.kernels[k];
     json["kernels"].push_back({{"signature", kernel.signature},
                                {"instances", kernel.instances},
                                {"latency_us", kernel.result.latency.us()},
-                               {"bottleneck", kernel.result.bottleneck}});
+                               {"bottleneck", kernel.result.bottleneck},
+                               {"calibration", validate::name_of(bar.standing)},
+                               {"error_percent", bar.known() ? Json(bar.percent()) : Json()}});
   }
   json["bottleneck"] = a.bottleneck;
   json["limits"] = limits_json(a.limits);
@@ -151,6 +155,7 @@ Json run_json(const RunRecord& record) {
   json["cost_basis"] = cost.basis;
   json["ci95_percent"] = run.ci95_percent;
   json["calibration"] = {{"comp", e.machine.comp_gpu.calibration}, {"attn", e.machine.attn_gpu.calibration}};
+  json["error_bar"] = error_json(record.error, run.latency.us());
   json["seed"] = record.seed;
   json["config_hash"] = e.config_hash;
   json["wall_s"] = record.wall_s;

@@ -7,6 +7,7 @@
 #include "cli/analysis.hpp"
 #include "cli/experiment.hpp"
 #include "cli/output.hpp"
+#include "cli/run_error.hpp"
 
 namespace tessera::cli {
 
@@ -15,6 +16,7 @@ struct RunRecord {
   const models::TaskGraph& graph;
   const sim::RunResult& run;
   Analysis analysis;
+  RunError error;
   std::string fidelity;
   std::uint64_t seed = 1;
   bool exact = false;

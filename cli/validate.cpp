@@ -9,19 +9,16 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <set>
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
-#include "cli/kernel_arguments.hpp"
+#include "cli/measured_rows.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
 #include "cli/published.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
-#include "validate/read.hpp"
 #include "validate/report.hpp"
-#include "validate/sample.hpp"
 
 namespace tessera::cli {
 
@@ -52,65 +49,6 @@ Examples:
   tessera validate measurements/ --hardware h200_sxm --sample 200 --plot errors.html
   tessera validate --published
   tessera validate gemm_bf16.csv --hardware h200_sxm --kinds gemm --json - --max-mape 15)";
-
-/// `tessera kernel`'s words, for rows of JSON lines.
-validate::Measurement parse_row(const std::string& kind,
-                                const std::vector<std::pair<std::string, std::string>>& arguments) {
-  std::vector<std::string> words;
-  bool explicit_l2 = false;
-  for (const auto& [key, value] : arguments) {
-    words.push_back(key + "=" + value);
-    explicit_l2 |= key == "l2";
-  }
-  if (is_later_kind(kind)) throw std::domain_error{"this build does not simulate the kind"};
-  try {
-    const KernelRequest request = parse_kernel(kind, words);
-    if (request.hbm_stream) throw std::domain_error{"drives the HBM alone"};
-    validate::Measurement row;
-    row.kind = request.kind;
-    row.arguments = arguments;
-    row.op = request.op;
-    row.conditions.graph = request.options.graph;
-    row.conditions.random_data = request.options.random_data;
-    row.conditions.explicit_l2 = explicit_l2;
-    row.conditions.warm = !request.options.warm_operands.empty();
-    return row;
-  } catch (const UsageError& e) {
-    throw std::invalid_argument{e.what()};
-  }
-}
-
-/// Leaves only the kinds asked for. A kind that no file has is an error, with the nearest that one has.
-void keep_kinds(validate::Measurements& measurements, const std::vector<std::string>& kinds) {
-  if (kinds.empty()) return;
-  std::set<std::string> there;
-  for (const auto& row : measurements.rows) there.insert(row.kind);
-  for (const auto& skipped : measurements.skipped) there.insert(skipped.kind);
-  for (const std::string& kind : kinds) {
-    if (there.contains(kind)) continue;
-    const std::vector<std::string> names{there.begin(), there.end()};
-    const std::string near = config::nearest(kind, names);
-    throw UsageError{fmt::format("--kinds: no row is of kind '{}'; {}", kind,
-                                 near.empty() ? fmt::format("there is: {}", fmt::join(names, ", "))
-                                              : fmt::format("did you mean '{}'?", near))};
-  }
-  const auto unwanted = [&](const auto& item) {
-    return std::find(kinds.begin(), kinds.end(), item.kind) == kinds.end();
-  };
-  std::erase_if(measurements.rows, unwanted);
-  std::erase_if(measurements.skipped, unwanted);
-}
-
-/// A tolerance that nothing was held against would always be met.
-void require_rows(const validate::Measurements& measurements) {
-  if (!measurements.rows.empty()) return;
-  std::size_t count = 0;
-  for (const auto& skipped : measurements.skipped) count += skipped.count;
-  const auto& all = measurements.skipped;
-  throw UsageError{fmt::format(
-      "no row to compare{}",
-      all.empty() ? "" : fmt::format("; {} left out, {}: {}", count, all.front().kind, all.front().reason))};
-}
 
 /// The plotting library's text. TESSERA_CHART_JS names another file than Debian's.
 std::string chart_library() {
@@ -190,8 +128,9 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
+    if (options.fidelity != "cycle") throw UsageError{"--published: microbenchmarks run with --fidelity cycle only"};
     require_writable("--json", options.json);
-    return run_published(options.paths, options.jobs, options.json);
+    return run_published(options.paths, options.hardware, options.jobs, options.json);
   }
   if (options.paths.empty()) throw UsageError{"validate: PATH is required (or --published)"};
   if (options.hardware.empty()) throw UsageError{"validate: --hardware is required"};
@@ -199,17 +138,17 @@ void run_validate(const Options& options) {
   require_writable("--json", options.json);
   require_writable("--plot", options.plot);
   const std::string library = options.plot.empty() ? "" : chart_library();
-  validate::Measurements measurements = validate::read_measurements(options.paths, parse_row);
-  keep_kinds(measurements, options.kinds);
-  if (options.max_ms > 0) validate::leave_out_longer(measurements, options.max_ms * 1e3);
-  require_rows(measurements);
-  if (options.sample > 0) validate::sample(measurements.rows, options.sample, options.seed);
+  validate::Measurements measurements = read_rows(options.paths, {.kinds = options.kinds,
+                                                                  .max_ms = options.max_ms,
+                                                                  .sample = options.sample,
+                                                                  .seed = options.seed});
 
   const auto start = std::chrono::steady_clock::now();
   const validate::Comparison comparison = [&] {
     Progress progress;
     return validate::compare(std::move(measurements), gpu,
                              {.processes = options.jobs,
+                              .cost = options.fidelity == "cost",
                               .progress = [&](const sim::WorkDone& work) { progress.update(work); }});
   }();
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

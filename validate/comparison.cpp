@@ -4,19 +4,12 @@
 
 #include <map>
 
+#include "sim/system/kernel_cost.hpp"
 #include "validate/replay.hpp"
 
 namespace tessera::validate {
 
 namespace {
-
-/// The cycle model; only what a comparison keeps crosses the process boundary.
-sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
-  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, job.options);
-  result.statistics.clear();
-  result.activity.clear();
-  return result;
-}
 
 std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
   return fmt::format("{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
@@ -25,22 +18,45 @@ std::string key_of(const models::Operator& op, const sim::KernelOptions& options
 
 }  // namespace
 
+sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
+  sim::KernelOptions options = job.options;
+  // The measured replays go on for longer than the governor takes to settle, whatever one of them takes.
+  if (options.replayed)
+    options.start_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
+  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, options);
+  result.statistics.clear();
+  result.activity.clear();
+  return result;
+}
+
+sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu) {
+  sim::KernelJob job{.gpu = &gpu, .op = row.op, .options = options_of(row, gpu)};
+  job.key = key_of(job.op, job.options);
+  return job;
+}
+
+double predicted_us(const Measurement& row, const sim::KernelResult& result) {
+  return (row.conditions.timing == Timing::device ? result.execution : result.latency).us();
+}
+
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options) {
   std::vector<sim::KernelJob> jobs;
   std::vector<std::size_t> job_of_row;
   std::map<std::string, std::size_t> job_of_key;
   for (const Measurement& row : measurements.rows) {
-    sim::KernelJob job{.gpu = &gpu, .op = row.op, .options = options_of(row, gpu)};
-    job.key = key_of(job.op, job.options);
+    sim::KernelJob job = job_of(row, gpu);
     const auto [at, added] = job_of_key.try_emplace(job.key, jobs.size());
     if (added) jobs.push_back(std::move(job));
     job_of_row.push_back(at->second);
   }
 
   std::vector<sim::KernelOutcome> outcomes(jobs.size());
-  sim::simulate_each(
-      jobs, options.processes, options.simulate ? options.simulate : simulate_cycles,
-      [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); }, options.progress);
+  const auto ended = [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); };
+  if (options.cost)
+    sim::cost_each(jobs, ended);
+  else
+    sim::simulate_each(jobs, options.processes, options.simulate ? options.simulate : simulate_cycles, ended,
+                       options.progress);
 
   Comparison comparison;
   for (const sim::KernelOutcome& outcome : outcomes) {
@@ -55,9 +71,8 @@ Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareO
     } else if (!outcome.failure.empty()) {
       comparison.failed.push_back({std::move(row), outcome.failure});
     } else {
-      const bool device = row.conditions.timing == Timing::device;
-      const Time time = device ? outcome.result.execution : outcome.result.latency;
-      comparison.rows.push_back({std::move(row), time.us(), outcome.result});
+      const double us = predicted_us(row, outcome.result);
+      comparison.rows.push_back({std::move(row), us, outcome.result});
     }
   }
   comparison.skipped = std::move(measurements.skipped);

@@ -35,9 +35,17 @@ struct Comparison {
 
 struct CompareOptions {
   int processes = 0;  ///< 0: one per core
+  bool cost = false;  ///< by the cost model, in this process
   std::function<void(const sim::WorkDone&)> progress;
   sim::Simulate simulate;  ///< the cycle model if empty
 };
+
+/// The cycle model, without statistics and activity: only what a comparison keeps crosses the process boundary.
+sim::KernelResult simulate_cycles(const sim::KernelJob& job);
+/// The kernel that stands for a row; equal keys cost the same. `gpu` must outlive it.
+sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu);
+/// What is held against a row: the kernel's latency, or its execution if the row was timed on the device.
+double predicted_us(const Measurement& row, const sim::KernelResult& result);
 
 /// Simulates every row in worker processes, each distinct kernel once.
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options);

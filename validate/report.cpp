@@ -8,15 +8,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json json_of(const Errors& e) {
-  return {{"count", e.count},
-          {"mape_percent", e.mape_percent},
-          {"median_ape_percent", e.median_ape_percent},
-          {"p90_ape_percent", e.p90_ape_percent},
-          {"max_ape_percent", e.max_ape_percent},
-          {"bias_percent", e.bias_percent}};
-}
-
 Json place_of(const Measurement& row) {
   Json json{{"file", row.file.string()}, {"line", row.line}, {"kind", row.kind}};
   json["args"] = Json::object();
@@ -52,6 +43,15 @@ Json json_of(const Compared& c, const GpuSpec& gpu) {
 
 }  // namespace
 
+Json to_json(const Errors& e) {
+  return {{"count", e.count},
+          {"mape_percent", e.mape_percent},
+          {"median_ape_percent", e.median_ape_percent},
+          {"p90_ape_percent", e.p90_ape_percent},
+          {"max_ape_percent", e.max_ape_percent},
+          {"bias_percent", e.bias_percent}};
+}
+
 Json to_json(const Comparison& comparison, const GpuSpec& gpu, const std::string& fidelity, double wall_s) {
   Json json;
   json["hardware"] = gpu.name;
@@ -60,12 +60,12 @@ Json to_json(const Comparison& comparison, const GpuSpec& gpu, const std::string
   json["wall_s"] = wall_s;
   json["simulated"] = comparison.simulated;
   for (const char* key : {"kinds", "groups", "files"}) json[key] = Json::object();
-  for (const Group& g : by_kind(comparison)) json["kinds"][g.name] = json_of(errors_of(g.rows));
+  for (const Group& g : by_kind(comparison)) json["kinds"][g.name] = to_json(errors_of(g.rows));
   for (const Group& g : quoted_groups(comparison)) {
-    json["groups"][g.name] = json_of(errors_of(g.rows));
+    json["groups"][g.name] = to_json(errors_of(g.rows));
     json["groups"][g.name]["meaning"] = g.meaning;
   }
-  for (const Group& g : by_file(comparison)) json["files"][g.name] = json_of(errors_of(g.rows));
+  for (const Group& g : by_file(comparison)) json["files"][g.name] = to_json(errors_of(g.rows));
   for (const char* key : {"rows", "skipped", "failed"}) json[key] = Json::array();
   for (const Compared& c : comparison.rows) json["rows"].push_back(json_of(c, gpu));
   for (const Skipped& s : comparison.skipped) {

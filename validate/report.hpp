@@ -10,6 +10,7 @@
 
 namespace tessera::validate {
 
+nlohmann::ordered_json to_json(const Errors& errors);
 nlohmann::ordered_json to_json(const Comparison& comparison, const GpuSpec& gpu, const std::string& fidelity,
                                double wall_s);
 

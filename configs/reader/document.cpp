@@ -117,6 +117,7 @@ bool Value::is_sequence() const { return impl_->node.IsSequence(); }
 bool Value::is_scalar() const { return impl_->node.IsScalar(); }
 const std::string& Value::path() const { return impl_->path; }
 int Value::line() const { return impl_->line; }
+bool Value::overridden() const { return impl_->overridden; }
 const std::filesystem::path& Value::file() const { return impl_->file; }
 
 std::optional<Value> Value::find(std::string_view key) const {

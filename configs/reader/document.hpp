@@ -56,6 +56,7 @@ class Value {
   InputError error(std::string_view message) const;
   const std::string& path() const;                     ///< "sharding.comp.sets[2]"
   int line() const;
+  bool overridden() const;                             ///< given by --set
   const std::filesystem::path& file() const;
 
  private:

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <variant>
 
+#include "configs/reader/calibration.hpp"
 #include "configs/reader/document.hpp"
+#include "configs/reader/parameters.hpp"
 
 namespace tessera::config {
 
@@ -21,8 +23,9 @@ struct Field {
 
 /// The value of a {value, source} leaf; insists on the source.
 Value sourced(const Value& leaf) {
-  leaf.allow_only({"value", "source", "estimate", "fitted", "note"});
+  leaf.allow_only({"value", "source", "estimate", "fitted", "bounds", "standard_error", "note"});
   if (leaf.at("source").as_string().empty()) throw leaf.at("source").error("a source must be named");
+  check_fit(leaf);
   return leaf.at("value");
 }
 
@@ -68,6 +71,7 @@ constexpr Field<SmSpec> kSm[] = {
     {"shared_latency", &SmSpec::shared_latency},
     {"l1_latency", &SmSpec::l1_latency},
     {"ingress_bytes_per_cycle", &SmSpec::ingress_bytes_per_cycle},
+    {"l1_fill_bytes_per_cycle", &SmSpec::l1_fill_bytes_per_cycle},
     {"egress_bytes_per_cycle", &SmSpec::egress_bytes_per_cycle},
     {"has_tma", &SmSpec::has_tma},
     {"tma_issue_latency", &SmSpec::tma_issue_latency, true},
@@ -84,6 +88,7 @@ constexpr Field<L2Spec> kL2[] = {
     {"partitions", &L2Spec::partitions},
     {"slices", &L2Spec::slices},
     {"ways", &L2Spec::ways},
+    {"reused_share", &L2Spec::reused_share},
     {"slice_bytes_per_cycle", &L2Spec::slice_bytes_per_cycle},
     {"hit_latency", &L2Spec::hit_latency},
     {"far_latency", &L2Spec::far_latency, true},
@@ -158,6 +163,12 @@ constexpr Field<PowerSpec> kPower[] = {
     {"window_us", &PowerSpec::window_us},
 };
 
+constexpr Field<Flash3Spec> kFlash3[] = {
+    {"tile_search_cycles", &Flash3Spec::tile_search_cycles},
+    {"tile_search_few_registers_cycles", &Flash3Spec::tile_search_few_registers_cycles},
+    {"copy_chunk_cycles", &Flash3Spec::copy_chunk_cycles},
+};
+
 constexpr Field<LaunchSpec> kLaunch[] = {
     {"host_launch_us", &LaunchSpec::host_launch_us},
     {"graph_launch_us", &LaunchSpec::graph_launch_us},
@@ -168,6 +179,7 @@ constexpr Field<LaunchSpec> kLaunch[] = {
 
 constexpr Field<GpuSpec> kGpu[] = {
     {"boost_clock_mhz", &GpuSpec::boost_clock_mhz},
+    {"overlap_exponent", &GpuSpec::overlap_exponent},
     {"nvlink_gb_per_s", &GpuSpec::nvlink_gb_per_s, true},
     {"price_usd_per_hour", &GpuSpec::price_usd_per_hour, true},
 };
@@ -220,13 +232,13 @@ GpuSpec read_gpu(const Document& document) {
   GpuSpec gpu;
   read_fields(root, kGpu, gpu,
               {"name", "product", "architecture", "description", "calibration", "gpc_sms", "sm", "l2", "hbm",
-               "power", "launch"});
+               "power", "launch", "flash3"});
   gpu.name = root.at("name").as_string();
   gpu.product = root.at("product").as_string();
   gpu.architecture = root.at("architecture").as_one_of({"ampere", "hopper"}) == "hopper"
                          ? GpuArchitecture::hopper
                          : GpuArchitecture::ampere;
-  gpu.calibration = root.at("calibration").as_string();
+  gpu.calibration = summary_of(read_calibration(document));
   for (const Value& sms : sourced(root.at("gpc_sms")).items())
     gpu.gpc_sms.push_back(static_cast<int>(sms.as_integer(1, 255)));
   if (gpu.gpc_sms.empty() || gpu.gpc_sms.size() > 16) throw root.at("gpc_sms").error("expected 1 to 16 GPCs");
@@ -235,7 +247,9 @@ GpuSpec read_gpu(const Document& document) {
   read_fields(root.at("hbm"), kHbm, gpu.hbm);
   read_fields(root.at("power"), kPower, gpu.power);
   read_fields(root.at("launch"), kLaunch, gpu.launch);
+  read_fields(root.at("flash3"), kFlash3, gpu.flash3);
   check_consistency(root, gpu);
+  check_fitted_count(document);
   return gpu;
 }
 

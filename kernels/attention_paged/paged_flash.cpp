@@ -15,17 +15,13 @@ namespace {
 
 constexpr std::uint32_t kSequencesPerStep = 31;  // of the search for the next tile: one per lane, less one
 // Dependent instruction chains of one warp, in cycles. A shuffle takes about 24, an integer operation 5.
-constexpr std::uint32_t kSearchStep = 300;  // prefix sum over the lanes in five steps, total, comparison
-constexpr std::uint32_t kSearchEnd = 250;   // ballot, four broadcasts, two integer divisions
+constexpr std::uint32_t kSearchStep = 230;  // prefix sum over the lanes in five steps, total, comparison
 constexpr std::uint32_t kPagePointers = 80;  // division by the page size, 64-bit pointers, first broadcast
 constexpr std::uint32_t kL1Hit = 38;
-// fitted: the way into a tile (lengths, ranges of key tiles by integer divisions, predicates and offsets of
-// copies and masks), for the producer and the consumers alike; explains the time per tile of short decodes.
-constexpr std::uint32_t kTileSetup = 900;
-// fitted: what one thread of the producer spends on a 16 B chunk of its rows (pointer by shuffle, 64-bit add,
-// predicate, copy), there or not; explains the time per tile of short decodes. Beside more consumers a producer
-// has 40 registers or fewer instead of 56.
-constexpr std::uint32_t kCopyChunk = 65, kCopyChunkFewRegisters = 80;
+// The way into a tile, for the producer and the consumers alike: lengths, ranges of key tiles by integer divisions.
+constexpr std::uint32_t kTileSetup = 200;
+// Eight threads copy 128 B of a row at a time, so that the 128 of the producer have 16 rows in one pass.
+constexpr std::uint32_t kRowsPerPass = 16, kBytesPerPass = 128;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint8_t at(int first, std::uint32_t stage) { return static_cast<std::uint8_t>(first + static_cast<int>(stage)); }
@@ -43,7 +39,10 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
       head_dim_{static_cast<std::uint32_t>(call.head_dim)},
       row_bytes_{static_cast<std::uint32_t>(call.head_dim * call.element_bytes)},
       consumers_{schedule.tile_q / kWarpgroupRows},
-      turns_{call.head_dim <= 128 && consumers_ > 1} {
+      turns_{call.head_dim <= 128 && consumers_ > 1},
+      search_{static_cast<std::uint32_t>(consumers_ > 1 ? gpu.flash3.tile_search_few_registers_cycles
+                                                         : gpu.flash3.tile_search_cycles)},
+      copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
   shape_.name = fmt::format("flash3 paged {}x{} d{}{}{}", schedule_.tile_q, schedule_.tile_kv, head_dim_,
                             call.causal ? " causal" : "",
                             schedule_.most_splits > 1 ? fmt::format(" splits {}", schedule_.splits) : "");
@@ -59,7 +58,7 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
   shape_.barriers = {{"q_full", 1},     {"q_empty", n},    {"tile_full", 1},  {"tile_empty", n},
                      {"o_empty", n},    {"k_full[0]", 1},  {"k_full[1]", 1},  {"k_empty[0]", n},
                      {"k_empty[1]", n}, {"v_full[0]", 1},  {"v_full[1]", 1},  {"v_empty[0]", n},
-                     {"v_empty[1]", n}};
+                     {"v_empty[1]", n}, {"tile_asked", n}};
   shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
@@ -87,6 +86,14 @@ PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
   }
   t.head = within / splits;
   t.split = within % splits;
+  const Tile range = tile_of(block, t.split);
+  return {t.batch, t.head, t.split, range.first_row, range.rows, range.kv_first, range.kv_last, range.unmasked};
+}
+
+PagedFlash::Tile PagedFlash::tile_of(std::uint32_t block, std::uint32_t split) const {
+  Tile t{};
+  t.split = split;
+  const std::uint32_t splits = schedule_.splits;
   t.first_row = block * schedule_.tile_q;
   const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
   t.rows = std::min(schedule_.tile_q, packed - t.first_row);
@@ -134,16 +141,65 @@ Box PagedFlash::kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile)
              pitch};
 }
 
+tile::Outline PagedFlash::outline() const {
+  // Sequences are equal: a round is one sequence's tiles, or all of them where they are alike.
+  const std::uint32_t m_tiles = schedule_.query_tiles, splits = schedule_.splits;
+  tile::Outline o{.rounds = m_tiles > 1 ? sequences_ : 1, .in_turn = true};
+  const std::uint64_t heads = std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_);
+  const std::uint64_t sequence_heads = std::uint64_t{kv_heads_} * sequences_;
+  const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
+  for (std::uint32_t i = 0; i < m_tiles; ++i) {
+    const std::uint32_t block = schedule_.longest_first ? m_tiles - 1 - i : i;
+    for (std::uint32_t split = 0; split < splits; ++split) {
+      const Tile t = tile_of(block, split);
+      const std::uint32_t trips = t.kv_last - t.kv_first;
+      if (trips == 0) continue;  // a split that has no keys is told at once
+      if (!o.pieces.empty() && o.pieces.back().trips == trips)
+        o.pieces.back().count += heads;
+      else
+        o.pieces.push_back({heads, trips});
+      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context)) -
+                                 std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context));
+      o.load_bytes += sequence_heads * (t.rows + 2 * keys) * row_bytes_;
+      o.store_bytes += sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
+    }
+  }
+  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q), row_bytes_,
+                      sequences_per_turn(), splits > 1 ? 2 : 1,
+                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+  auto e = std::make_unique<PagedFlash>(*this);
+  const std::uint32_t splits = std::min(schedule_.splits, 2U);
+  e->schedule_.splits = splits;
+  e->schedule_.query_tiles = e->schedule_.heads_in_l2 = 1;
+  e->kv_heads_ = 1;
+  // Each tile of the CTA is as many sequences further on as in the whole kernel.
+  e->sequences_ = pieces * sequences_per_turn();
+  e->shape_.grid = sequences_per_turn() * splits;
+  e->handed_.assign(e->shape_.grid, kEnd);
+  const std::int64_t whole = std::int64_t{trips} * splits * schedule_.tile_kv;
+  const std::int64_t part = call_.context % schedule_.tile_kv;
+  e->call_.context = call_.context < 2 * schedule_.tile_kv && part > 0 ? whole - schedule_.tile_kv + part : whole;
+  e->call_.new_rows = std::min<std::int64_t>({call_.new_rows, ceil_div(schedule_.tile_q, group_), e->call_.context});
+  e->call_.batch = e->sequences_;
+  e->call_.kv_heads = 1;
+  e->call_.heads = group_;
+  return e;
+}
+
 Program PagedFlash::program(tile::Cta cta, std::uint32_t role) const {
   return role == 0 ? producer(cta) : consumer(cta, role - 1);
 }
 
 Program PagedFlash::producer(tile::Cta cta) const {
-  const auto copy = [&](std::uint32_t rows) { return std::uint64_t{rows} * row_bytes_ / 16 / 128 * (consumers_ > 1 ? kCopyChunkFewRegisters : kCopyChunk);
+  const auto copy = [&](std::uint32_t rows) {
+    return std::uint64_t{ceil_div(rows, kRowsPerPass)} * ceil_div(row_bytes_, kBytesPerPass) * copy_chunk_;
   };
-  const std::uint64_t kv_copy = copy(schedule_.tile_kv), q_copy = copy(schedule_.tile_q);
   Ring k, v;
-  std::uint32_t parity = 0, q_parity = 0, sequence = 0, known = kEnd;
+  std::uint32_t parity = 0, work_parity = 0, sequence = 0, known = kEnd;
   for (std::uint32_t index = cta.index;; parity ^= 1U) {
     // The search goes through the sequences in steps; each reads its numbers of tiles (and splits).
     const bool end = index >= tiles();
@@ -159,8 +215,11 @@ Program PagedFlash::producer(tile::Cta cta) const {
       if (target < sequence + kSequencesPerStep || sequence + kSequencesPerStep >= sequences_) break;
       sequence += kSequencesPerStep;
     }
-    co_await tile::chain(kSearchEnd);
+    if (!end) co_await tile::chain(search_);
     co_await tile::wait(tile_empty, parity ^ 1U);
+    // Three of the four warps learn of the tile at a barrier of all warps: the copies for it begin when the
+    // consumers ask for it.
+    co_await tile::wait(tile_asked, parity);
     handed_[cta.index] = end ? kEnd : index;
     co_await tile::arrive(tile_full);
     if (end) break;
@@ -199,21 +258,20 @@ Program PagedFlash::producer(tile::Cta cta) const {
       const Box k_box = kv_box(at_.k_cache, t, n);
       co_await tile::wait(at(k_empty, k.stage), k.phase ^ 1U);
       co_await tile::expect(at(k_full, k.stage), k_box.bytes());
-      co_await tile::async_load(k_box, at(k_full, k.stage), kv_copy);
+      co_await tile::async_load(k_box, at(k_full, k.stage), copy(k_box.rows));
       k.next();
       if (n + 1 == t.kv_last) {
-        co_await tile::wait(q_empty, q_parity ^ 1U);
+        co_await tile::wait(q_empty, work_parity ^ 1U);
         co_await tile::chain(kPagePointers);  // which query row and head a packed row is
         const Runs q = packed_rows(at_.q, row_bytes_ / head_dim_, t, t.first_row, t.rows);
         co_await tile::expect(q_full, std::uint64_t{t.rows} * row_bytes_);
-        for (std::uint32_t i = 0; i < q.count; ++i) co_await tile::async_load(q.box[i], q_full, i == 0 ? q_copy : 0);
-        co_await tile::wait(o_empty, q_parity ^ 1U);
-        q_parity ^= 1U;
+        for (std::uint32_t i = 0; i < q.count; ++i) co_await tile::async_load(q.box[i], q_full, i == 0 ? copy(t.rows) : 0);
+        co_await tile::wait(o_empty, work_parity ^ 1U);
       } else {
         const Box v_box = kv_box(at_.v_cache, t, n + 1);
         co_await tile::wait(at(v_empty, v.stage), v.phase ^ 1U);
         co_await tile::expect(at(v_full, v.stage), v_box.bytes());
-        co_await tile::async_load(v_box, at(v_full, v.stage), kv_copy);
+        co_await tile::async_load(v_box, at(v_full, v.stage), copy(schedule_.tile_kv));
         v.next();
       }
     }
@@ -221,8 +279,9 @@ Program PagedFlash::producer(tile::Cta cta) const {
     const Box v_box = kv_box(at_.v_cache, t, t.kv_first);
     co_await tile::wait(at(v_empty, v.stage), v.phase ^ 1U);
     co_await tile::expect(at(v_full, v.stage), v_box.bytes());
-    co_await tile::async_load(v_box, at(v_full, v.stage), kv_copy);
+    co_await tile::async_load(v_box, at(v_full, v.stage), copy(schedule_.tile_kv));
     v.next();
+    work_parity ^= 1U;
     index = static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid;
   }
 }
@@ -237,6 +296,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
   Ring k, v;
   std::uint32_t parity = 0, tile_parity = 0;
   if (turns_ && me == 0) co_await tile::named_arrive(0, 2);
+  co_await tile::arrive(tile_asked);
   co_await tile::wait(tile_full, tile_parity);
   for (std::uint32_t index = handed_[cta.index];;) {
     co_await tile::arrive(tile_empty);
@@ -244,6 +304,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
     if (index == kEnd) break;
     const Tile t = tile_at(index);
     if (co_await tile::item(alike(t)) != 0) {
+      co_await tile::arrive(tile_asked);
       co_await tile::wait(tile_full, tile_parity);
       index = handed_[cta.index];
       continue;
@@ -302,6 +363,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
       parity ^= 1U;
     }
     // The next tile must be known before this one is stored.
+    co_await tile::arrive(tile_asked);
     co_await tile::wait(tile_full, tile_parity);
     index = handed_[cta.index];
     if (!work) continue;

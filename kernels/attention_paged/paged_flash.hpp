@@ -5,6 +5,11 @@
 // GQA); four producer warps gather K and V by cp.async; the next tile comes from a search over the sequences'
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
+//
+// One producer warp searches. The other three learn of the tile as the consumers do, at a barrier of all warps:
+// nothing of the next tile is loaded before the consumers are done with the products of this one.
+
+#include <algorithm>
 
 #include <algorithm>
 
@@ -19,10 +24,12 @@ class PagedFlash final : public tile::Kernel {
              const PagedAddresses& at);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
 
  private:
   static constexpr std::uint32_t kEnd = 0xffffffffU;
-  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11 };
+  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11, tile_asked = 13 };
 
   /// A piece of work: packed query rows of one key head against a range of key tiles.
   struct Tile {
@@ -57,6 +64,12 @@ class PagedFlash final : public tile::Kernel {
   std::uint32_t tiles_per_sequence() const { return kv_heads_ * schedule_.query_tiles * schedule_.splits; }
   std::uint32_t tiles() const { return sequences_ * tiles_per_sequence(); }
   Tile tile_at(std::uint32_t index) const;
+  /// Rows and keys of a query tile's split.
+  Tile tile_of(std::uint32_t block, std::uint32_t split) const;
+  /// How far apart, in sequences, the tiles are that a CTA takes one after another.
+  std::uint32_t sequences_per_turn() const {
+    return std::max(1U, std::min(shape_.grid, tiles()) / tiles_per_sequence());
+  }
   Runs packed_rows(std::uint64_t base, std::uint32_t element_bytes, const Tile& t, std::uint32_t first,
                    std::uint32_t rows) const;
   tile::Box kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile) const;
@@ -69,6 +82,7 @@ class PagedFlash final : public tile::Kernel {
   PagedAddresses at_;
   std::uint32_t sequences_, kv_heads_, group_, head_dim_, row_bytes_, consumers_;
   bool turns_;
+  std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;
   mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
 };

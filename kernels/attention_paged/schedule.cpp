@@ -36,7 +36,7 @@ PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
   if (few) {
     s.tile_q = kWarpgroupRows, s.tile_kv = call.head_dim == 64 ? 192 : 128;
   } else if (call.head_dim <= 64) {
-    s.tile_q = 192, s.tile_kv = 128;
+    s.tile_q = 192, s.tile_kv = call.causal ? 128 : 160, s.p_in_registers = call.causal;
   } else if (call.head_dim <= 96) {
     s.tile_q = 192, s.tile_kv = 128, s.p_in_registers = false;
   } else if (call.head_dim <= 128) {

@@ -32,6 +32,23 @@ Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Add
   shape_.prologue_cycles = 200;
 }
 
+tile::Outline Flash2::outline() const {
+  tile::Outline o{.key = fmt::format("flash2 {} {} {} {} {} {}", tile_q_, tile_kv_, attention_.head_dim, element_bytes_, attention_.partial,
+                                     query_tiles_.front().rows)};
+  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> Flash2::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+  auto e = std::make_unique<Flash2>(*this);
+  e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
+  e->attention_.batch = ctas;
+  e->attention_.heads = e->attention_.kv_heads = 1;
+  e->attention_.kv_rows = std::int64_t{trips} * tile_kv_;
+  e->shape_.grid = ctas;
+  return e;
+}
+
 tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   const auto d = static_cast<std::uint32_t>(attention_.head_dim);
   const std::uint32_t row_bytes = d * element_bytes_;

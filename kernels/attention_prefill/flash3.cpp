@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/attention_prefill/softmax_cost.hpp"
+
 namespace tessera::kernels {
 
 using tile::Box;
@@ -11,7 +13,6 @@ using tile::Program;
 
 namespace {
 
-constexpr std::uint32_t kWarpgroupRows = 64;
 // The scheduler orders tiles so that the K and V of the heads in progress stay in this much L2, as
 // FlashAttention-3's tile scheduler assumes.
 constexpr std::int64_t kL2Section = 32 * 1024 * 1024;
@@ -26,7 +27,7 @@ TileSize tile_size(std::int64_t head_dim, bool causal) {
   if (head_dim <= 96) return {192, causal ? 128U : 144U};
   if (head_dim <= 128) return {128, causal ? 128U : 176U};
   if (head_dim <= 192) return {128, causal ? 96U : 112U};
-  return {128, causal ? 64U : 80U};
+  return {128, 80};
 }
 
 }  // namespace
@@ -38,6 +39,8 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
       v_{addresses.operands.at(2)},
       out_{addresses.operands.at(3)},
       element_bytes_{static_cast<std::uint32_t>(models::bytes_of(attention.dtype))},
+      turns_{attention.head_dim <= 128},
+      p_in_registers_{attention.head_dim > 96 || (attention.head_dim <= 64 && attention.causal)},
       dynamic_{attention.causal} {
   if (attention.partial) stats_ = addresses.operands.at(4);
   const TileSize size = tile_size(attention.head_dim, attention.causal);
@@ -60,7 +63,8 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
   for (std::uint32_t c = 0; c < consumers_; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;
   shape_.shared_bytes =
-      std::int64_t{tile_q_} * d * element_bytes_ + std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_;
+      std::int64_t{tile_q_} * d * element_bytes_ + std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_ +
+                        (p_in_registers_ ? 0 : std::int64_t{2} * tile_q_ * tile_kv_);
   shape_.barriers = {
       {"q_full", 1},    {"q_empty", consumers_}, {"tile_full", 1},           {"tile_empty", consumers_},
       {"k_full[0]", 1}, {"k_full[1]", 1},        {"k_empty[0]", consumers_}, {"k_empty[1]", consumers_},
@@ -95,6 +99,24 @@ Flash3::Tile Flash3::tile_at(std::uint32_t index) const {
 std::uint64_t Flash3::kv_rows_in(std::uint32_t kv_tile) const {
   const std::uint64_t first = std::uint64_t{kv_tile} * tile_kv_;
   return std::min<std::uint64_t>(tile_kv_, static_cast<std::uint64_t>(attention_.kv_rows) - first);
+}
+
+tile::Outline Flash3::outline() const {
+  tile::Outline o{.in_turn = true, .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial, query_tiles_.front().rows,
+                                                     excerpt_of(query_tiles_, 16).unmasked_tiles)};
+  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> Flash3::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+  auto e = std::make_unique<Flash3>(*this);
+  e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
+  e->attention_.batch = pieces;
+  e->attention_.heads = e->attention_.kv_heads = 1;
+  e->attention_.kv_rows = std::int64_t{trips} * tile_kv_;
+  e->heads_per_section_ = 1;
+  e->shape_.grid = 1;
+  return e;
 }
 
 Program Flash3::program(tile::Cta cta, std::uint32_t role) const {
@@ -168,19 +190,13 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
   const auto d = static_cast<std::uint32_t>(attention_.head_dim);
   const std::uint32_t row_bytes = d * element_bytes_;
   const std::uint64_t q_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
-  const std::uint64_t scores = std::uint64_t{kWarpgroupRows} * tile_kv_;
   const std::uint64_t outputs = std::uint64_t{kWarpgroupRows} * d;
+  const SoftmaxCost cost{tile_kv_, d};
+  const std::uint64_t p_bytes = std::uint64_t{2} * kWarpgroupRows * tile_kv_;
   const std::uint32_t next = (me + 1) % consumers_;
   const auto my_turn = static_cast<std::uint8_t>(me), next_turn = static_cast<std::uint8_t>(next);
   std::uint32_t k_stage = 0, k_phase = 0, v_stage = 0, v_phase = 0, tile_phase = 0, q_phase = 0;
-  if (me == 0) co_await tile::named_arrive(0, 2);  // the first turn is consumer 0's
-
-  // Softmax of one score tile, in three parts as the dependences run: row maximum (four lanes share a row);
-  // exp2 of scaled differences and row sum; rounding to the A operand of PV.
-  const tile::Vector row_max{.integer = scores, .shuffle = 4 * kWarpgroupRows * 2};
-  const tile::Vector exponentials{.fma = 2 * scores, .mufu = scores};
-  const tile::Vector rounding{.convert = scores / 2};
-  const tile::Vector rescale{.fma = outputs, .mufu = kWarpgroupRows * 4};
+  if (turns_ && me == 0) co_await tile::named_arrive(0, 2);  // the first turn is consumer 0's
 
   for (;;) {
     co_await tile::wait(tile_full(), tile_phase);
@@ -191,7 +207,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
     const Tile t = tile_at(index);
     if (co_await tile::item(t.query->alike()) != 0) continue;
     const std::uint32_t blocks = t.query->kv_tiles;
-    const auto masked = [&](std::uint32_t i) { return blocks - 1 - i >= t.query->unmasked_tiles; };
+    const auto masked = [&](std::uint32_t i) { return i == 0 || blocks - 1 - i >= t.query->unmasked_tiles; };
 
     co_await tile::wait(q_full(), q_phase);
     q_phase ^= 1U;
@@ -204,54 +220,59 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
         k_stage = 0;
         k_phase ^= 1U;
       }
-      if (masked(0)) co_await tile::compute({.integer = 2 * scores});
-      co_await tile::compute(row_max);
-      co_await tile::compute(exponentials);
-      co_await tile::compute(rounding);
+      co_await cost.mask();
+      co_await cost.row_max();
+      co_await cost.exponentials();
+      co_await cost.row_sum();
+      co_await cost.rounding();
+      if (!p_in_registers_) co_await tile::shared_store(p_bytes);
     }
     for (std::uint32_t i = 1; i < blocks; ++i) {
       if (const std::uint32_t n = t.query->alike(i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       co_await tile::wait(k_full(k_stage), k_phase);
-      co_await tile::named_sync(my_turn, 2);
+      if (turns_) co_await tile::named_sync(my_turn, 2);
       co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // next S = Q K^T
+      if (!turns_) co_await cost.rescale();
       co_await tile::wait(v_full(v_stage), v_phase);
-      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, true);  // O += P V
-      co_await tile::named_arrive(next_turn, 2);
+      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, p_in_registers_);  // O += P V
+      if (turns_) co_await tile::named_arrive(next_turn, 2);
       co_await tile::wgmma_wait(1);
       co_await tile::arrive(k_empty(k_stage));
       if (++k_stage == kStages) {
         k_stage = 0;
         k_phase ^= 1U;
       }
-      if (masked(i)) co_await tile::compute({.integer = 2 * scores});
-      co_await tile::compute(row_max);
-      co_await tile::compute(exponentials);
+      if (masked(i)) co_await cost.mask();
+      co_await cost.row_max();
+      co_await cost.exponentials();
+      co_await cost.row_sum();
       co_await tile::wgmma_wait(0);
       co_await tile::arrive(v_empty(v_stage));
       if (++v_stage == kStages) {
         v_stage = 0;
         v_phase ^= 1U;
       }
-      co_await tile::compute(rounding);
-      co_await tile::compute(rescale);
+      co_await cost.rounding();
+      if (!p_in_registers_) co_await tile::shared_store(p_bytes);
+      if (turns_) co_await cost.rescale();
     }
     co_await tile::arrive(q_empty());
     if (blocks > 0) {
+      if (!turns_ && blocks > 1) co_await cost.rescale();
       co_await tile::wait(v_full(v_stage), v_phase);
-      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, true);
+      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, p_in_registers_);
+      co_await cost.finalize();
       co_await tile::wgmma_wait(0);
       co_await tile::arrive(v_empty(v_stage));
       if (++v_stage == kStages) {
         v_stage = 0;
         v_phase ^= 1U;
       }
+      co_await cost.rescale();
     }
 
-    // Epilogue: divide by the row sums, round, and store the rows that exist.
-    co_await tile::compute({.fma = outputs,
-                            .mufu = kWarpgroupRows * 4,
-                            .convert = outputs / 2,
-                            .shuffle = 4 * kWarpgroupRows * 2});
+    // Epilogue: round and store the rows that exist.
+    co_await cost.output_rounding();
     const std::uint32_t first = me * kWarpgroupRows;
     if (first < t.query->rows) {
       const std::uint32_t rows = std::min(kWarpgroupRows, t.query->rows - first);

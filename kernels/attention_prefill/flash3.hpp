@@ -12,6 +12,8 @@ class Flash3 final : public tile::Kernel {
   Flash3(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
 
  private:
   static constexpr std::uint32_t kStages = 2;
@@ -43,6 +45,8 @@ class Flash3 final : public tile::Kernel {
   std::uint32_t tile_q_, tile_kv_, consumers_;
   std::uint32_t heads_per_section_;  // whose K and V fit in the L2 together
   std::vector<QueryTile> query_tiles_;
+  bool turns_;  // the warpgroups take turns at the tensor cores
+  bool p_in_registers_;
   bool dynamic_;  // causal tiles differ in length: take them from a counter, longest first
   tile::LaunchShape shape_;
   // The tile number that a CTA's producer hands to its consumers (in the kernel: through shared memory).

@@ -3,76 +3,95 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/cost/rates.hpp"
+
 namespace tessera::kernels {
 
 namespace {
 
+constexpr double kPrologue = 400;
 double ceil_div(std::int64_t a, std::int64_t b) { return static_cast<double>((a + b - 1) / b); }
 
 }  // namespace
 
-double estimate_cycles(const models::Gemm& g, const GpuSpec& gpu, const GemmTiling& t) {
-  const double element = models::bytes_of(g.dtype);
-  const std::int64_t rows = t.transposed ? g.n : g.m, cols = t.transposed ? g.m : g.n;
-  const double tile_rows = std::min<double>(t.tile_m, static_cast<double>(rows));  // rows that are really loaded
-  const double tile_cols = std::min<double>(t.tile_n, static_cast<double>(cols));
-  const double tiles = ceil_div(rows, std::int64_t{t.tile_m} * t.cluster) * t.cluster * ceil_div(cols, t.tile_n);
-  const double units = tiles * t.split_k;
-  double slots = 0;  // CTAs at a time: one to an SM, clusters within a GPC
-  for (const int sms : gpu.gpc_sms) slots += sms / static_cast<int>(t.cluster) * static_cast<int>(t.cluster);
-  const double busy = std::min(units, slots);
-  const double waves = std::ceil(units / slots);
-  const double k_steps = ceil_div(g.k, t.tile_k), steps = std::ceil(k_steps / t.split_k);
-
-  // One k-step of one CTA: the most loaded of tensor cores, shared memory, its crossbar port, and its share of L2.
-  const double consumers = t.tile_m / 64.0;
-  const double x_bytes = tile_rows * t.tile_k * element, y_bytes = tile_cols * t.tile_k * element;
-  const double tensor = 2.0 * t.tile_m * t.tile_n * t.tile_k / gpu.sm.tensor_flops_per_cycle;
-  const double operands = consumers * (64.0 + t.tile_n) * t.tile_k * element;
-  const double shared = (operands + x_bytes + y_bytes) / gpu.sm.shared_bytes_per_cycle;
-  const double l2_bytes_per_cycle = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle *
-                                    gpu.l2.clock_mhz / gpu.boost_clock_mhz;
-  const double asked = x_bytes + y_bytes / t.cluster;
-  const double l2 = std::max((x_bytes + y_bytes) / gpu.sm.ingress_bytes_per_cycle, asked * busy / l2_bytes_per_cycle);
-  // The ring of stages hides the latency of L2 and HBM up to the bytes it holds.
-  const double hbm_latency = (gpu.hbm.l2_to_hbm_ns + gpu.hbm.hbm_to_l2_ns + gpu.hbm.trcd_rd_ns + gpu.hbm.tcl_ns + 20) *
-                             gpu.boost_clock_mhz * 1e-3;
-  const double load_latency =
-      gpu.sm.tma_issue_latency + gpu.l2.hit_latency + hbm_latency + gpu.sm.tma_completion_latency;
-  const double ring = load_latency / t.stages;
-  const double step = std::max({tensor, shared, l2, ring});
-  // What a lone warpgroup does between its products is not hidden behind another's.
-  const double gap = consumers < 2 ? gpu.sm.mbarrier_latency + gpu.sm.tensor_latency : 0;
-
-  const double out_bytes = t.split_k > 1 ? 4 : element;
-  const double write_bytes_per_cycle = static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_write_bytes_per_cycle *
-                                       gpu.l2.clock_mhz / gpu.boost_clock_mhz;
-  const double tile_out = tile_rows * tile_cols * out_bytes;
-  const double epilogue =
-      300 + tile_out * (2 / gpu.sm.shared_bytes_per_cycle + 1 / gpu.sm.egress_bytes_per_cycle);
-  double cycles = 400 + load_latency + waves * (steps * (step + gap) + epilogue);
-
-  // All output goes through the crossbar's ports, beside everything else.
-  cycles = std::max(cycles, 400 + load_latency + out_bytes * static_cast<double>(g.m) * static_cast<double>(g.n) *
-                                                     t.split_k / write_bytes_per_cycle);
-  // Every byte crosses HBM at least once, the output only if it does not fit in the L2.
-  const double hbm_bytes_per_cycle = gpu.hbm.stacks * gpu.hbm.channels_per_stack * gpu.hbm.pseudo_channels *
-                                     gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 * 1e3 /
-                                     gpu.boost_clock_mhz;
-  const double m = static_cast<double>(g.m), n = static_cast<double>(g.n), k = static_cast<double>(g.k);
-  const double in = element * (m * k + n * k), out = element * m * n;
+GemmEstimate::GemmEstimate(const models::Gemm& g, const GpuSpec& gpu)
+    : gemm_{g},
+      sm_{gpu.sm},
+      element_{static_cast<double>(models::bytes_of(g.dtype))},
+      m_{static_cast<double>(g.m)},
+      n_{static_cast<double>(g.n)},
+      k_{static_cast<double>(g.k)} {
+  const cost::Rates rates{gpu};
+  const double mhz = gpu.boost_clock_mhz, ports = static_cast<double>(gpu.gpc_sms.size());
+  slots_[0] = slots_[1] = 0;
+  for (const int sms : gpu.gpc_sms) {
+    slots_[0] += sms;
+    slots_[1] += sms / 2 * 2;
+  }
+  l2_bytes_per_cycle_ = ports * rates.gpc_read / mhz;
+  write_bytes_per_cycle_ = ports * rates.gpc_write / mhz;
+  l2_hit_ = gpu.l2.hit_latency;
+  // 20 ns of queues and bursts.
+  load_latency_ = gpu.sm.tma_issue_latency + gpu.l2.hit_latency + gpu.sm.tma_completion_latency +
+                  (gpu.hbm.l2_to_hbm_ns + gpu.hbm.hbm_to_l2_ns + gpu.hbm.trcd_rd_ns + gpu.hbm.tcl_ns + 20) * mhz * 1e-3;
+  // Every byte crosses HBM at least once, the output only if it does not fit in the L2. Opening and closing rows, and
+  // turning the bus, cost a little more than refreshes.
+  const double in = element_ * (m_ * k_ + n_ * k_), out = element_ * m_ * n_;
   const double least = in + (out > static_cast<double>(gpu.l2.bytes) / 2 ? out : 0);
-  // Refreshes of all banks stop everything; opening and closing rows, and turning the bus, cost a little more.
   const double refreshing =
       gpu.hbm.per_bank_refresh ? 0 : (gpu.hbm.trfc_ab_ns + gpu.hbm.trp_ns + gpu.hbm.trcd_rd_ns) / gpu.hbm.trefi_ns;
-  cycles = std::max(cycles, 400 + load_latency + epilogue + least / (0.97 * (1 - refreshing) * hbm_bytes_per_cycle));
-  if (t.split_k > 1) {
-    const double launch =
-        (gpu.launch.graph_launch_us + gpu.launch.first_instruction_us + gpu.launch.completion_us) *
-        gpu.boost_clock_mhz;
-    cycles += launch + 2 * gpu.l2.hit_latency + 4 * m * n * t.split_k / (0.5 * l2_bytes_per_cycle);
-  }
+  hbm_cycles_ = least / (0.97 * (1 - refreshing) * rates.hbm_peak / mhz);
+  reduce_launch_ = (gpu.launch.graph_launch_us + gpu.launch.first_instruction_us + gpu.launch.completion_us) * mhz;
+}
+
+GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
+  const std::int64_t rows = t.transposed ? gemm_.n : gemm_.m, cols = t.transposed ? gemm_.m : gemm_.n;
+  const double tile_rows = std::min<double>(t.tile_m, static_cast<double>(rows));  // rows that are really loaded
+  const double tile_cols = std::min<double>(t.tile_n, static_cast<double>(cols));
+  Tile s{.tiling = t};
+  s.tiles = ceil_div(rows, std::int64_t{t.tile_m} * t.cluster) * t.cluster * ceil_div(cols, t.tile_n);
+  s.slots = slots_[t.cluster - 1];
+  s.k_steps = ceil_div(gemm_.k, t.tile_k);
+
+  // One k-step of one CTA: the most loaded of tensor cores, shared memory and its crossbar port.
+  const double consumers = t.tile_m / 64.0;
+  const double x_bytes = tile_rows * t.tile_k * element_, y_bytes = tile_cols * t.tile_k * element_;
+  const double tensor = 2.0 * t.tile_m * t.tile_n * t.tile_k / sm_.tensor_flops_per_cycle;
+  const double shared = consumers * (64.0 + t.tile_n) * t.tile_k * element_ / sm_.shared_bytes_per_cycle;
+  const double port = (x_bytes + y_bytes) / sm_.ingress_bytes_per_cycle;
+  // The ring of stages hides the latency of L2 and HBM up to the bytes it holds.
+  s.step = std::max({tensor, shared, port, load_latency_ / t.stages});
+  s.step_bytes = x_bytes + y_bytes / t.cluster;
+  // What a lone warpgroup does between its products is not hidden behind another's.
+  s.gap = consumers < 2 ? sm_.mbarrier_latency + sm_.tensor_latency + 12 : 0;
+  s.tile_out = tile_rows * tile_cols;
+  s.epilogue = 2 / sm_.shared_bytes_per_cycle + 1 / sm_.egress_bytes_per_cycle;
+  // Perfect balance over all slots.
+  s.least = kPrologue + load_latency_ +
+            std::max({s.tiles * s.k_steps * (s.step + s.gap) / s.slots, s.step_bytes * s.tiles * s.k_steps / l2_bytes_per_cycle_,
+                      hbm_cycles_});
+  return s;
+}
+
+double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k) const {
+  const double split = split_k;
+  const double units = s.tiles * split, waves = std::ceil(units / s.slots), steps = std::ceil(s.k_steps / split);
+  // The CTAs that run share the L2's bandwidth.
+  const double step = std::max(s.step, s.step_bytes * std::min(units, s.slots) / l2_bytes_per_cycle_);
+  const double out_bytes = split_k > 1 ? 4 : element_;
+  const double epilogue = 300 + s.tile_out * out_bytes * s.epilogue;
+  const double fill = kPrologue + load_latency_;
+  double cycles = fill + waves * (steps * (step + s.gap) + epilogue);
+  // All output goes through the crossbar's ports, beside everything else.
+  cycles = std::max(cycles, fill + out_bytes * m_ * n_ * split / write_bytes_per_cycle_);
+  cycles = std::max(cycles, fill + epilogue + hbm_cycles_);
+  if (split_k > 1) cycles += reduce_launch_ + 2 * l2_hit_ + 4 * m_ * n_ * split / (0.5 * l2_bytes_per_cycle_);
   return cycles;
+}
+
+double estimate_cycles(const models::Gemm& gemm, const GpuSpec& gpu, const GemmTiling& tiling) {
+  const GemmEstimate estimate{gemm, gpu};
+  return estimate.cycles(estimate.tile(tiling), tiling.split_k);
 }
 
 }  // namespace tessera::kernels

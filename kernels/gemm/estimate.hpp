@@ -5,8 +5,31 @@
 
 namespace tessera::kernels {
 
-/// Estimated SM cycles at the boost clock, from the first CTA's start to the last one's end; the launch and the
-/// kernel that adds up split partials included, as far as tilings differ in them.
+/// One GEMM on one GPU: what all tilings share is worked out once. SM cycles at the boost clock, from the first CTA's
+/// start to the last one's end; the launch and the kernel that adds up split partials included, as far as tilings
+/// differ in them.
+class GemmEstimate {
+ public:
+  GemmEstimate(const models::Gemm& gemm, const GpuSpec& gpu);
+
+  /// Fills in what does not depend on the split.
+  struct Tile {
+    GemmTiling tiling;
+    double tiles, slots, step, gap, step_bytes, k_steps, epilogue, tile_out;
+    double least;  ///< no split of this tile takes fewer cycles
+  };
+  Tile tile(const GemmTiling& tiling) const;
+  double cycles(const Tile& tile, std::uint32_t split_k) const;
+
+ private:
+  models::Gemm gemm_;
+  const SmSpec& sm_;
+  double element_, m_, n_, k_;
+  double slots_[2];  // CTAs at a time, in clusters of one and of two
+  double l2_bytes_per_cycle_, write_bytes_per_cycle_;
+  double load_latency_, hbm_cycles_, reduce_launch_, l2_hit_;
+};
+
 double estimate_cycles(const models::Gemm& gemm, const GpuSpec& gpu, const GemmTiling& tiling);
 
 }  // namespace tessera::kernels

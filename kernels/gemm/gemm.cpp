@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/gemm/estimate.hpp"
@@ -30,37 +31,30 @@ std::uint32_t stages_that_fit(const GemmTiling& t, std::int64_t element_bytes, c
   return static_cast<std::uint32_t>(std::min<std::int64_t>(16, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
 }
 
-/// Calls visit(tiling) for every kernel that a library would have.
+/// Calls visit(tiling), without split, for every tile that a library's kernels would have.
 template <class Visit>
-void for_each_tiling(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
-  const bool hopper = gpu.architecture == GpuArchitecture::hopper;
+void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
   const std::int64_t element = models::bytes_of(g.dtype);
-  const auto split_and_visit = [&](GemmTiling t) {
+  const auto fit_and_visit = [&](GemmTiling t) {
     t.stages = stages_that_fit(t, element, gpu);
-    if (t.stages < 2) return;
-    for (const std::uint32_t split : {1U, 2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
-      if (split > 1 && g.k < std::int64_t{split} * t.tile_k * 4) break;
-      t.split_k = split;
-      visit(t);
-    }
+    if (t.stages >= 2) visit(t);
   };
-  if (!hopper) {
-    for (const std::uint32_t tile_n : {64U, 128U, 256U}) split_and_visit({.tile_m = 128, .tile_n = tile_n, .tile_k = 32});
+  if (gpu.architecture != GpuArchitecture::hopper) {
+    for (const std::uint32_t tile_n : {64U, 128U, 256U}) fit_and_visit({.tile_m = 128, .tile_n = tile_n, .tile_k = 32});
     return;
   }
   for (const bool transposed : {false, true}) {
     const std::int64_t rows = transposed ? g.n : g.m, cols = transposed ? g.m : g.n;
-    for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
-      if (tile_m > 64 && tile_m >= rows + 64) continue;
-      for (std::uint32_t tile_n = 256, narrower; tile_n >= 8; tile_n = narrower) {
-        narrower = tile_n - (tile_n > 128 ? 16 : 8);
-        if (!accumulators_fit(tile_m, tile_n)) continue;
-        // Of the widths that need the same number of tiles only the least is of use.
-        const auto tiles = [&](std::uint32_t width) { return (cols + width - 1) / width; };
-        if (narrower > 0 && tiles(narrower) == tiles(tile_n)) continue;
+    for (std::uint32_t tile_n = 256, narrower; tile_n >= 8; tile_n = narrower) {
+      narrower = tile_n - (tile_n > 128 ? 16 : 8);
+      // Of the widths that need the same number of tiles only the least is of use.
+      const auto tiles = [&](std::uint32_t width) { return (cols + width - 1) / width; };
+      if (narrower > 0 && tiles(narrower) == tiles(tile_n)) continue;
+      for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
+        if ((tile_m > 64 && tile_m >= rows + 64) || !accumulators_fit(tile_m, tile_n)) continue;
         for (const std::uint32_t cluster : {1U, 2U}) {
           if (cluster > 1 && (rows <= tile_m || tile_n % 16 != 0)) continue;
-          split_and_visit({.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64, .cluster = cluster, .transposed = transposed});
+          fit_and_visit({.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64, .cluster = cluster, .transposed = transposed});
         }
       }
     }
@@ -70,13 +64,19 @@ void for_each_tiling(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
 }  // namespace
 
 GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
+  const GemmEstimate estimate{g, gpu};
   GemmTiling best;
-  double best_cycles = 0;
-  for_each_tiling(g, gpu, [&](const GemmTiling& t) {
-    const double cycles = estimate_cycles(g, gpu, t);
-    if (best_cycles == 0 || cycles < best_cycles) {
+  double best_cycles = std::numeric_limits<double>::infinity();
+  for_each_tile(g, gpu, [&](const GemmTiling& t) {
+    const GemmEstimate::Tile tile = estimate.tile(t);
+    if (tile.least >= best_cycles) return;
+    for (const std::uint32_t split : {1U, 2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
+      if (split > 1 && g.k < std::int64_t{split} * t.tile_k * 4) break;
+      const double cycles = estimate.cycles(tile, split);
+      if (cycles >= best_cycles) continue;
       best_cycles = cycles;
       best = t;
+      best.split_k = split;
     }
   });
   return best;

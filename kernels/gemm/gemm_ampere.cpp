@@ -43,6 +43,36 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
   shape_.prologue_cycles = 200;
 }
 
+tile::Outline GemmAmpere::outline() const {
+  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k), last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
+  tile::Outline o;
+  o.pieces.push_back({shape_.grid - (last == share ? 0 : order_.count()), share});
+  if (last != share) o.pieces.push_back({order_.count(), last});
+  const auto m = static_cast<std::uint64_t>(gemm_.m), n = static_cast<std::uint64_t>(gemm_.n),
+             depth = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
+  o.key = fmt::format("ampere gemm {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n, tiling_.stages,
+                      std::min<std::uint64_t>(m, tiling_.tile_m), std::min<std::uint64_t>(n, tiling_.tile_n),
+                      element_bytes_, out_bytes_);
+  o.load_bytes = depth * (m * order_.cols + n * order_.rows);
+  o.store_bytes = m * n * tiling_.split_k * out_bytes_;
+  o.reread_bytes = n * depth;
+  o.rereads = ceil_div(order_.rows, order_.band);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> GemmAmpere::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+  auto e = std::make_unique<GemmAmpere>(*this);
+  e->tiling_.split_k = 1;
+  e->k_steps_ = trips;
+  e->gemm_.k = std::int64_t{trips} * tiling_.tile_k;
+  const bool down = gemm_.m >= tiling_.tile_m;
+  e->gemm_.m = down ? std::int64_t{tiling_.tile_m} * ctas : gemm_.m;
+  e->gemm_.n = std::min<std::int64_t>(gemm_.n, tiling_.tile_n) * (down ? 1 : ctas);
+  e->order_ = {.rows = down ? ctas : 1, .cols = down ? 1 : ctas, .band = 1};
+  e->shape_.grid = ctas;
+  return e;
+}
+
 tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
   const std::uint64_t pitch = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
   const std::uint32_t piece = cta.index % tiling_.split_k;

@@ -66,6 +66,42 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   shape_.prologue_cycles = 400;  // tensor-map prefetch, mbarrier initialisation, setmaxnreg
 }
 
+tile::Outline GemmHopper::outline() const {
+  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k), last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
+  tile::Outline o{.in_turn = true};
+  o.pieces.push_back({units() - (last == share ? 0 : order_.count()), share});
+  if (last != share) o.pieces.push_back({order_.count(), last});
+  o.key = fmt::format("hopper gemm {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n, tiling_.cluster,
+                      tiling_.stages, tiling_.transposed, std::min<std::int64_t>(rows_, tiling_.tile_m),
+                      std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
+  const auto depth = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
+  const auto rows = static_cast<std::uint64_t>(rows_), cols = static_cast<std::uint64_t>(cols_);
+  o.load_bytes = depth * (rows * order_.cols + cols * order_.rows);
+  o.store_bytes = rows * cols * tiling_.split_k * out_bytes_;
+  o.reread_bytes = cols * depth;
+  o.rereads = ceil_div(order_.rows, order_.band);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> GemmHopper::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+  auto e = std::make_unique<GemmHopper>(*this);
+  const auto full = [&](std::int64_t extent, std::uint32_t width) { return std::min<std::int64_t>(extent, width); };
+  // The pieces lie one after another in a direction that has whole tiles.
+  const bool down = rows_ >= tiling_.tile_m;
+  const std::int64_t tile_rows = down ? std::int64_t{tiling_.tile_m} * tiling_.cluster : rows_;
+  e->tiling_.split_k = 1;
+  e->k_steps_ = trips;
+  e->gemm_.k = std::int64_t{trips} * tiling_.tile_k;
+  e->rows_ = down ? tile_rows * pieces : tile_rows;
+  // The CTAs of a cluster load equal slices.
+  e->cols_ = (tiling_.cluster > 1 ? tiling_.tile_n : full(cols_, tiling_.tile_n)) * (down ? 1 : pieces);
+  e->order_ = {.rows = down ? pieces : 1, .cols = down ? 1 : pieces, .band = 1};
+  e->gemm_.m = tiling_.transposed ? e->cols_ : e->rows_;
+  e->gemm_.n = tiling_.transposed ? e->rows_ : e->cols_;
+  e->shape_.grid = tiling_.cluster;
+  return e;
+}
+
 GemmHopper::Work GemmHopper::work(std::uint32_t unit, std::uint32_t rank) const {
   const TileOrder::Tile t = order_.at(unit / tiling_.split_k);
   Work w{};
@@ -136,28 +172,20 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
   for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
     if (co_await tile::item(alike(w, tiling_.stages)) != 0) continue;
-    std::uint32_t previous = 0;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
       if (const std::uint32_t n = alike(w, i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
       co_await tile::wait(full(stage), phase);
       for (std::uint32_t row = 0; row < rows_per_consumer_; row += kWarpgroupRows)
         co_await tile::wgmma(kWarpgroupRows, tiling_.tile_n, tiling_.tile_k);
-      if (i > 0) {  // the previous product has read its stage
-        co_await tile::wgmma_wait(rows_per_consumer_ / kWarpgroupRows);
-        for (std::uint32_t r = 0; r < tiling_.cluster; ++r) {
-          co_await tile::arrive_remote(empty(previous), static_cast<std::uint8_t>(r));
-        }
+      // A step is waited for before the next one: where one warpgroup works alone, each k-step of an H200 takes some 80
+      // cycles more than its products, whatever the width of the tile.
+      co_await tile::wgmma_wait(0);
+      for (std::uint32_t r = 0; r < tiling_.cluster; ++r) {
+        co_await tile::arrive_remote(empty(stage), static_cast<std::uint8_t>(r));
       }
-      previous = stage;
       if (++stage == tiling_.stages) {
         stage = 0;
         phase ^= 1U;
-      }
-    }
-    co_await tile::wgmma_wait(0);
-    if (w.steps > 0) {
-      for (std::uint32_t r = 0; r < tiling_.cluster; ++r) {
-        co_await tile::arrive_remote(empty(previous), static_cast<std::uint8_t>(r));
       }
     }
 
@@ -181,8 +209,10 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
         }
       }
     }
+    // The next tile waits until the staging buffers are free again: GEMMs of many tiles and a short k take the time of
+    // the products and that of the stores, one after the other.
+    co_await tile::store_wait();
   }
-  co_await tile::store_wait();
   if (tiling_.cluster > 1) co_await tile::cluster_sync();
 }
 

@@ -11,6 +11,8 @@ class GemmHopper final : public tile::Kernel {
              const Addresses& addresses);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
 
  private:
   /// One unit of a CTA's work: an output tile and a range of k-steps. Rows are those of wgmma: along m, or

@@ -1,5 +1,7 @@
 #include "kernels/gemm/split_k_reduce.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace tessera::kernels {
@@ -14,8 +16,26 @@ SplitKReduce::SplitKReduce(const models::Gemm& gemm, std::uint32_t split, const 
   shape_.name = "gemm split-k reduce";
   shape_.roles = {{"threads", 8}};
   shape_.registers_per_cta = 256 * 40;
+
   shape_.grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(
       (elements_ + kElements - 1) / kElements, static_cast<std::uint64_t>(gpu.sms()) * 6));
+}
+
+tile::Outline SplitKReduce::outline() const {
+  const std::uint64_t trips = (elements_ + kElements - 1) / kElements, least = trips / shape_.grid;
+  tile::Outline o{.key = fmt::format("split-k reduce {} {}", split_, out_bytes_)};
+  if (const std::uint64_t more = trips % shape_.grid; more > 0) o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
+  o.pieces.push_back({shape_.grid - trips % shape_.grid, static_cast<std::uint32_t>(least)});
+  o.load_bytes = elements_ * 4 * split_;
+  o.store_bytes = elements_ * out_bytes_;
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> SplitKReduce::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+  auto e = std::make_unique<SplitKReduce>(*this);
+  e->elements_ = std::uint64_t{ctas} * trips * kElements;
+  e->shape_.grid = ctas;
+  return e;
 }
 
 tile::Program SplitKReduce::program(tile::Cta cta, std::uint32_t) const {

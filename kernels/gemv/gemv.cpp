@@ -36,6 +36,25 @@ Gemv::Gemv(const models::Gemm& gemm, const GpuSpec& gpu, const Addresses& addres
   shape_.grid = static_cast<std::uint32_t>(std::min<std::int64_t>(trips_, slots));
 }
 
+tile::Outline Gemv::outline() const {
+  tile::Outline o{.key = fmt::format("gemv {} {} {} {}", gemm_.m, gemm_.k, columns_, element_bytes_)};
+  if (const std::uint32_t more = trips_ % shape_.grid; more > 0) o.pieces.push_back({more, trips_ / shape_.grid + 1});
+  o.pieces.push_back({shape_.grid - trips_ % shape_.grid, trips_ / shape_.grid});
+  const auto m = static_cast<std::uint64_t>(gemm_.m), n = static_cast<std::uint64_t>(gemm_.n),
+             k = static_cast<std::uint64_t>(gemm_.k);
+  o.load_bytes = element_bytes_ * k * (m * shape_.grid + n);
+  o.store_bytes = element_bytes_ * m * n;
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> Gemv::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+  auto e = std::make_unique<Gemv>(*this);
+  e->trips_ = trips * ctas;
+  e->gemm_.n = std::int64_t{e->trips_} * columns_;
+  e->shape_.grid = ctas;
+  return e;
+}
+
 tile::Program Gemv::program(tile::Cta cta, std::uint32_t) const {
   const auto k = static_cast<std::uint64_t>(gemm_.k), m = static_cast<std::uint64_t>(gemm_.m);
   const std::uint64_t pitch = k * element_bytes_;

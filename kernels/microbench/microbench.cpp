@@ -43,6 +43,26 @@ Program chase(std::uint64_t bytes, std::uint32_t steps) {
   }
 }
 
+/// The same line, over and over.
+Program chase_line(std::uint64_t line, std::uint32_t steps) {
+  for (std::uint32_t i = 0; i < steps; ++i) {
+    co_await tile::load(Box{kBase + line * kLine, 1, 32, 0});
+    co_await tile::load_wait();
+  }
+}
+
+Program l1_loads(std::uint32_t steps) {
+  for (std::uint32_t i = 0; i < steps; ++i) co_await tile::l1_load(128);
+}
+
+/// The `stream`-th of `streams` writes its pieces of `bytes`.
+Program write_stream(std::uint64_t bytes, std::uint32_t stream, std::uint32_t streams) {
+  for (std::uint64_t piece = stream; piece < bytes / kPieceBytes; piece += streams)
+    co_await tile::store(Box{kBase + piece * kPieceBytes, 1, kPieceBytes, 0});
+}
+
+Program nothing() { co_return; }
+
 /// The `stream`-th of `streams` reads its pieces of `bytes`, `passes` times over, with `loads` of them in
 /// flight.
 Program read_stream(std::uint64_t bytes, std::uint32_t passes, std::uint32_t stream, std::uint32_t streams,
@@ -126,16 +146,34 @@ Microbench reading(const std::string& name, const GpuSpec& gpu, std::uint64_t by
   return m;
 }
 
+Microbench writing(const std::string& name, const GpuSpec& gpu, std::uint64_t bytes) {
+  constexpr std::uint32_t kRoles = 5;  // of 128 threads
+  tile::LaunchShape shape{.name = name, .grid = static_cast<std::uint32_t>(gpu.sms())};
+  shape.registers_per_cta = std::int64_t{kRoles} * 128 * 32;
+  shape.shared_bytes = gpu.sm.shared_bytes_per_cta;  // one CTA to an SM
+  for (std::uint32_t r = 0; r < kRoles; ++r) shape.roles.push_back({fmt::format("writer{}", r), 4});
+  const std::uint32_t streams = shape.grid * kRoles;
+  Microbench m{.amount = static_cast<double>(bytes) * 1e-9, .per = Microbench::Per::seconds, .inverse = true};
+  m.kernel = std::make_unique<SimpleKernel>(std::move(shape), [=](Cta cta, std::uint32_t role) {
+    return write_stream(bytes, cta.index * kRoles + role, streams);
+  });
+  return m;
+}
+
 }  // namespace
 
 const std::vector<MicrobenchKind>& microbench_kinds() {
   static const std::vector<MicrobenchKind> all{
+      {"l1_latency", "cycles", "dependent loads of a warp that hit in the L1"},
       {"shared_latency", "cycles", "dependent shared-memory loads of a warp"},
       {"shared_bandwidth", "B/cycle/SM", "shared-memory loads of 16 warps"},
       {"l2_latency", "cycles", "pointer chase through 4 MiB in L2, both partitions"},
+      {"l2_latency_near", "cycles", "the same, of a line in the near partition", 16, false},
+      {"l2_latency_far", "cycles", "the same, of a line in the far partition", 16, true},
       {"hbm_latency", "cycles", "pointer chase through 256 MiB in HBM"},
       {"l2_read", "GB/s", "all SMs read 16 MiB in L2 over and over"},
       {"hbm_read", "GB/s", "all SMs read 256 MiB in HBM once"},
+      {"hbm_write", "GB/s", "all SMs write 512 MiB"},
       {"tma_latency_l2", "cycles", "TMA load of 2 KiB in L2, issue to barrier"},
       {"tma_latency_hbm", "cycles", "TMA load of 2 KiB in HBM, issue to barrier"},
       {"wgmma_n64", "cycles", "wgmma m64n64k16 back to back, operands in shared memory"},
@@ -144,16 +182,40 @@ const std::vector<MicrobenchKind>& microbench_kinds() {
       {"wgmma_n64_rs", "cycles", "wgmma m64n64k16 back to back, A in registers"},
       {"wgmma_n256_rs", "cycles", "wgmma m64n256k16 back to back, A in registers"},
       {"mufu_rate", "results/cycle/SM", "exponentials of 16 warps"},
+      {"launch_host", "us", "an empty kernel, launched from the host"},
+      {"launch_graph", "us", "an empty kernel after another in a CUDA graph"},
   };
   return all;
 }
 
-Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes) {
+Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes,
+                           std::uint32_t variant) {
   constexpr std::uint64_t kMiB = 1 << 20;
   const bool needs_hopper = name.starts_with("wgmma") || name.starts_with("tma");
   if (needs_hopper && gpu.architecture != GpuArchitecture::hopper)
     throw std::invalid_argument{fmt::format("{}: needs a Hopper GPU", name)};
   if (name == "l2_latency") return latency(name, 4 * kMiB, true, 4000);
+  if (name == "l2_latency_near" || name == "l2_latency_far") {
+    constexpr std::uint32_t kSteps = 200;
+    Microbench m{.amount = kSteps};
+    m.kernel = std::make_unique<SimpleKernel>(
+        one_cta(name, 1), [=](Cta, std::uint32_t) { return chase_line(std::uint64_t{variant} * 2, kSteps); });
+    m.warm_address = kBase;
+    m.warm_bytes = 4 * kMiB;
+    return m;
+  }
+  if (name == "launch_host" || name == "launch_graph") {
+    Microbench m{.amount = 1e-6, .per = Microbench::Per::seconds, .host_launch = name == "launch_host", .with_launch = true};
+    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1), [](Cta, std::uint32_t) { return nothing(); });
+    return m;
+  }
+  if (name == "l1_latency") {
+    constexpr std::uint32_t kSteps = 1000;
+    Microbench m{.amount = kSteps};
+    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1), [](Cta, std::uint32_t) { return l1_loads(kSteps); });
+    return m;
+  }
+  if (name == "hbm_write") return writing(name, gpu, 512 * kMiB);
   if (name == "hbm_latency") return latency(name, 256 * kMiB, false, 4000);
   if (name == "l2_read") return reading(name, gpu, 16 * kMiB, 8, true, in_flight_bytes);
   if (name == "hbm_read") return reading(name, gpu, 256 * kMiB, 1, false, in_flight_bytes);

@@ -18,6 +18,8 @@ struct Microbench {
   double amount = 0;
   enum class Per : std::uint8_t { cycles, seconds } per = Per::cycles;
   bool inverse = false;  ///< a rate, else a time
+  bool host_launch = false;  ///< launched from the host, else in a CUDA graph
+  bool with_launch = false;  ///< the time is that of the whole launch, else of the kernel's execution
 
   double value(double execution_seconds, double clock_hz) const {
     const double time = per == Per::cycles ? execution_seconds * clock_hz : execution_seconds;
@@ -29,11 +31,15 @@ struct MicrobenchKind {
   const char* name;
   const char* unit;
   const char* summary;
+  /// How many variants (of one line each) there are, of which the least or the greatest result counts.
+  std::uint32_t variants = 1;
+  bool greatest = false;
 };
 const std::vector<MicrobenchKind>& microbench_kinds();
 
-/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. Throws std::invalid_argument for
+/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. `variant`: below the kind's `variants`. Throws std::invalid_argument for
 /// a name that is not among microbench_kinds() or that the GPU cannot run.
-Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes = 65536);
+Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes = 65536,
+                           std::uint32_t variant = 0);
 
 }  // namespace tessera::kernels

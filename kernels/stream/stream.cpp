@@ -1,5 +1,7 @@
 #include "kernels/stream/stream.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace tessera::kernels {
@@ -38,6 +40,32 @@ StreamKernel::StreamKernel(StreamWork work, const GpuSpec& gpu) : work_{std::mov
   shape_.roles = {{"threads", kWarps}};
   shape_.registers_per_cta = kWarps * 32 * 32;
   shape_.grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(trips_, u(gpu.sms()) * 8));
+}
+
+tile::Outline StreamKernel::outline() const {
+  const std::uint64_t least = trips_ / shape_.grid, more = trips_ % shape_.grid;
+  tile::Outline o;
+  if (more > 0) o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
+  o.pieces.push_back({shape_.grid - more, static_cast<std::uint32_t>(least)});
+  const Vector& v = work_.per_row;
+  o.key = fmt::format("stream {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_, v.fma, v.integer, v.mufu, v.convert,
+                      v.shuffle, work_.once.row_bytes, work_.in.size());
+  o.load_bytes = work_.once.row_bytes * shape_.grid;
+  const auto add = [&](const RowStream& s, std::uint64_t& bytes) {
+    bytes += u(work_.rows) * s.row_bytes;
+    o.key.append(reinterpret_cast<const char*>(&s.row_bytes), sizeof s.row_bytes);
+  };
+  for (const RowStream& s : work_.in) add(s, o.load_bytes);
+  for (const RowStream& s : work_.out) add(s, o.store_bytes);
+  return o;
+}
+
+std::unique_ptr<tile::Kernel> StreamKernel::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+  auto e = std::make_unique<StreamKernel>(*this);
+  e->trips_ = std::uint64_t{trips} * ctas;
+  e->work_.rows = static_cast<std::int64_t>((e->trips_ + pieces_ - 1) / pieces_ * std::min<std::uint64_t>(rows_per_trip_, u(work_.rows)));
+  e->shape_.grid = ctas;
+  return e;
 }
 
 tile::Program StreamKernel::program(tile::Cta cta, std::uint32_t) const {

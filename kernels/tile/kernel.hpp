@@ -47,12 +47,39 @@ struct Cta {
   std::uint32_t rank = 0;   ///< in the cluster
 };
 
+/// Equal pieces of work: output tiles that CTAs take in turn, or whole CTAs.
+struct Pieces {
+  std::uint64_t count = 0;  ///< of a cluster's work each
+  std::uint32_t trips = 0;  ///< of the inner loop, in each
+};
+
+/// What the CTAs of a kernel do, without running them all: for the cost model.
+struct Outline {
+  std::vector<Pieces> pieces;     ///< in the order in which they are taken
+  std::uint64_t rounds = 1;       ///< how many times, one after another
+  bool in_turn = false;           ///< each CTA takes one after another; else a piece is a CTA
+  std::string key;                ///< equal for kernels whose excerpts are equal
+  std::uint64_t load_bytes = 0;   ///< that all CTAs together ask of the L2
+  std::uint64_t store_bytes = 0;  ///< and send to it
+  /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.
+  std::uint64_t reread_bytes = 0, rereads = 1;
+};
+
 class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual const LaunchShape& shape() const = 0;
   /// The program of role `role` (an index into shape().roles) of one CTA.
   virtual Program program(Cta cta, std::uint32_t role) const = 0;
+
+  /// Empty pieces: all CTAs are short and alike, and may be run themselves.
+  virtual Outline outline() const { return {}; }
+  /// A kernel of the same programs whose first `ctas` CTAs each do `pieces` pieces of `trips` trips. Only for kernels
+  /// with an outline.
+  virtual std::unique_ptr<Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const {
+    (void)ctas, (void)pieces, (void)trips;
+    return nullptr;
+  }
 };
 
 }  // namespace tessera::tile

@@ -28,6 +28,7 @@ enum class OpKind : std::uint8_t {
   mma,           ///< synchronous mma.sync m x n x k over the role's warps (Ampere)
   compute,       ///< elementwise work on registers: FMA, integer, MUFU and conversion counts; at least `count` cycles
   shared_load,   ///< `count` bytes from shared memory into registers
+  l1_load,       ///< `count` bytes into registers from lines that are in the L1
   shared_store,  ///< `count` bytes from registers into shared memory
   load,          ///< box -> registers, or shared memory by cp.async; asynchronous
   async_load,    ///< box -> shared memory by cp.async of the role's threads, completing on `barrier`

@@ -136,6 +136,8 @@ inline Op compute(const Vector& work, std::uint64_t depth = 0) {
   return op;
 }
 inline Op shared_load(std::uint64_t bytes) { return Op{.kind = OpKind::shared_load, .count = bytes}; }
+/// Of lines that the program knows to be in the L1: there is no model of what is.
+inline Op l1_load(std::uint64_t bytes) { return Op{.kind = OpKind::l1_load, .count = bytes}; }
 inline Op shared_store(std::uint64_t bytes) { return Op{.kind = OpKind::shared_store, .count = bytes}; }
 inline Op load(const Box& box) {
   Op op{.kind = OpKind::load};

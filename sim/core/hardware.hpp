@@ -31,8 +31,9 @@ struct SmSpec {
   double shared_bytes_per_cycle = 128;
   double shared_latency = 30;
   double l1_latency = 38;
-  double ingress_bytes_per_cycle = 64;  ///< from the crossbar into the SM
-  double egress_bytes_per_cycle = 64;   ///< from the SM into the crossbar
+  double ingress_bytes_per_cycle = 128;  ///< from the crossbar into the SM
+  double l1_fill_bytes_per_cycle = 64;   ///< of those, for loads and copies of threads, which go through the L1
+  double egress_bytes_per_cycle = 15;    ///< from the SM into the crossbar
   bool has_tma = true;
   double tma_issue_latency = 60;       ///< instruction issue to the first request leaving the SM
   double tma_lines_per_cycle = 1;      ///< 128 B lines requested per cycle
@@ -48,6 +49,7 @@ struct L2Spec {
   int partitions = 2;
   int slices = 96;  ///< over all partitions
   int ways = 16;
+  double reused_share = 1;  ///< of the capacity: what a replayed kernel may touch and still find again
   double slice_bytes_per_cycle = 64;  ///< of the L2 clock
   double hit_latency = 200;           ///< SM cycles from SM egress to SM ingress, near partition, unloaded
   double far_latency = 80;            ///< additional, to the other partition and back
@@ -111,6 +113,14 @@ struct LaunchSpec {
   double completion_us = 0.5;         ///< last CTA's exit, flushes, to the grid's completion
 };
 
+/// What the producer warps of FlashAttention-3's paged kernel spend on instructions that wait for each other.
+/// They are properties of its machine code more than of the part, but in SM cycles.
+struct Flash3Spec {
+  double tile_search_cycles = 2400;                ///< the way to the next tile, with 56 registers per thread
+  double tile_search_few_registers_cycles = 5000;  ///< with 40 or 32, beside two or three consumers
+  double copy_chunk_cycles = 60;                   ///< a thread's cp.async of 16 B
+};
+
 struct GpuSpec {
   std::string name;     ///< "h200_sxm"
   std::string product;  ///< "NVIDIA H200 SXM 141GB"
@@ -122,6 +132,8 @@ struct GpuSpec {
   HbmSpec hbm;
   PowerSpec power;
   LaunchSpec launch;
+  double overlap_exponent = 6;    ///< cost model: of the norm that joins what SMs, L2 and HBM need; large: all overlaps
+  Flash3Spec flash3;
   double nvlink_gb_per_s = 450;   ///< per direction
   double price_usd_per_hour = 0;  ///< 0: not stated
   std::string calibration = "uncalibrated";

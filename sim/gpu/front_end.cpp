@@ -6,28 +6,14 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "sim/gpu/power.hpp"
+#include "kernels/tile/occupancy.hpp"
+#include "sim/core/power.hpp"
 
 namespace tessera::sim {
 
 namespace {
 constexpr double kMostMissed = 0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
-}
-
-unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape) {
-  const auto fit = [&](std::int64_t need, std::int64_t have, const char* what) {
-    if (need > have) {
-      throw std::invalid_argument{
-          fmt::format("{}: a CTA needs {} {}, an SM has {}", shape.name, need, what, have)};
-    }
-    return need == 0 ? std::int64_t{sm.max_ctas} : have / need;
-  };
-  const std::int64_t shared = shape.shared_bytes + sm.shared_bytes_reserved_per_cta;
-  fit(shape.shared_bytes, sm.shared_bytes_per_cta, "bytes of shared memory");
-  return static_cast<unsigned>(
-      std::min({fit(shape.threads(), sm.max_threads, "threads"),
-                fit(shape.registers_per_cta, sm.registers, "registers"),
-                fit(shared, sm.shared_bytes, "bytes of shared memory"), std::int64_t{sm.max_ctas}}));
+constexpr double kReplayUs = 400;
 }
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -37,7 +23,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       gpu_{gpu},
       options_{options},
       gpcs_{std::move(gpcs)},
-      clock_mhz_{gpu.boost_clock_mhz} {}
+      clock_mhz_{options.start_clock_mhz > 0 ? options.start_clock_mhz : gpu.boost_clock_mhz} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
   kernels_ = std::move(kernels);
@@ -51,7 +37,8 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
 
 void FrontEnd::start_kernel(Time now) {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
-  const unsigned slots = resident_ctas(gpu_.sm, shape);
+  const unsigned slots = tile::resident_ctas(gpu_.sm, shape);
+  if (current_ == 0 && clock_mhz_ != gpu_.boost_clock_mhz) send_clock(now);
   slots_.assign(gpcs_.size(), {});
   for (std::size_t g = 0; g < gpcs_.size(); ++g) {
     to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::prepare, .bytes = slots, .value = current_});
@@ -121,7 +108,6 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
     warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
-    last_exit_ = end;
     schedule(now + Time::from_us(gpu_.launch.completion_us),
              FrontEndEvent{.kind = FrontEndEvent::Kind::finish_kernel});
     return;
@@ -164,9 +150,10 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
 
 Time FrontEnd::next_start(Time now) {
   const Time gap = Time::from_us(gpu_.launch.graph_launch_us);
-  // From one node to the next: what follows the last exit is part of the gap.
-  launched_ahead_ = true;
-  return max(now, (kernels_[current_]->shape().launched_beside ? kernel_start_ : last_exit_) + gap);
+  // A kernel launched beside its predecessor has gone through its launch by the time that one ends, if that took
+  // long enough; any other is a node of the graph like the first.
+  launched_ahead_ = kernels_[current_]->shape().launched_beside;
+  return launched_ahead_ ? max(now, kernel_start_ + gap) : now + gap;
 }
 
 void FrontEnd::sample(Time now) {
@@ -242,6 +229,9 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
 }
 
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
+  // A clock given to start with is that of endless replays: short kernels keep it, for what the governor averages over
+  // is longer.
+  if (options_.start_clock_mhz > 0 && busy_time_ < kReplayUs) return;
   // pJ per us are microwatts.
   set_clock(now, sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
                                      {.clock_mhz = clock_mhz_,
@@ -252,9 +242,7 @@ void FrontEnd::govern(Time now, double window_us, double sm_pj) {
 void FrontEnd::set_clock(Time now, double mhz) {
   if (mhz == clock_mhz_) return;
   clock_mhz_ = mhz;
-  for (auto& gpc : to_gpcs) {
-    gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
-                           .value = static_cast<std::uint64_t>(Clock::mhz(mhz).period().fs)});
+  send_clock(now);
   }
 }
 
@@ -297,10 +285,17 @@ void FrontEnd::start_trips() {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
   const auto trips = static_cast<double>(shape.trips);
   double even = static_cast<double>(shape.even_trips);
-  const std::size_t resident = std::size_t{resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
+  const std::size_t resident = std::size_t{tile::resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
   if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
   trip_sampling_.start(trips, even, gpu_.power.window_us);
+}
+
+void FrontEnd::send_clock(Time now) {
+  for (auto& gpc : to_gpcs) {
+    gpc.send(now, GpcEvent{.kind = GpcEvent::Kind::set_clock,
+                           .value = static_cast<std::uint64_t>(Clock::mhz(clock_mhz_).period().fs)});
+  }
 }
 
 double FrontEnd::mean_clock_mhz() const { return busy_time_ > 0 ? clock_time_ / busy_time_ : clock_mhz_; }

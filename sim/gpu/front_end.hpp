@@ -17,10 +17,6 @@
 
 namespace tessera::sim {
 
-/// CTAs of that shape that fit on one SM, by threads, registers, shared memory and CTA slots. Throws
-/// std::invalid_argument naming the resource if none does.
-unsigned resident_ctas(const SmSpec& sm, const tile::LaunchShape& shape);
-
 class FrontEnd : public EventModule<FrontEndEvent> {
  public:
   FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -59,6 +55,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// When the next kernel may start, its predecessor having completed at `now`.
   Time next_start(Time now);
   void sample(Time now);
+  void send_clock(Time now);
   void take_energy(Time now, const FrontEndEvent& event);
   /// Everything about the window that ended at `end` has come in.
   void end_window(Time now, Time end, double window_us);
@@ -76,7 +73,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   std::size_t current_ = 0;
   std::vector<GpcSlots> slots_;
   std::uint32_t next_cta_ = 0, ctas_left_ = 0;
-  Time kernel_start_, last_exit_, execution_, completed_at_;
+  Time kernel_start_, execution_, completed_at_;
   bool launched_ahead_ = false;  // the gap before the current kernel has covered its launch
   bool finished_ = false;
 

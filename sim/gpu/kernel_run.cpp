@@ -178,7 +178,7 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   result.flops = flops;
   result.operations = static_cast<std::uint64_t>(statistics.value("sm.operations_retired"));
 
-  const double us = result.execution.us();
+  const double us = std::max(result.execution.us(), 1e-6);  // an empty kernel takes no time
   const double sm_us = us * gpu.sms();
   const auto share = [&](const char* pipe) {
     return statistics.value(std::string{"sm.busy_us."} + pipe) / sm_us;

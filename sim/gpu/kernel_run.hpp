@@ -19,6 +19,8 @@ struct KernelOptions {
   /// Simulate every trip of every loop. Else long kernels are sampled: see docs/skipping.md.
   bool exact = false;
   bool random_data = true;  ///< operands switch at random (power); false: all zeros
+  /// SM clock that the power cap leaves when the kernel is replayed without end; 0: the boost clock, as after a pause.
+  double start_clock_mhz = 0;
   unsigned threads = 1;     ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.

@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "sim/system/kernel_cost.hpp"
+
 namespace tessera::sim {
 
 namespace {
@@ -167,7 +169,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     if (added) jobs.push_back(instance.job);
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
-  const std::vector<KernelResult> results = simulate_all(jobs, options.jobs, simulate, options.progress);
+  const std::vector<KernelResult> results =
+      options.cost ? cost_all(jobs) : simulate_all(jobs, options.jobs, simulate, options.progress);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});
   }

@@ -184,8 +184,6 @@ TEST_CASE("the option --set is checked like the file") {
 TEST_CASE("options of run are checked before any work") {
   const Workplace work;
   work.write("e.yaml", kGood);
-  require_bad_input(work.tessera({"run", "e.yaml", "--fidelity", "cost"}),
-                    {"cost model is not in this build"});
   require_bad_input(work.tessera({"run", "e.yaml", "--fidelity", "exact"}), {"expected cycle or cost"});
   require_bad_input(work.tessera({"run", "e.yaml", "-j", "-1"}), {"jobs"});
   require_bad_input(work.tessera({"run", "e.yaml", "--seed", "one"}), {"--seed"});

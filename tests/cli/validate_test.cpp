@@ -50,6 +50,26 @@ TEST_CASE("validate --json - has the fixed keys for every kind, and nothing else
   CHECK(work.files().empty());
 }
 
+TEST_CASE("validate --fidelity cost compares the same rows, twice alike") {
+  const Workplace work;
+  const auto run = [&](const char* fidelity) {
+    return parse(work.tessera(validate({kData, "--json", "-", "--fidelity", fidelity})).out);
+  };
+  nlohmann::json cost = run("cost"), again = run("cost");
+  const nlohmann::json cycle = run("cycle");
+  cost.erase("wall_s");
+  again.erase("wall_s");
+  CHECK(cost.dump() == again.dump());
+  CHECK(cost["fidelity"] == "cost");
+  REQUIRE(cost["rows"].size() == cycle["rows"].size());
+  for (std::size_t i = 0; i < cost["rows"].size(); ++i) {
+    const nlohmann::json &a = cost["rows"][i], &b = cycle["rows"][i];
+    CHECK(a["args"] == b["args"]);
+    CHECK(a["kernels"] == b["kernels"]);
+    CHECK(std::abs(a["predicted_us"].get<double>() / b["predicted_us"].get<double>() - 1) < 0.3);
+  }
+}
+
 TEST_CASE("validate gives the same result at any number of workers, and the same sample for the same seed") {
   const Workplace work;
   const auto run = [&](const char* workers, const char* seed) {
@@ -125,7 +145,8 @@ TEST_CASE("validate complains about its input in one line and writes nothing") {
   require_bad_input(run({"missing.csv"}), {"missing.csv: no such file"});
   require_bad_input(run({"later.csv"}), {"no row to compare", "nccl"});
   require_bad_input(run({kData, "--kinds", "gem"}), {"'gem'", "did you mean 'gemm'?"});
-  require_bad_input(run({kData, "--fidelity", "cost"}), {"cost model is not in this build"});
+  require_bad_input(run({kData, "--fidelity", "coast"}), {"expected cycle or cost"});
+  require_bad_input(run({"--published", "--fidelity", "cost"}), {"--published", "--fidelity cycle"});
   require_bad_input(run({kData, "--plot", "no/such/r.html"}), {"no/such/r.html"});
   require_bad_input(run({kData, "--sample", "0"}), {"--sample"});
   require_bad_input(work.tessera({"validate", kData}), {"--hardware"});

@@ -510,12 +510,15 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       return true;
     }
 
+    case OpKind::l1_load:
     case OpKind::shared_load:
     case OpKind::shared_store: {
       const auto bytes = static_cast<double>(op.count);
       occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
       at = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle) +
-           (op.kind == OpKind::shared_load ? cycles(spec_.shared_latency) : cycles(kPostCycles));
+           cycles(op.kind == OpKind::shared_load ? spec_.shared_latency
+                  : op.kind == OpKind::l1_load   ? spec_.l1_latency
+                                                 : kPostCycles);
       counters_.shared_bytes += op.count;
       return true;
     }
@@ -544,8 +547,10 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       request.from.tma = true;  // the bytes count towards the barrier
       request.from.copied = true;
       counters_.load_bytes_requested += op.box.bytes();
-      const Time first = max(at, issued - cycles(lines));
+      // The copies are asked for as the threads come to them: what comes last was asked for last.
       const Time copied = at + cycles(static_cast<double>(op.count));
+      const Time stream = cycles(static_cast<double>(op.box.bytes()) / spec_.ingress_bytes_per_cycle);
+      const Time first = max(max(at, issued - cycles(lines)), copied - min(stream, copied - at));
       gpc_.to_l2.send_at(at, first + cycles(spec_.l1_latency) + gpc_.to_l2.latency(), request);
       at = max(issued, copied);
       return true;
@@ -622,9 +627,9 @@ void Sm::arrive(Time at, std::uint8_t slot, std::uint8_t index, std::uint32_t ar
   wake_waiting(slot, waiting, barrier.completed_at() + cycles(spec_.mbarrier_latency));
 }
 
-Time Sm::take_in(Time now, std::uint32_t bytes) {
+Time Sm::take_in(Time now, std::uint32_t bytes, double bytes_per_cycle) {
   // The reply stands for a stream that ends now: it may have occupied the port up to its length earlier.
-  const Time length = cycles(bytes / spec_.ingress_bytes_per_cycle);
+  const Time length = cycles(bytes / bytes_per_cycle);
   return max(now, ingress_.reserve(max(Time{}, now - length), length));
 }
 
@@ -636,9 +641,10 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
     counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
   shared_arrivals_ += bytes;
-  // What threads copy is written as it comes in, what the TMA loads in whole lines.
-  const double rate = copied ? spec_.ingress_bytes_per_cycle : spec_.shared_bytes_per_cycle;
-  const Time written = occupy(shared_, take_in(now, bytes), bytes / rate);
+  // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of 64 x 64
+  // tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
+  const Time in = take_in(now, bytes, copied ? spec_.l1_fill_bytes_per_cycle : spec_.ingress_bytes_per_cycle);
+  const Time written = copied ? occupy(shared_, in, bytes / spec_.l1_fill_bytes_per_cycle) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 
@@ -646,7 +652,7 @@ void Sm::load_arrived(Time now, std::uint8_t slot, std::uint8_t index, std::uint
   RoleState& role = slots_[slot].roles[index];
   counters_.load_bytes_received += bytes;
   --role.loads_pending;
-  role.loads_ready = take_in(now, bytes);
+  role.loads_ready = take_in(now, bytes, spec_.l1_fill_bytes_per_cycle);
   if (role.blocked == Blocked::loads && role.loads_pending <= role.loads_allowed) {
     resume_at(role.loads_ready, slot, index, role);
   }

@@ -88,7 +88,7 @@ class Sm {
   Time cycles(double n) const;
   Time occupy(Pipe& pipe, Time at, double cycles_of_work) { return pipe.reserve(at, cycles(cycles_of_work)); }
   /// When the last of `bytes` that reach the SM at `now` has come in through its crossbar port.
-  Time take_in(Time now, std::uint32_t bytes);
+  Time take_in(Time now, std::uint32_t bytes, double bytes_per_cycle);
   void wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at);
   void resume_at(Time at, std::uint8_t slot, std::uint8_t index, RoleState& role);
   void finish(Time at, std::uint8_t slot, RoleState& role);

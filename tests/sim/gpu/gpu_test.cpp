@@ -6,7 +6,8 @@
 
 #include "sim/gpu/front_end.hpp"
 #include "sim/gpu/l2/tag_store.hpp"
-#include "sim/gpu/power.hpp"
+#include "kernels/tile/occupancy.hpp"
+#include "sim/core/power.hpp"
 #include "sim/gpu/sm/mbarrier.hpp"
 
 namespace tessera::sim {
@@ -35,13 +36,13 @@ TEST_CASE("occupancy follows the scarcest resource") {
   const SmSpec sm;
   tile::LaunchShape shape;
   shape.roles = {{"warps", 8}};
-  CHECK(resident_ctas(sm, shape) == 8);  // 2048 threads / 256
+  CHECK(tile::resident_ctas(sm, shape) == 8);  // 2048 threads / 256
   shape.registers_per_cta = 32768;
-  CHECK(resident_ctas(sm, shape) == 2);
+  CHECK(tile::resident_ctas(sm, shape) == 2);
   shape.shared_bytes = 200'000;
-  CHECK(resident_ctas(sm, shape) == 1);
+  CHECK(tile::resident_ctas(sm, shape) == 1);
   shape.shared_bytes = sm.shared_bytes_per_cta + 1;
-  CHECK_THROWS_AS(resident_ctas(sm, shape), std::invalid_argument);
+  CHECK_THROWS_AS(tile::resident_ctas(sm, shape), std::invalid_argument);
 }
 
 TEST_CASE("a tag set replaces what was not used recently, never what is in flight") {

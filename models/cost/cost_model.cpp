@@ -1,0 +1,266 @@
+#include "models/cost/cost_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "kernels/library/lower.hpp"
+#include "kernels/tile/occupancy.hpp"
+#include "sim/core/power.hpp"
+
+namespace tessera::cost {
+
+namespace {
+
+constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 24;  // beyond the first, affine through both
+constexpr std::uint64_t kApart = std::uint64_t{1} << 40U;     // operands do not overlap
+
+/// a + x (b - a)
+Figures mix(const Figures& a, const Figures& b, double x) {
+  Figures f;
+  for (std::size_t i = 0; i < figures; ++i) f[i] = a[i] + x * (b[i] - a[i]);
+  return f;
+}
+void add(Figures& sum, const Figures& f, double times) {
+  for (std::size_t i = 0; i < figures; ++i) sum[i] += times * f[i];
+}
+
+}  // namespace
+
+CostModel::CostModel(const GpuSpec& gpu) : gpu_{gpu}, rates_{gpu}, run_{gpu_.sm} {}
+
+const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
+                                  std::uint32_t pieces, std::uint32_t trips, bool miss) {
+  key_ = outline.key;
+  for (const std::uint32_t n : {ctas, pieces, trips, miss ? 1U : 0U}) key_.append(reinterpret_cast<const char*>(&n), sizeof n);
+  const auto [at, added] = counted_.try_emplace(key_);
+  if (added) {
+    const MemoryLatency latency{miss ? rates_.l2_miss : rates_.l2_hit, rates_.store, rates_.l2_hit};
+    at->second = run_.run(*kernel.excerpt(ctas, pieces, trips), ctas, 1, latency);
+  }
+  return at->second;
+}
+
+Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
+                          std::uint32_t pieces, std::uint32_t trips, double missing) {
+  if (missing <= 0) return counted(kernel, outline, ctas, pieces, trips, false);
+  if (missing >= 1) return counted(kernel, outline, ctas, pieces, trips, true);
+  const Figures hit = counted(kernel, outline, ctas, pieces, trips, false);
+  return mix(hit, counted(kernel, outline, ctas, pieces, trips, true), missing);
+}
+
+CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic) {
+  const tile::LaunchShape& shape = kernel.shape();
+  const std::uint64_t resident = tile::resident_ctas(gpu_.sm, shape);
+  const auto sms = static_cast<std::uint64_t>(gpu_.sms());
+  Launch l{.beside = shape.launched_beside};
+  std::uint64_t slots = 0;  // clusters at a time
+  for (const int gpc : gpu_.gpc_sms) slots += static_cast<std::uint64_t>(gpc) * resident / shape.cluster;
+  if (slots == 0) throw std::invalid_argument{shape.name + ": no GPC has room for a cluster"};
+  const double at_once = static_cast<double>(std::min<std::uint64_t>(shape.grid, slots * shape.cluster));
+
+  if (outline.pieces.empty()) {
+    // Short CTAs, all alike.
+    const auto together = static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
+    const auto stride = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
+    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit), rates_.store, rates_.l2_hit};
+    const Figures f = run_.run(kernel, together, stride, latency);
+    add(l.total, f, static_cast<double>(shape.grid) / together);
+    l.ends_cycles = f[cycles];
+    batches_.assign(1, {shape.grid, f[cycles] + gpu_.launch.cta_launch_cycles});
+    l.sm_cycles = schedule_.makespan(batches_, 1, slots) - gpu_.launch.cta_launch_cycles;
+  } else {
+    std::uint64_t count = 0;
+    for (const tile::Pieces& p : outline.pieces) count += p.count * outline.rounds;
+    const std::uint64_t per_sm = (count * shape.cluster + sms - 1) / sms;
+    const auto together = outline.in_turn ? 1U : static_cast<std::uint32_t>(std::min(resident, per_sm));
+    const std::uint64_t machines = outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
+    const bool again = count > machines;
+    const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
+      return demand(kernel, outline, together, pieces, trips, traffic.missing);
+    };
+    const bool many = std::any_of(outline.pieces.begin(), outline.pieces.end(),
+                                  [](const tile::Pieces& p) { return p.trips > kExactTrips; });
+    Figures few{}, more{}, two_few{}, two_more{};
+    if (many) {
+      few = at(1, kExactTrips);
+      more = at(1, kAffineTrips);
+      if (again && outline.in_turn) {
+        two_few = at(2, kExactTrips);
+        two_more = at(2, kAffineTrips);
+      }
+    }
+    l.ends_cycles = at(1, 1)[cycles];
+    batches_.clear();
+    double once = outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
+    double long_pieces = 0, long_trips = 0;  // in units of kAffineTrips - kExactTrips, beyond kExactTrips
+    for (const tile::Pieces& p : outline.pieces) {
+      const double times = static_cast<double>(p.count * outline.rounds * shape.cluster) / together;
+      double one, two = 0;  // cycles of one piece, of two
+      if (p.trips > kExactTrips) {
+        const double x = static_cast<double>(p.trips - kExactTrips) / (kAffineTrips - kExactTrips);
+        long_pieces += times;
+        long_trips += times * x;
+        one = few[cycles] + x * (more[cycles] - few[cycles]);
+        two = two_few[cycles] + x * (two_more[cycles] - two_few[cycles]);
+      } else {
+        const Figures f = at(1, p.trips);
+        add(l.total, f, times);
+        one = f[cycles];
+        if (again && outline.in_turn) two = at(2, p.trips)[cycles];
+      }
+      double duration = one;
+      if (!outline.in_turn) {
+        duration += gpu_.launch.cta_launch_cycles;
+      } else if (again) {
+        duration = two - one;
+        once = std::max(once, one - duration);
+      }
+      batches_.push_back({p.count, duration});
+    }
+    if (long_pieces > 0) {
+      add(l.total, few, long_pieces - long_trips);
+      add(l.total, more, long_trips);
+    }
+    l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
+    if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
+    if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
+  }
+  l.sm_cycles += at_once;  // CTAs start one a cycle
+  l.ends_cycles = std::min(l.sm_cycles, l.ends_cycles + at_once);
+
+  // The port of the most crowded GPC, if the work is spread over all SMs.
+  const double share = rates_.sms_per_port / static_cast<double>(sms);
+  l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
+                      (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
+  if (const double bytes = traffic.read + traffic.written; bytes > 0)
+    l.hbm_us = bytes / rates_.hbm(traffic.written / bytes);
+  return l;
+}
+
+double CostModel::execution_us(const Launch& l, double clock_mhz) const {
+  const double p = gpu_.overlap_exponent;
+  const double sm = (l.sm_cycles - l.ends_cycles) / clock_mhz;
+  const double most = std::max({sm, l.l2_us, l.hbm_us});
+  if (most <= 0) return l.ends_cycles / clock_mhz;
+  return l.ends_cycles / clock_mhz + most * std::pow(std::pow(sm / most, p) + std::pow(l.l2_us / most, p) + std::pow(l.hbm_us / most, p), 1 / p);
+}
+
+Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
+  models::check(op);
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  kernels::Addresses addresses;
+  for (std::size_t i = 0; i < operands.size(); ++i) addresses.operands.push_back((i + 1) * kApart);
+  addresses.workspace = (operands.size() + 1) * kApart;
+  const auto kernels = kernels::lower(op, gpu_, addresses);
+
+  // What crosses the HBM's pins: what is read and not warm, what does not stay until it is written again.
+  const auto l2 = static_cast<double>(gpu_.l2.bytes);
+  // What stays whole. An operand of which only a part fits is read from its beginning, over what is left of its end.
+  std::vector<double> warm(operands.size(), 0.0);
+  double room = l2;
+  for (std::size_t w = conditions.warm_operands.size(); w-- > 0;) {
+    const std::uint32_t i = conditions.warm_operands[w];
+    if (i >= operands.size()) throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    const auto bytes = static_cast<double>(operands[i].bytes);
+    if (bytes <= room) warm[i] = bytes;
+    room = std::max(0.0, room - bytes);
+  }
+  double reads = 0, cold = 0, written = 0, footprint = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const auto bytes = static_cast<double>(operands[i].bytes);
+    footprint += bytes;
+    (operands[i].written ? written : reads) += bytes;
+    if (!operands[i].written) cold += bytes - warm[i];
+  }
+  Traffic traffic{.read = cold, .missing = reads > 0 ? cold / reads : 0};
+  if (footprint > l2) traffic.written = conditions.replayed ? written : std::min(written, footprint - l2);
+
+  Cost c;
+  std::vector<Launch> launches;
+  std::vector<tile::Outline> outlines;
+  std::size_t main = 0;  // the kernel that moves most has all the traffic
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    outlines.push_back(kernels[i]->outline());
+    c.kernels.push_back(kernels[i]->shape().name);
+    if (outlines[i].load_bytes + outlines[i].store_bytes > outlines[main].load_bytes + outlines[main].store_bytes) main = i;
+  }
+  if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
+    traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
+  for (std::size_t i = 0; i < kernels.size(); ++i)
+    launches.push_back(launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+
+  Figures total{};
+  for (const Launch& l : launches) add(total, l.total, 1);
+  const PowerSpec& p = gpu_.power;
+  const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
+  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
+  const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
+                               total[mufu_ops] * p.mufu_pj_per_op + total[shared_bytes] * p.shared_pj_per_byte +
+                               l2_bytes * p.l2_pj_per_byte);
+  const double memory_uj = 1e-6 * hbm_bytes * p.hbm_pj_per_byte;
+  const auto execution_at = [&](double mhz) {
+    double us = 0;
+    for (const Launch& l : launches) us += execution_us(l, mhz);
+    return us;
+  };
+  const double gaps_us = static_cast<double>(launches.size()) *
+                         (gpu_.launch.graph_launch_us + gpu_.launch.first_instruction_us + gpu_.launch.completion_us);
+  // The highest clock, in the governor's steps, that stays below the cap.
+  constexpr double kStepMhz = 15;
+  double mhz = gpu_.boost_clock_mhz, us = execution_at(mhz);
+  // Replays follow each other without end, launches between them; else kernels of less than a window are over before the
+  // governor looks.
+  const double gaps = conditions.replayed ? gaps_us : 0;
+  const auto watts = [&] {
+    return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / (us + gaps);
+  };
+  if (conditions.replayed || us > p.window_us) {
+    while (mhz - kStepMhz >= p.min_clock_mhz && watts() > p.cap_w) us = execution_at(mhz -= kStepMhz);
+  }
+  c.clock_mhz = mhz;
+
+  const LaunchSpec& launch = gpu_.launch;
+  double start = (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
+  double end = 0;
+  for (std::size_t i = 0; i < launches.size(); ++i) {
+    if (i > 0) {
+      const double done = end + launch.completion_us;
+      start = launches[i].beside ? std::max(done, start + launch.graph_launch_us) + launch.cta_launch_cycles / 2 / mhz
+                                 : done + launch.graph_launch_us + launch.first_instruction_us;
+    }
+    const double busy = execution_us(launches[i], mhz);
+    c.execution_us += busy;
+    end = start + busy;
+  }
+  c.latency_us = end + launch.completion_us;
+
+  c.flops = models::flops_of(op);
+  c.operations = total[operations];
+  c.l2_bytes = l2_bytes;
+  c.hbm_read_bytes = traffic.read;
+  c.hbm_write_bytes = traffic.written;
+  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
+  c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 + p.idle_w * c.latency_us * 1e-6;
+  const double sm_us = c.execution_us * gpu_.sms() * mhz;
+  c.utilization = {.tensor = total[tensor] / sm_us,
+                   .fp32 = total[fp32] / sm_us,
+                   .mufu = total[mufu] / sm_us,
+                   .shared = total[shared] / sm_us,
+                   .issue = total[issue] / sm_us,
+                   .l2 = std::max(total[load_bytes], total[store_bytes]) /
+                         (rates_.gpc_read * static_cast<double>(gpu_.gpc_sms.size()) * c.execution_us),
+                   .hbm = hbm_bytes / (rates_.hbm_peak * c.execution_us)};
+  const std::pair<const char*, double> limits[] = {{"tensor cores", c.utilization.tensor}, {"FP32 units", c.utilization.fp32},
+                                                   {"MUFU", c.utilization.mufu},           {"shared memory", c.utilization.shared},
+                                                   {"issue slots", c.utilization.issue},   {"L2 bandwidth", c.utilization.l2},
+                                                   {"HBM bandwidth", c.utilization.hbm}};
+  const auto* most = std::max_element(std::begin(limits), std::end(limits),
+                                      [](const auto& a, const auto& b) { return a.second < b.second; });
+  c.bottleneck = c.execution_us < c.latency_us - c.execution_us ? "launch" : most->second < 0.5 ? "latency" : most->first;
+  return c;
+}
+
+}  // namespace tessera::cost

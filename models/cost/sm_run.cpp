@@ -1,0 +1,361 @@
+#include "models/cost/sm_run.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+namespace tessera::cost {
+
+namespace {
+
+using tile::Op;
+using tile::OpKind;
+
+// As in sim/gpu/sm: what posting an operation takes, the write-back of an elementwise block, posted stores.
+constexpr double kPostCycles = 4;
+constexpr double kVectorLatency = 12;
+constexpr std::uint64_t kLineBytes = 128;
+constexpr double kThreadsPerWarp = 32;
+constexpr std::uint64_t kPostedStores = 4;
+
+double lines_of(const tile::Box& box) {
+  const std::uint64_t first = box.address / kLineBytes;
+  const std::uint64_t last = (box.address + box.row_bytes - 1) / kLineBytes;
+  return static_cast<double>(std::uint64_t{box.rows} * (last - first + 1));
+}
+
+}  // namespace
+
+Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride, const MemoryLatency& latency) {
+  kernel_ = &kernel;
+  latency_ = latency;
+  arrivals_.clear();
+  next_arrival_ = 0;
+  free_.fill(0);
+  sum_.fill(0);
+  const tile::LaunchShape& shape = kernel.shape();
+  const auto roles = static_cast<std::uint32_t>(shape.roles.size());
+  ctas_.resize(std::max<std::size_t>(ctas_.size(), ctas));
+  roles_.resize(std::max<std::size_t>(roles_.size(), std::size_t{ctas} * roles));
+  roles_used_ = std::size_t{ctas} * roles;
+  for (std::uint32_t c = 0; c < ctas; ++c) {
+    Cta& cta = ctas_[c];
+    const std::uint32_t index = c * stride;
+    cta.id = {index, index % shape.cluster};
+    cta.first_role = c * roles;
+    cta.synced = 0;
+    cta.sync_at = 0;
+    cta.named = {};
+    cta.barriers.clear();
+    for (const tile::BarrierSpec& b : shape.barriers)
+      cta.barriers.push_back({.pending = b.arrivals, .arrivals = b.arrivals});
+    for (std::uint32_t r = 0; r < roles; ++r) {
+      Role& role = roles_[cta.first_role + r];
+      role.program = kernel.program(cta.id, r);
+      role.cta = c;
+      role.warps = shape.roles[r].warps;
+      role.ready = static_cast<double>(shape.prologue_cycles);
+      role.blocked = Blocked::no;
+      role.tile_asked = false;
+      role.tiles = 0;
+      role.loads.issued = role.stores.issued = role.products.issued = 0;
+      role.loads.latest = role.stores.latest = role.products.latest = 0;
+    }
+  }
+  for (std::size_t left = roles_used_; left > 0;) {
+    // The role that is furthest behind goes on.
+    std::size_t next = roles_used_;
+    double earliest = std::numeric_limits<double>::infinity();
+    for (std::size_t r = 0; r < roles_used_; ++r) {
+      if (roles_[r].blocked == Blocked::no && roles_[r].ready < earliest) {
+        earliest = roles_[r].ready;
+        next = r;
+      }
+    }
+    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= earliest) {
+      land(arrivals_[next_arrival_++]);
+      continue;
+    }
+    if (next == roles_used_) throw std::logic_error{shape.name + ": its roles wait for each other"};
+    Role& role = roles_[next];
+    advance(role, static_cast<std::uint32_t>(next) - ctas_[role.cta].first_role);
+    if (role.blocked == Blocked::done) --left;
+  }
+  for (std::size_t r = 0; r < roles_used_; ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
+  return sum_;
+}
+
+void SmRun::advance(Role& role, std::uint32_t index) {
+  double at = role.ready;
+  const double stop = at + 4 * kPostCycles;
+  for (;;) {
+    if (!role.program.advance()) {
+      role.ready = std::max(at, role.stores.latest);
+      role.blocked = Blocked::done;
+      role.program = {};
+      return;
+    }
+    sum_[operations] += 1;
+    role.ready = at;
+    if (!execute(role, index, role.program.op(), at)) return;
+    role.ready = at;
+    if (at > stop) return;
+  }
+}
+
+void SmRun::land(const Arrival& a) {
+  // What threads copy takes the banks from their loads; what the TMA brings does not.
+  const double written = a.copied ? occupy(shared, a.at, a.bytes / sm_.l1_fill_bytes_per_cycle) : a.at;
+  sum_[shared_bytes] += a.bytes;
+  arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0, static_cast<std::int64_t>(a.bytes));
+}
+
+void SmRun::wake(Cta& cta, std::uint32_t waiting, double at) {
+  for (; waiting != 0; waiting &= waiting - 1) {
+    Role& role = roles_[cta.first_role + static_cast<std::uint32_t>(std::countr_zero(waiting))];
+    role.blocked = Blocked::no;
+    role.ready = std::max(role.ready, at);
+  }
+}
+
+void SmRun::arrive(Cta& cta, std::uint8_t index, double at, std::int64_t arrivals, std::int64_t expected,
+                   std::int64_t received) {
+  Barrier& b = cta.barriers[index];
+  b.pending -= arrivals;
+  b.bytes += expected - received;
+  b.latest = std::max(b.latest, at);
+  if (b.pending != 0 || b.bytes != 0) return;
+  ++b.phase;
+  b.pending = b.arrivals;
+  b.completed = b.latest;
+  b.latest = 0;
+  if (const std::uint32_t waiting = std::exchange(b.waiting, 0U); waiting != 0)
+    wake(cta, waiting, b.completed + sm_.mbarrier_latency);
+}
+
+double SmRun::take_in(double at, double bytes, double bytes_per_cycle) {
+  const double length = bytes / bytes_per_cycle;
+  return occupy(ingress, std::max(0.0, at - length), length);
+}
+
+bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
+  Cta& cta = ctas_[role.cta];
+  const double share = role.warps >= 4 ? 1.0 : role.warps / 4.0;
+  const auto bytes = static_cast<double>(op.kind == OpKind::compute ? 0 : op.box.bytes());
+  const double vector_bytes = 16.0 * kThreadsPerWarp * sm_.subcores * share;  // one instruction of each warp in turn
+  switch (op.kind) {
+    case OpKind::expect:
+      at += kPostCycles;
+      arrive(cta, op.barrier, at, 1, static_cast<std::int64_t>(op.count), 0);
+      return true;
+
+    case OpKind::arrive: {
+      at += kPostCycles;
+      const bool here = op.rank == 0xff || op.rank == cta.id.rank;
+      arrive(cta, op.barrier, here ? at : at + sm_.dsmem_latency, 1, 0, 0);
+      return true;
+    }
+
+    case OpKind::wait: {
+      Barrier& b = cta.barriers[op.barrier];
+      if ((b.phase & 1U) != op.phase) {
+        at = std::max(at, b.completed) + sm_.mbarrier_latency;
+        return true;
+      }
+      b.waiting |= 1U << index;
+      role.blocked = Blocked::barrier;
+      return false;
+    }
+
+    case OpKind::named_sync:
+    case OpKind::named_arrive: {
+      NamedBarrier& b = cta.named[op.barrier];
+      at += kPostCycles;
+      b.latest = std::max(b.latest, at);
+      const bool waits = op.kind == OpKind::named_sync;
+      if (++b.arrived == op.count) {
+        const double open = b.latest + sm_.named_barrier_latency;
+        const std::uint32_t waiting = b.waiting;
+        b = {};
+        wake(cta, waiting, open);
+        if (waits) at = open;
+        return true;
+      }
+      if (!waits) return true;
+      b.waiting |= 1U << index;
+      role.blocked = Blocked::named;
+      role.ready = at;
+      return false;
+    }
+
+    case OpKind::tma_load: {
+      at += kPostCycles;
+      const double length = lines_of(op.box) / sm_.tma_lines_per_cycle;
+      const double issued = occupy(tma, at, length);
+      sum_[load_bytes] += bytes;
+      // What is multicast comes from every CTA of the cluster alike.
+      const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
+      const double last = issued + sm_.tma_issue_latency + latency_.load;
+      arrivals_.push_back({take_in(last, copies * bytes, sm_.ingress_bytes_per_cycle), role.cta, op.barrier, copies * bytes, false});
+      return true;
+    }
+
+    case OpKind::tma_store: {
+      at += kPostCycles;
+      const double issued = occupy(tma, at, lines_of(op.box) / sm_.tma_lines_per_cycle);
+      const double read = occupy(shared, at + sm_.tma_issue_latency, bytes / sm_.shared_bytes_per_cycle);
+      const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
+      sum_[shared_bytes] += bytes;
+      sum_[store_bytes] += bytes;
+      role.stores.add(left + latency_.store);
+      return true;
+    }
+
+    case OpKind::store_wait:
+      at = std::max(at, role.stores.left(op.count));
+      return true;
+
+    case OpKind::wgmma: {
+      const double flops = 2.0 * op.m * op.n * op.k;
+      const double operands = 2.0 * op.k * (op.n + (op.a_in_registers ? 0.0 : static_cast<double>(op.m)));
+      at += kPostCycles;
+      const double fetched = occupy(shared, at, operands / sm_.shared_bytes_per_cycle);
+      role.products.add(std::max(occupy(tensor, at, flops / sm_.tensor_flops_per_cycle), fetched) + sm_.tensor_latency);
+      sum_[tensor_flops] += flops;
+      sum_[shared_bytes] += operands;
+      return true;
+    }
+
+    case OpKind::wgmma_wait:
+      at = std::max(at, role.products.left(op.count)) + kPostCycles;
+      return true;
+
+    case OpKind::mma: {
+      const double flops = 2.0 * op.m * op.n * op.k;
+      at = occupy(tensor, at, flops / (sm_.tensor_flops_per_cycle * share)) + sm_.tensor_latency;
+      sum_[tensor_flops] += flops;
+      return true;
+    }
+
+    case OpKind::compute: {
+      const tile::Vector& v = op.vector;
+      const auto fma = static_cast<double>(v.fma), whole = static_cast<double>(v.integer),
+                 special = static_cast<double>(v.mufu), conversions = static_cast<double>(v.convert),
+                 shuffles = static_cast<double>(v.shuffle);
+      const double start = at;
+      const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes, special / sm_.mufu_per_cycle,
+                                     conversions / sm_.conversions_per_cycle});
+      const double beside = std::max(0.0, free_[tensor] - start);
+      const double slow = 1 + (1 / sm_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
+      double end = occupy(issue, start,
+                          (fma + whole + special + conversions + shuffles) / (kThreadsPerWarp * sm_.subcores * share));
+      if (v.fma != 0) end = std::max(end, occupy(fp32, start, slow * fma / (sm_.fp32_lanes * share)));
+      if (v.integer != 0) end = std::max(end, occupy(integer, start, slow * whole / (sm_.int_lanes * share)));
+      if (v.mufu != 0) end = std::max(end, occupy(mufu, start, slow * special / (sm_.mufu_per_cycle * share)));
+      if (v.convert != 0)
+        end = std::max(end, occupy(convert, start, slow * conversions / (sm_.conversions_per_cycle * share)));
+      if (v.shuffle != 0) {
+        end = std::max(end, occupy(shared, start, 4.0 * shuffles / sm_.shared_bytes_per_cycle));
+        sum_[shared_bytes] += 4 * shuffles;
+      }
+      sum_[fp32_ops] += fma;
+      sum_[mufu_ops] += special;
+      at = std::max(end, start + slow * static_cast<double>(op.count)) + kVectorLatency;
+      return true;
+    }
+
+    case OpKind::l1_load:
+    case OpKind::shared_load:
+    case OpKind::shared_store: {
+      const auto moved = static_cast<double>(op.count);
+      occupy(issue, at, moved / vector_bytes);
+      at = occupy(shared, at, moved / sm_.shared_bytes_per_cycle) +
+           (op.kind == OpKind::shared_load ? sm_.shared_latency
+            : op.kind == OpKind::l1_load   ? sm_.l1_latency
+                                           : kPostCycles);
+      sum_[shared_bytes] += moved;
+      return true;
+    }
+
+    case OpKind::load: {
+      const double lines = lines_of(op.box);
+      occupy(issue, at, bytes / vector_bytes);
+      const double issued = occupy(lsu, at, lines);
+      sum_[load_bytes] += bytes;
+      role.loads.add(take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle));
+      at = std::max(at + kPostCycles, issued - lines);
+      return true;
+    }
+
+    case OpKind::async_load: {
+      const double lines = lines_of(op.box);
+      occupy(issue, at, bytes / vector_bytes);
+      const double issued = occupy(lsu, at, lines);
+      sum_[load_bytes] += bytes;
+      const double in = take_in(issued + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle);
+      arrivals_.push_back({in, role.cta, op.barrier, bytes, true});
+      at = std::max(issued, at + static_cast<double>(op.count));
+      return true;
+    }
+
+    case OpKind::load_wait:
+      at = std::max(at, role.loads.left(op.count));
+      return true;
+
+    case OpKind::store: {
+      const double lines = lines_of(op.box);
+      occupy(issue, at, bytes / vector_bytes);
+      const double issued = occupy(lsu, at, lines);
+      const double left = std::max(issued, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle));
+      sum_[store_bytes] += bytes;
+      role.stores.add(left + sm_.l1_latency + latency_.store);
+      at = std::max({at + kPostCycles, issued - lines, role.stores.left(kPostedStores)});
+      return true;
+    }
+
+    case OpKind::chain:
+      at += static_cast<double>(op.count);
+      return true;
+
+    case OpKind::prefetch_tile:
+      role.tile_asked = true;
+      role.tile_at = at + sm_.l1_latency + latency_.counter;
+      at += kPostCycles;
+      return true;
+
+    case OpKind::item:
+    case OpKind::trip:  // marks for sampling: nothing is passed over here
+      role.program.set_result(0);
+      return true;
+
+    case OpKind::next_tile:
+      // The other CTAs take tiles at the same pace.
+      role.program.set_result(role.tiles++ * kernel_->shape().grid + cta.id.index);
+      at = std::max(at, role.tile_asked ? role.tile_at : at + sm_.l1_latency + latency_.counter);
+      role.tile_asked = false;
+      return true;
+
+    case OpKind::cluster_sync: {
+      at += kPostCycles;
+      cta.sync_at = std::max(cta.sync_at, at);
+      const auto all = static_cast<std::uint32_t>(kernel_->shape().roles.size());
+      cta.synced |= 1U << index;
+      if (static_cast<std::uint32_t>(std::popcount(cta.synced)) < all) {
+        role.blocked = Blocked::named;
+        role.ready = at;
+        return false;
+      }
+      const double open = cta.sync_at + sm_.dsmem_latency;
+      const std::uint32_t waiting = std::exchange(cta.synced, 0U) & ~(1U << index);
+      cta.sync_at = 0;
+      wake(cta, waiting, open);
+      at = open;
+      return true;
+    }
+  }
+  return true;
+}
+
+}  // namespace tessera::cost

@@ -1,0 +1,66 @@
+#include "sim/system/kernel_cost.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <map>
+#include <stdexcept>
+
+namespace tessera::sim {
+
+cost::Conditions conditions_of(const KernelOptions& options) {
+  return {.graph = options.graph,
+          .random_data = options.random_data,
+          .warm_operands = options.warm_operands,
+          .replayed = options.replayed};
+}
+
+KernelResult result_of(const cost::Cost& c) {
+  KernelResult r;
+  r.latency = Time::from_us(c.latency_us);
+  r.execution = Time::from_us(c.execution_us);
+  r.clock_mhz = c.clock_mhz;
+  r.cycles = c.latency_us * c.clock_mhz;
+  r.flops = c.flops;
+  r.bottleneck = c.bottleneck;
+  const cost::Utilization& u = c.utilization;
+  r.utilization = {{"tensor", u.tensor}, {"fp32", u.fp32}, {"mufu", u.mufu}, {"shared", u.shared},
+                   {"issue", u.issue},   {"l2", u.l2},     {"hbm", u.hbm}};
+  r.l2_bytes = std::llround(c.l2_bytes);
+  r.hbm_read_bytes = std::llround(c.hbm_read_bytes);
+  r.hbm_write_bytes = std::llround(c.hbm_write_bytes);
+  r.l2_hit_rate = c.l2_hit_rate;
+  r.energy_j = c.energy_j;
+  r.operations = static_cast<std::uint64_t>(std::llround(c.operations));
+  r.kernels = c.kernels;
+  return r;
+}
+
+void cost_each(const std::vector<KernelJob>& jobs, const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
+  std::map<const GpuSpec*, cost::CostModel> costs;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const KernelJob& job = jobs[i];
+    cost::CostModel& model = costs.try_emplace(job.gpu, *job.gpu).first->second;
+    KernelOutcome outcome;
+    try {
+      outcome.result = result_of(model.cost(job.op, conditions_of(job.options)));
+    } catch (const std::invalid_argument& e) {
+      outcome.invalid = e.what();
+    } catch (const std::exception& e) {
+      outcome.failure = fmt::format("{}: {}", models::signature_of(job.op), e.what());
+    }
+    ended(i, std::move(outcome));
+  }
+}
+
+std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs) {
+  std::vector<KernelResult> results(jobs.size());
+  cost_each(jobs, [&](std::size_t job, KernelOutcome&& outcome) {
+    if (!outcome.invalid.empty()) throw std::invalid_argument{outcome.invalid};
+    if (!outcome.failure.empty()) throw std::runtime_error{outcome.failure};
+    results[job] = std::move(outcome.result);
+  });
+  return results;
+}
+
+}  // namespace tessera::sim

@@ -243,7 +243,6 @@ void FrontEnd::set_clock(Time now, double mhz) {
   if (mhz == clock_mhz_) return;
   clock_mhz_ = mhz;
   send_clock(now);
-  }
 }
 
 void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {

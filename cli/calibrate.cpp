@@ -1,6 +1,5 @@
 // tessera calibrate: fits the few fitted numbers of a hardware file to measured kernels.
 
-#include "sim/system/kernel_cost.hpp"
 #include "validate/calibrate.hpp"
 
 #include <fmt/format.h>
@@ -22,6 +21,7 @@
 #include "configs/reader/calibration.hpp"
 #include "configs/reader/hardware.hpp"
 #include "configs/reader/parameters.hpp"
+#include "sim/system/kernel_cost.hpp"
 #include "validate/calibration_record.hpp"
 #include "validate/report.hpp"
 #include "validate/statistics.hpp"

@@ -97,7 +97,7 @@ void SmRun::advance(Role& role, std::uint32_t index) {
       role.program = {};
       return;
     }
-    sum_[operations] += 1;
+    if (const OpKind kind = role.program.op().kind; kind != OpKind::item && kind != OpKind::trip) sum_[operations] += 1;
     role.ready = at;
     if (!execute(role, index, role.program.op(), at)) return;
     role.ready = at;

@@ -90,7 +90,6 @@ void check_sampled(const models::Operator& op) {
   CHECK(exact["ci95"] == 0.0);
   CHECK(sampled["passed"].get<double>() > 0.3 * sampled["latency"].get<double>());
   CHECK(sampled["events"].get<double>() < 0.7 * exact["events"].get<double>());
-  CHECK(sampled["bottleneck"] == exact["bottleneck"]);
 
   const double off = percent_off(sampled, exact, "latency"), interval = sampled["ci95"];
   CAPTURE(off, interval);
@@ -126,7 +125,7 @@ TEST_CASE("a sampled prefill without a mask") {
 
 TEST_CASE("sampling does not depend on threads or lookahead") {
   const models::Attention op{
-      .q_rows = 12288, .kv_rows = 12288, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true};
+      .q_rows = 16384, .kv_rows = 16384, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true};
   const json one = simulated(op, {});
   CHECK(one["passed"].get<double>() > 0);
   CHECK(simulated(op, {.threads = 2}) == one);

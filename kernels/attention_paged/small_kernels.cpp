@@ -26,6 +26,7 @@ CacheWrite::CacheWrite(const PagedCall& call, const PagedAddresses& at)
   // A long row is shared by several warps.
   warps_per_row_ = row_bytes_ % 2048 == 0 ? 4 : row_bytes_ % 1024 == 0 ? 2 : 1;
   shape_.name = "kv cache write";
+  shape_.launched_beside = true;  // SGLang's store_cache, on Hopper
   shape_.roles = {{"threads", kCacheWarps}};
   shape_.registers_per_cta = kCacheWarps * 32 * 40;
   shape_.grid = as32((call.batch * call.new_rows * warps_per_row_ + kCacheWarps - 1) / kCacheWarps);

@@ -223,7 +223,10 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.clock_mhz = mhz;
 
   const LaunchSpec& launch = gpu_.launch;
-  double start = (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
+  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay before.
+  double start = conditions.graph && conditions.replayed && launches.front().beside
+                     ? launch.cta_launch_cycles / 2 / mhz
+                     : (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
   double end = 0;
   for (std::size_t i = 0; i < launches.size(); ++i) {
     if (i > 0) {

@@ -31,7 +31,11 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
     gpc->set_kernels(kernels_);
     gpc->set_passes_trips(!options_.exact);
   }
-  const double launch_us = options_.graph ? gpu_.launch.graph_launch_us : gpu_.launch.host_launch_us;
+  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay before.
+  launched_ahead_ = options_.graph && options_.replayed && kernels_.front()->shape().launched_beside;
+  const double launch_us = launched_ahead_  ? 0
+                           : options_.graph ? gpu_.launch.graph_launch_us
+                                            : gpu_.launch.host_launch_us;
   schedule(Time::from_us(launch_us), FrontEndEvent{.kind = FrontEndEvent::Kind::start_kernel});
 }
 

@@ -30,7 +30,8 @@ std::string text_of(const KernelResult& r) {
   return out.str();
 }
 
-std::string in_child(const GpuSpec& spec, const models::Operator& op, Time lookahead) {
+std::string in_child(const GpuSpec& spec, const models::Operator& op, Time lookahead,
+                     const KernelOptions& options = {}) {
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t pid = fork();
@@ -38,7 +39,7 @@ std::string in_child(const GpuSpec& spec, const models::Operator& op, Time looka
     set_lookahead_limit(lookahead);
     std::string text;
     try {
-      text = text_of(simulate_kernel(spec, op, {}));
+      text = text_of(simulate_kernel(spec, op, options));
     } catch (const std::exception& e) {
       text = e.what();
     }
@@ -109,6 +110,29 @@ TEST_CASE("every kernel kind runs on every GPU, conserving bytes and retiring ev
       CHECK(text.find("sm.operations_retired") != std::string::npos);
     }
   }
+}
+
+TEST_CASE("paged calls end also where a split of a tile has no keys") {
+  const GpuSpec h200 = gpu("h200_sxm");
+  const models::Operator ops[] = {
+      models::Attention{.batch = 2, .q_rows = 1024, .kv_rows = 1024, .heads = 5, .kv_heads = 1, .head_dim = 128, .causal = true, .paged = true},
+      models::Attention{.batch = 1, .q_rows = 512, .kv_rows = 512, .heads = 12, .kv_heads = 2, .head_dim = 256, .causal = true, .paged = true}};
+  for (const models::Operator& op : ops) {
+    INFO(models::signature_of(op));
+    CHECK(in_child(h200, op, Time::never()).find("sm.operations_retired") != std::string::npos);
+  }
+}
+
+TEST_CASE("replays start at the clock they are given, and beside the call before if they are launched so") {
+  const GpuSpec h200 = gpu("h200_sxm");
+  const models::Operator op = models::AttentionDecode{
+      .batch = 2, .context = 128, .heads = 8, .kv_heads = 2, .head_dim = 128, .paged = true};
+  const auto run = [&](const KernelOptions& options) { return in_child(h200, op, Time::never(), options); };
+  const auto latency_us = [](const std::string& text) { return std::stod(text) * 1e-9; };
+  const double alone = latency_us(run({})), replay = latency_us(run({.replayed = true}));
+  CHECK(replay < alone - h200.launch.first_instruction_us);
+  const double slow = latency_us(run({.start_clock_mhz = 1200, .replayed = true}));
+  CHECK(slow > 1.1 * replay);
 }
 
 TEST_CASE("a large copy reaches a realistic share of HBM bandwidth") {

@@ -1,4 +1,5 @@
-// Kernels per second of the cost model, on one core: operators of random shapes, each costed as validate does.
+// Kernels per second of the cost model, on one core: operators of random shapes, each costed as validate
+// does.
 
 #include <benchmark/benchmark.h>
 
@@ -12,7 +13,8 @@ namespace tessera {
 namespace {
 
 const GpuSpec& h200() {
-  static const GpuSpec gpu = config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
+  static const GpuSpec gpu =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
   return gpu;
 }
 

@@ -2,9 +2,8 @@
 
 #include <benchmark/benchmark.h>
 
-#include <systemc>
-
 #include <random>
+#include <systemc>
 
 #include "configs/reader/hardware.hpp"
 #include "sim/gpu/hbm/stream.hpp"
@@ -14,7 +13,8 @@ namespace tessera::sim {
 namespace {
 
 void hbm_stream(benchmark::State& state, HbmPattern pattern, double reads) {
-  const GpuSpec gpu = config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
+  const GpuSpec gpu =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
   std::int64_t requests = 0;
   for (auto _ : state) {
     requests += run_hbm_stream(gpu.hbm, {.pattern = pattern, .reads = reads, .bytes = 64 << 20}).requests;

@@ -326,7 +326,8 @@ validate::EvaluateJobs in_workers(int processes) {
 /// The cost model, here.
 std::vector<sim::KernelOutcome> by_cost_model(const std::vector<sim::KernelJob>& jobs, const std::string&) {
   std::vector<sim::KernelOutcome> outcomes(jobs.size());
-  sim::cost_each(jobs, [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); });
+  sim::cost_each(jobs,
+                 [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); });
   return outcomes;
 }
 
@@ -350,8 +351,11 @@ void run_calibrate(const Options& options) {
       {.kinds = options.kinds, .max_ms = options.max_ms, .sample = options.sample, .seed = options.seed});
 
   const auto start = std::chrono::steady_clock::now();
-  validate::CalibrateOptions how{
-      .folds = options.folds, .seed = options.seed, .evaluate = options.fidelity == "cost" ? validate::EvaluateJobs{by_cost_model} : in_workers(options.jobs)};
+  validate::CalibrateOptions how{.folds = options.folds,
+                                 .seed = options.seed,
+                                 .evaluate = options.fidelity == "cost"
+                                                 ? validate::EvaluateJobs{by_cost_model}
+                                                 : in_workers(options.jobs)};
   how.fit.max_iterations = options.max_iterations;
   std::vector<std::string> keys;
   for (const config::Parameter& p : parameters) keys.push_back(p.key);

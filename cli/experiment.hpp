@@ -45,8 +45,8 @@ struct Experiment {
   models::Architecture model;
   sim::MachineSpec machine;
   config::Calibration comp_calibration, attn_calibration;  ///< of the machine's GPUs
-  bool cascade = false;       ///< else one GPU
-  models::Sharding sharding;  ///< empty on one GPU
+  bool cascade = false;                                    ///< else one GPU
+  models::Sharding sharding;                               ///< empty on one GPU
   Exposures exposures;
   models::Workload workload;
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"

@@ -35,7 +35,8 @@ struct Options {
 
 std::string kinds_text() {
   std::string text =
-      "Kinds and their keys (KEY=VALUE is the default; every kind that runs on SMs also takes the last four):\n";
+      "Kinds and their keys (KEY=VALUE is the default; every kind that runs on SMs also takes the last "
+      "four):\n";
   for (const KernelKind& k : kernel_kinds())
     text += fmt::format("  {} {}\n      {}\n", k.name, k.keys, k.summary);
   return text + R"(
@@ -93,8 +94,8 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const vali
   line("latency", fmt::format("{}   of which executing {}", duration_text(r.latency.us()),
                               duration_text(r.execution.us())));
   if (r.passed > Time{}) {
-    line("sampled", fmt::format("{} of the time passed over, +- {:.2g} % (95 %)", percent_text(r.passed.us() / r.latency.us()),
-                                r.ci95_percent));
+    line("sampled", fmt::format("{} of the time passed over, +- {:.2g} % (95 %)",
+                                percent_text(r.passed.us() / r.latency.us()), r.ci95_percent));
   }
   line("error bar", validate::text_of(bar));
   line("cycles", fmt::format("{} at {:.0f} MHz", count_text(r.cycles), r.clock_mhz));
@@ -150,7 +151,8 @@ void run_kernel(const Options& options) {
   sim::KernelResult result;
   try {
     if (options.fidelity == "cost") {
-      if (!options.timeline.empty()) throw UsageError{"--timeline: the cost model has no timeline; use --fidelity cycle"};
+      if (!options.timeline.empty())
+        throw UsageError{"--timeline: the cost model has no timeline; use --fidelity cycle"};
       result = sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
     } else {
       result = sim::simulate_kernel(gpu, request.op, request.options);
@@ -160,8 +162,8 @@ void run_kernel(const Options& options) {
   }
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op, request.options.graph,
-                                                     request.options.random_data);
+  const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op,
+                                                     request.options.graph, request.options.random_data);
   if (!options.timeline.empty()) write_whole(options.timeline, kernel_timeline(request.kind, result));
   if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, bar, result, wall_s));
   if (options.json != "-") fmt::print("{}", to_text(request, gpu, bar, result, wall_s));
@@ -176,10 +178,11 @@ void add_kernel(CLI::App& app) {
   command->add_option("KEY=VALUE", options->arguments, "Its shape");
   command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
-  command->add_option("--threads", options->threads, "Threads of the simulation; the result is the same with any number")
+  command
+      ->add_option("--threads", options->threads,
+                   "Threads of the simulation; the result is the same with any number")
       ->check(CLI::Range(1U, sim::kMostThreads));
-  command->add_flag("--exact", options->exact,
-                    "Simulate every trip of every loop; extrapolate nothing");
+  command->add_flag("--exact", options->exact, "Simulate every trip of every loop; extrapolate nothing");
   command
       ->add_option("--set", options->overrides,
                    "KEY=VALUE: change a key of the hardware (hbm.read_queue=128); may be repeated")

@@ -64,8 +64,8 @@ class Arguments {
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size() || !(value >= least && value <= most)) {
-      throw UsageError{
-          fmt::format("kernel {}: {}: expected a number from {} to {}, not '{}'", kind_, key, least, most, text)};
+      throw UsageError{fmt::format("kernel {}: {}: expected a number from {} to {}, not '{}'", kind_, key,
+                                   least, most, text)};
     }
     return value;
   }
@@ -167,7 +167,12 @@ const std::vector<Kind>& kinds() {
        }},
       {"attention_decode",
        "one query row per sequence against a cache",
-       {{"batch", "1"}, {"context"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"kv_cache", "plain"}},
+       {{"batch", "1"},
+        {"context"},
+        {"heads"},
+        {"kv_heads", "heads"},
+        {"head_dim", "128"},
+        {"kv_cache", "plain"}},
        [](const Arguments& a) -> Operator {
          return AttentionDecode{.batch = a.integer("batch"),
                                 .context = a.integer("context"),
@@ -245,19 +250,19 @@ const std::vector<Kind>& kinds() {
         {"seed", "1"}},
        [](const Arguments& a) -> Work {
          using sim::HbmPattern;
-         return sim::HbmStream{.pattern = a.choice<HbmPattern>("pattern",
-                                                               {{"sequential", HbmPattern::sequential},
-                                                                {"strided", HbmPattern::strided},
-                                                                {"random", HbmPattern::random},
-                                                                {"same_bank", HbmPattern::same_bank},
-                                                                {"same_bank_group", HbmPattern::same_bank_group}}),
-                               .reads = a.number("reads", 0, 1),
-                               .bytes = a.is("bytes", "auto") ? 0 : a.integer("bytes"),
-                               .stride = a.integer("stride"),
-                               .size = a.choice<int>("size", {{"32", 32}, {"64", 64}, {"128", 128}, {"256", 256}}),
-                               .in_flight = static_cast<int>(a.number("in_flight", 1, 60'000)),
-                               .rate_gb_per_s = a.number("rate", 0, 1e6),
-                               .seed = static_cast<std::uint64_t>(a.integer("seed"))};
+         return sim::HbmStream{
+             .pattern = a.choice<HbmPattern>("pattern", {{"sequential", HbmPattern::sequential},
+                                                         {"strided", HbmPattern::strided},
+                                                         {"random", HbmPattern::random},
+                                                         {"same_bank", HbmPattern::same_bank},
+                                                         {"same_bank_group", HbmPattern::same_bank_group}}),
+             .reads = a.number("reads", 0, 1),
+             .bytes = a.is("bytes", "auto") ? 0 : a.integer("bytes"),
+             .stride = a.integer("stride"),
+             .size = a.choice<int>("size", {{"32", 32}, {"64", 64}, {"128", 128}, {"256", 256}}),
+             .in_flight = static_cast<int>(a.number("in_flight", 1, 60'000)),
+             .rate_gb_per_s = a.number("rate", 0, 1e6),
+             .seed = static_cast<std::uint64_t>(a.integer("seed"))};
        },
        true},
   };

@@ -111,7 +111,8 @@ Figure read_figure(const config::Value& at, const std::vector<Run>& runs) {
   f.hardware = at.at("hardware").as_string();
   f.source = at.at("source").as_string();
   if (const auto note = at.find("note")) f.note = note->as_string();
-  if (at.at("unit").as_string() != f.run->unit) throw at.at("unit").error(fmt::format("expected {}", f.run->unit));
+  if (at.at("unit").as_string() != f.run->unit)
+    throw at.at("unit").error(fmt::format("expected {}", f.run->unit));
   f.published = at.at("value").as_number(1e-30, 1e30);
   f.tolerance_percent = at.at("tolerance_percent").as_number(0, 1000);
   return f;

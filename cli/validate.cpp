@@ -128,7 +128,8 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
-    if (options.fidelity != "cycle") throw UsageError{"--published: microbenchmarks run with --fidelity cycle only"};
+    if (options.fidelity != "cycle")
+      throw UsageError{"--published: microbenchmarks run with --fidelity cycle only"};
     require_writable("--json", options.json);
     return run_published(options.paths, options.hardware, options.jobs, options.json);
   }
@@ -138,10 +139,9 @@ void run_validate(const Options& options) {
   require_writable("--json", options.json);
   require_writable("--plot", options.plot);
   const std::string library = options.plot.empty() ? "" : chart_library();
-  validate::Measurements measurements = read_rows(options.paths, {.kinds = options.kinds,
-                                                                  .max_ms = options.max_ms,
-                                                                  .sample = options.sample,
-                                                                  .seed = options.seed});
+  validate::Measurements measurements = read_rows(
+      options.paths,
+      {.kinds = options.kinds, .max_ms = options.max_ms, .sample = options.sample, .seed = options.seed});
 
   const auto start = std::chrono::steady_clock::now();
   const validate::Comparison comparison = [&] {
@@ -173,7 +173,8 @@ void add_validate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("validate", "Hold the simulator against measured kernels");
   command->add_option("PATH", options->paths, "Measurement files, or folders of them");
   command->add_flag("--published", options->published,
-                    "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, or the files given)");
+                    "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, "
+                    "or the files given)");
   command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file");
   command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
   command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');

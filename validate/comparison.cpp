@@ -51,7 +51,9 @@ Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareO
   }
 
   std::vector<sim::KernelOutcome> outcomes(jobs.size());
-  const auto ended = [&](std::size_t job, sim::KernelOutcome&& outcome) { outcomes[job] = std::move(outcome); };
+  const auto ended = [&](std::size_t job, sim::KernelOutcome&& outcome) {
+    outcomes[job] = std::move(outcome);
+  };
   if (options.cost)
     sim::cost_each(jobs, ended);
   else

@@ -40,7 +40,8 @@ struct CompareOptions {
   sim::Simulate simulate;  ///< the cycle model if empty
 };
 
-/// The cycle model, without statistics and activity: only what a comparison keeps crosses the process boundary.
+/// The cycle model, without statistics and activity: only what a comparison keeps crosses the process
+/// boundary.
 sim::KernelResult simulate_cycles(const sim::KernelJob& job);
 /// The kernel that stands for a row; equal keys cost the same. `gpu` must outlive it.
 sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu);

@@ -27,7 +27,8 @@ sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   options.random_data = row.conditions.random_data;
   options.replayed = !row.conditions.explicit_l2 || row.conditions.warm;
   if (!row.conditions.explicit_l2) {
-    // Replays of one call find again what is clearly less than the L2 holds. Weights in turn are told apart by far more.
+    // Replays of one call find again what is clearly less than the L2 holds. Weights in turn are told apart
+    // by far more.
     const double share = row.conditions.weights_in_turn > 0 ? 1 : gpu.l2.reused_share;
     options.warm_operands = warm_after_replay(
         row.op, row.conditions, static_cast<std::int64_t>(share * static_cast<double>(gpu.l2.bytes)));

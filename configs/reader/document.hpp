@@ -40,12 +40,12 @@ class Value {
   bool is_map() const;
   bool is_sequence() const;
   bool is_scalar() const;
-  std::vector<Value> items() const;                    ///< of a sequence
+  std::vector<Value> items() const;                            ///< of a sequence
   std::vector<std::pair<std::string, Value>> entries() const;  ///< of a map, in file order
 
   std::string as_string() const;
   bool as_bool() const;
-  std::int64_t as_integer() const;                     ///< also "8K" (= "8Ki" = 8192), "2M", "1G": powers of 1024
+  std::int64_t as_integer() const;  ///< also "8K" (= "8Ki" = 8192), "2M", "1G": powers of 1024
   std::int64_t as_integer(std::int64_t least, std::int64_t most = INT64_MAX) const;
   double as_number() const;
   double as_number(double least, double most) const;
@@ -54,9 +54,9 @@ class Value {
 
   /// An InputError that points here.
   InputError error(std::string_view message) const;
-  const std::string& path() const;                     ///< "sharding.comp.sets[2]"
+  const std::string& path() const;  ///< "sharding.comp.sets[2]"
   int line() const;
-  bool overridden() const;                             ///< given by --set
+  bool overridden() const;  ///< given by --set
   const std::filesystem::path& file() const;
 
  private:
@@ -73,7 +73,8 @@ class Document {
   static Document read(const std::filesystem::path& file);
   /// For tests, and for `--set`: text with a name to use in messages.
   static Document parse(const std::string& text, const std::filesystem::path& name);
-  /// Replaces or adds the value at a dotted path ("prefill.tokens"); the value is YAML. Errors in it then name
+  /// Replaces or adds the value at a dotted path ("prefill.tokens"); the value is YAML. Errors in it then
+  /// name
   /// "--set" instead of file and line. Values read before keep what they were.
   void set(std::string_view dotted_path, std::string_view value);
 

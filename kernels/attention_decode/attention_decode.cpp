@@ -95,15 +95,18 @@ tile::Outline SplitKvDecode::outline() const {
   tile::Outline o;
   if (more > 0) o.pieces.push_back({groups * more, least + 1});
   o.pieces.push_back({groups * (splits_ - more), least});
-  o.key = fmt::format("flash decode {} {} {} {} {}", hopper_, attention_.head_dim, group_rows_, out_bytes_, stats_ != 0);
+  o.key = fmt::format("flash decode {} {} {} {} {}", hopper_, attention_.head_dim, group_rows_, out_bytes_,
+                      stats_ != 0);
   const auto row_bytes = static_cast<std::uint64_t>(attention_.head_dim) * element_bytes_;
-  o.load_bytes = groups * row_bytes * (std::uint64_t{splits_} * group_rows_ + 2 * static_cast<std::uint64_t>(attention_.context));
+  o.load_bytes = groups * row_bytes *
+                 (std::uint64_t{splits_} * group_rows_ + 2 * static_cast<std::uint64_t>(attention_.context));
   o.store_bytes = std::uint64_t{shape_.grid} * group_rows_ *
                   (static_cast<std::uint64_t>(attention_.head_dim) * out_bytes_ + (stats_ != 0 ? 8 : 0));
   return o;
 }
 
-std::unique_ptr<tile::Kernel> SplitKvDecode::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> SplitKvDecode::excerpt(std::uint32_t ctas, std::uint32_t,
+                                                     std::uint32_t trips) const {
   auto e = std::make_unique<SplitKvDecode>(*this);
   e->splits_ = 1;
   e->kv_tiles_ = trips;

@@ -25,7 +25,8 @@ class SplitKvDecode final : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
-  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
+                                        std::uint32_t trips) const override;
 
   static constexpr std::uint32_t kTile = 128;  // keys per step
   static constexpr std::uint32_t kStages = 2;
@@ -34,7 +35,9 @@ class SplitKvDecode final : public tile::Kernel {
   struct Range {
     std::uint32_t first, last;  // kv tiles
     /// Of the trips from tile `t` on those that are alike: the ring is full, and the last tile may be short.
-    std::uint32_t alike(std::uint32_t t) const { return t >= first + kStages && t + 1 < last ? last - 1 - t : 0; }
+    std::uint32_t alike(std::uint32_t t) const {
+      return t >= first + kStages && t + 1 < last ? last - 1 - t : 0;
+    }
   };
   Range range(std::uint32_t split) const;
   tile::Box kv_box(std::uint64_t base, std::uint64_t group, std::uint32_t tile) const;

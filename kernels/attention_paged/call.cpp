@@ -12,9 +12,9 @@ namespace tessera::kernels {
 
 namespace {
 
-// inferred: with heads of 192, every measured call takes 6 to 9 us more than with 128 or 256, whatever else it
-// does: as if SGLang fell back to indexed assignment, which writes k and v one after the other and first makes
-// the places 64-bit numbers, each time.
+// inferred: with heads of 192, every measured call takes 6 to 9 us more than with 128 or 256, whatever else
+// it does: as if SGLang fell back to indexed assignment, which writes k and v one after the other and first
+// makes the places 64-bit numbers, each time.
 constexpr std::int64_t kIndexedHeadDim = 192;
 
 StreamWork widen_places(const PagedCall& call, const PagedAddresses& at) {
@@ -54,8 +54,9 @@ std::vector<std::unique_ptr<tile::Kernel>> kernels_of(const PagedCall& call, mod
     throw std::invalid_argument{"attention through a paged cache: FlashAttention-3 needs a Hopper GPU"};
   }
   if (dtype != models::Dtype::bf16 && dtype != models::Dtype::fp16) {
-    throw std::invalid_argument{fmt::format(
-        "attention through a paged cache: dtype {} has no tile program; use bf16 or fp16", models::name_of(dtype))};
+    throw std::invalid_argument{
+        fmt::format("attention through a paged cache: dtype {} has no tile program; use bf16 or fp16",
+                    models::name_of(dtype))};
   }
   if (call.head_dim > 256 || call.head_dim % 8 != 0) {
     throw std::invalid_argument{fmt::format(
@@ -63,7 +64,12 @@ std::vector<std::unique_ptr<tile::Kernel>> kernels_of(const PagedCall& call, mod
   }
   const auto& o = addresses.operands;
   const PagedSchedule schedule = schedule_of(call, gpu.sms());
-  PagedAddresses at{.q = o.at(0), .k_new = o.at(1), .v_new = o.at(2), .k_cache = o.at(3), .v_cache = o.at(4), .out = o.at(6)};
+  PagedAddresses at{.q = o.at(0),
+                    .k_new = o.at(1),
+                    .v_new = o.at(2),
+                    .k_cache = o.at(3),
+                    .v_cache = o.at(4),
+                    .out = o.at(6)};
   const auto batch = static_cast<std::uint64_t>(call.batch);
   at.places = o.at(5);
   at.pages = at.places + batch * static_cast<std::uint64_t>(call.new_rows) * 4;
@@ -92,14 +98,16 @@ std::vector<std::unique_ptr<tile::Kernel>> kernels_of(const PagedCall& call, mod
   return kernels;
 }
 
-/// A single row sees every key: for most head sizes the kernel without a mask is taken (hopper/flash_api.cpp).
+/// A single row sees every key: for most head sizes the kernel without a mask is taken
+/// (hopper/flash_api.cpp).
 bool keeps_mask(bool causal, std::int64_t rows, std::int64_t head_dim) {
   return causal && (rows > 1 || (head_dim > 64 && head_dim <= 128));
 }
 
 }  // namespace
 
-std::vector<std::unique_ptr<tile::Kernel>> make_paged_attention(const models::Attention& a, const GpuSpec& gpu,
+std::vector<std::unique_ptr<tile::Kernel>> make_paged_attention(const models::Attention& a,
+                                                                const GpuSpec& gpu,
                                                                 const Addresses& addresses) {
   const PagedCall call{.batch = a.batch,
                        .new_rows = a.q_rows,
@@ -112,8 +120,8 @@ std::vector<std::unique_ptr<tile::Kernel>> make_paged_attention(const models::At
   return kernels_of(call, a.dtype, gpu, addresses);
 }
 
-std::vector<std::unique_ptr<tile::Kernel>> make_paged_decode(const models::AttentionDecode& a, const GpuSpec& gpu,
-                                                             const Addresses& addresses) {
+std::vector<std::unique_ptr<tile::Kernel>> make_paged_decode(const models::AttentionDecode& a,
+                                                             const GpuSpec& gpu, const Addresses& addresses) {
   const PagedCall call{.batch = a.batch,
                        .new_rows = 1,
                        .context = a.context,

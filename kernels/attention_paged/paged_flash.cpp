@@ -15,16 +15,19 @@ namespace {
 
 constexpr std::uint32_t kSequencesPerStep = 31;  // of the search for the next tile: one per lane, less one
 // Dependent instruction chains of one warp, in cycles. A shuffle takes about 24, an integer operation 5.
-constexpr std::uint32_t kSearchStep = 230;  // prefix sum over the lanes in five steps, total, comparison
+constexpr std::uint32_t kSearchStep = 230;   // prefix sum over the lanes in five steps, total, comparison
 constexpr std::uint32_t kPagePointers = 80;  // division by the page size, 64-bit pointers, first broadcast
 constexpr std::uint32_t kL1Hit = 38;
-// The way into a tile, for the producer and the consumers alike: lengths, ranges of key tiles by integer divisions.
+// The way into a tile, for the producer and the consumers alike: lengths, ranges of key tiles by integer
+// divisions.
 constexpr std::uint32_t kTileSetup = 200;
 // Eight threads copy 128 B of a row at a time, so that the 128 of the producer have 16 rows in one pass.
 constexpr std::uint32_t kRowsPerPass = 16, kBytesPerPass = 128;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
-std::uint8_t at(int first, std::uint32_t stage) { return static_cast<std::uint8_t>(first + static_cast<int>(stage)); }
+std::uint8_t at(int first, std::uint32_t stage) {
+  return static_cast<std::uint8_t>(first + static_cast<int>(stage));
+}
 
 }  // namespace
 
@@ -41,7 +44,7 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
       consumers_{schedule.tile_q / kWarpgroupRows},
       turns_{call.head_dim <= 128 && consumers_ > 1},
       search_{static_cast<std::uint32_t>(consumers_ > 1 ? gpu.flash3.tile_search_few_registers_cycles
-                                                         : gpu.flash3.tile_search_cycles)},
+                                                        : gpu.flash3.tile_search_cycles)},
       copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
   shape_.name = fmt::format("flash3 paged {}x{} d{}{}{}", schedule_.tile_q, schedule_.tile_kv, head_dim_,
                             call.causal ? " causal" : "",
@@ -55,9 +58,9 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
       schedule_.p_in_registers ? 0 : std::int64_t{2} * schedule_.tile_q * schedule_.tile_kv;
   shape_.shared_bytes = std::int64_t{schedule_.tile_q} * row_bytes_ + kv_bytes + p_bytes;
   const std::uint32_t n = consumers_;
-  shape_.barriers = {{"q_full", 1},     {"q_empty", n},    {"tile_full", 1},  {"tile_empty", n},
-                     {"o_empty", n},    {"k_full[0]", 1},  {"k_full[1]", 1},  {"k_empty[0]", n},
-                     {"k_empty[1]", n}, {"v_full[0]", 1},  {"v_full[1]", 1},  {"v_empty[0]", n},
+  shape_.barriers = {{"q_full", 1},     {"q_empty", n},   {"tile_full", 1}, {"tile_empty", n},
+                     {"o_empty", n},    {"k_full[0]", 1}, {"k_full[1]", 1}, {"k_empty[0]", n},
+                     {"k_empty[1]", n}, {"v_full[0]", 1}, {"v_full[1]", 1}, {"v_empty[0]", n},
                      {"v_empty[1]", n}, {"tile_asked", n}};
   shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
@@ -66,7 +69,8 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
     shape_.trips += alike(tile_at(i));
   }
   shape_.trips *= sequences_;
-  shape_.even_trips = schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
+  shape_.even_trips =
+      schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }
 
 PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
@@ -87,7 +91,8 @@ PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
   t.head = within / splits;
   t.split = within % splits;
   const Tile range = tile_of(block, t.split);
-  return {t.batch, t.head, t.split, range.first_row, range.rows, range.kv_first, range.kv_last, range.unmasked};
+  return {t.batch,    t.head,         t.split,       range.first_row,
+          range.rows, range.kv_first, range.kv_last, range.unmasked};
 }
 
 PagedFlash::Tile PagedFlash::tile_of(std::uint32_t block, std::uint32_t split) const {
@@ -116,9 +121,8 @@ PagedFlash::Runs PagedFlash::packed_rows(std::uint64_t base, std::uint32_t eleme
   Runs runs;
   const auto add = [&](std::uint32_t from, std::uint32_t query_rows, std::uint32_t heads) {
     if (query_rows == 0 || heads == 0) return;
-    runs.box[runs.count++] =
-        Box{sequence + from / group_ * pitch + std::uint64_t{from % group_} * head_bytes, query_rows,
-            heads * head_bytes, pitch};
+    runs.box[runs.count++] = Box{sequence + from / group_ * pitch + std::uint64_t{from % group_} * head_bytes,
+                                 query_rows, heads * head_bytes, pitch};
   };
   const std::uint32_t last = first + rows;
   const std::uint32_t whole_first = ceil_div(first, group_) * group_, whole_last = last / group_ * group_;
@@ -137,8 +141,8 @@ Box PagedFlash::kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile)
   const std::uint64_t first = std::uint64_t{kv_tile} * schedule_.tile_kv;
   const auto context = static_cast<std::uint64_t>(call_.context);
   const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(schedule_.tile_kv, context - first));
-  return Box{base + (t.batch * context + first) * pitch + std::uint64_t{t.head} * row_bytes_, rows, row_bytes_,
-             pitch};
+  return Box{base + (t.batch * context + first) * pitch + std::uint64_t{t.head} * row_bytes_, rows,
+             row_bytes_, pitch};
 }
 
 tile::Outline PagedFlash::outline() const {
@@ -158,19 +162,23 @@ tile::Outline PagedFlash::outline() const {
         o.pieces.back().count += heads;
       else
         o.pieces.push_back({heads, trips});
-      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context)) -
-                                 std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv, static_cast<std::uint64_t>(call_.context));
+      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv,
+                                                         static_cast<std::uint64_t>(call_.context)) -
+                                 std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv,
+                                                         static_cast<std::uint64_t>(call_.context));
       o.load_bytes += sequence_heads * (t.rows + 2 * keys) * row_bytes_;
-      o.store_bytes += sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
+      o.store_bytes +=
+          sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
     }
   }
-  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q), row_bytes_,
-                      sequences_per_turn(), splits > 1 ? 2 : 1,
+  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q),
+                      row_bytes_, sequences_per_turn(), splits > 1 ? 2 : 1,
                       call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0);
   return o;
 }
 
-std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t pieces,
+                                                  std::uint32_t trips) const {
   auto e = std::make_unique<PagedFlash>(*this);
   const std::uint32_t splits = std::min(schedule_.splits, 2U);
   e->schedule_.splits = splits;
@@ -182,8 +190,10 @@ std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t p
   e->handed_.assign(e->shape_.grid, kEnd);
   const std::int64_t whole = std::int64_t{trips} * splits * schedule_.tile_kv;
   const std::int64_t part = call_.context % schedule_.tile_kv;
-  e->call_.context = call_.context < 2 * schedule_.tile_kv && part > 0 ? whole - schedule_.tile_kv + part : whole;
-  e->call_.new_rows = std::min<std::int64_t>({call_.new_rows, ceil_div(schedule_.tile_q, group_), e->call_.context});
+  e->call_.context =
+      call_.context < 2 * schedule_.tile_kv && part > 0 ? whole - schedule_.tile_kv + part : whole;
+  e->call_.new_rows =
+      std::min<std::int64_t>({call_.new_rows, ceil_div(schedule_.tile_q, group_), e->call_.context});
   e->call_.batch = e->sequences_;
   e->call_.kv_heads = 1;
   e->call_.heads = group_;
@@ -207,7 +217,8 @@ Program PagedFlash::producer(tile::Cta cta) const {
     for (;;) {
       const std::uint32_t line = sequence / kSequencesPerStep;
       if (line != known) {
-        co_await tile::load(Box{at_.schedule + std::uint64_t{line} * 4 * kSequencesPerStep, 1, 4 * kSequencesPerStep, 0});
+        co_await tile::load(
+            Box{at_.schedule + std::uint64_t{line} * 4 * kSequencesPerStep, 1, 4 * kSequencesPerStep, 0});
         co_await tile::load_wait();
       }
       co_await tile::chain(kSearchStep + (line == known ? kL1Hit : 0));
@@ -265,7 +276,8 @@ Program PagedFlash::producer(tile::Cta cta) const {
         co_await tile::chain(kPagePointers);  // which query row and head a packed row is
         const Runs q = packed_rows(at_.q, row_bytes_ / head_dim_, t, t.first_row, t.rows);
         co_await tile::expect(q_full, std::uint64_t{t.rows} * row_bytes_);
-        for (std::uint32_t i = 0; i < q.count; ++i) co_await tile::async_load(q.box[i], q_full, i == 0 ? copy(t.rows) : 0);
+        for (std::uint32_t i = 0; i < q.count; ++i)
+          co_await tile::async_load(q.box[i], q_full, i == 0 ? copy(t.rows) : 0);
         co_await tile::wait(o_empty, work_parity ^ 1U);
       } else {
         const Box v_box = kv_box(at_.v_cache, t, n + 1);
@@ -384,8 +396,9 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
     const Runs out = packed_rows(split ? at_.partials + head_rows * head_dim_ * 4 : at_.out, split ? 4 : 2, t,
                                  t.first_row + first, rows);
     for (std::uint32_t i = 0; i < out.count; ++i) co_await tile::store(out.box[i]);
-    co_await tile::store(Box{at_.statistics + (head_rows + (std::uint64_t{t.batch} * kv_heads_ + t.head) *
-                                                               static_cast<std::uint64_t>(call_.new_rows) * group_ +
+    co_await tile::store(Box{at_.statistics + (head_rows +
+                                               (std::uint64_t{t.batch} * kv_heads_ + t.head) *
+                                                   static_cast<std::uint64_t>(call_.new_rows) * group_ +
                                                t.first_row + first) *
                                                   4,
                              1, rows * 4, 0});

@@ -6,10 +6,8 @@
 // numbers of tiles; consumers fetch it before they store, and V of the next tile waits for that store, since
 // the output is staged where V was; up to head size 128 the warpgroups take turns at the tensor cores.
 //
-// One producer warp searches. The other three learn of the tile as the consumers do, at a barrier of all warps:
-// nothing of the next tile is loaded before the consumers are done with the products of this one.
-
-#include <algorithm>
+// One producer warp searches. The other three learn of the tile as the consumers do, at a barrier of all
+// warps: nothing of the next tile is loaded before the consumers are done with the products of this one.
 
 #include <algorithm>
 
@@ -25,21 +23,35 @@ class PagedFlash final : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
-  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
+                                        std::uint32_t trips) const override;
 
  private:
   static constexpr std::uint32_t kEnd = 0xffffffffU;
-  enum Barrier : std::uint8_t { q_full, q_empty, tile_full, tile_empty, o_empty, k_full, k_empty = 7, v_full = 9, v_empty = 11, tile_asked = 13 };
+  enum Barrier : std::uint8_t {
+    q_full,
+    q_empty,
+    tile_full,
+    tile_empty,
+    o_empty,
+    k_full,
+    k_empty = 7,
+    v_full = 9,
+    v_empty = 11,
+    tile_asked = 13
+  };
 
   /// A piece of work: packed query rows of one key head against a range of key tiles.
   struct Tile {
     std::uint32_t batch, head, split;
     std::uint32_t first_row, rows;              // packed
     std::uint32_t kv_first, kv_last, unmasked;  // key tiles; those before `unmasked` need no mask
-    /// Of the trips from number `i` on, from the last key tile down, those that are alike: not the first ones, the
-    /// masked ones, or the last.
+    /// Of the trips from number `i` on, from the last key tile down, those that are alike: not the first
+    /// ones, the masked ones, or the last.
     std::uint32_t alike(std::uint32_t i) const {
-      return i >= kTripsToStep && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last ? kv_last - 1 - i - kv_first : 0;
+      return i >= kTripsToStep && kv_last - 1 - i < unmasked && kv_first + i + 1 < kv_last
+                 ? kv_last - 1 - i - kv_first
+                 : 0;
     }
   };
   std::uint32_t alike(const Tile& t) const {

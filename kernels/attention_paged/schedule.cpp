@@ -32,7 +32,8 @@ std::uint32_t fewest_good_splits(std::int64_t tiles, std::int64_t sms, std::int6
 PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
   PagedSchedule s;
   // hopper/tile_size.h and heuristics.h, bf16, keys not through TMA. Few rows are left to one warpgroup.
-  const bool few = call.new_rows * call.group() <= kWarpgroupRows && (call.head_dim == 64 || call.head_dim == 128);
+  const bool few =
+      call.new_rows * call.group() <= kWarpgroupRows && (call.head_dim == 64 || call.head_dim == 128);
   if (few) {
     s.tile_q = kWarpgroupRows, s.tile_kv = call.head_dim == 64 ? 192 : 128;
   } else if (call.head_dim <= 64) {
@@ -63,8 +64,8 @@ PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
   if (s.most_splits > 1 && s.overlapped) {
     const double work = static_cast<double>(call.batch * query_tiles * kv_tiles * call.kv_heads);
     const auto per_cta = static_cast<std::int64_t>(std::ceil(1.1 * work / static_cast<double>(sms)));
-    s.splits = static_cast<std::uint32_t>(
-        std::clamp<std::int64_t>(ceil_div(kv_tiles, per_cta), 1, s.most_splits));
+    s.splits =
+        static_cast<std::uint32_t>(std::clamp<std::int64_t>(ceil_div(kv_tiles, per_cta), 1, s.most_splits));
   }
   const std::int64_t tiles_in_l2 = kL2Share / (2 * s.tile_kv * call.head_dim * call.element_bytes);
   const std::int64_t head_tiles = ceil_div(kv_tiles, s.splits);

@@ -38,7 +38,8 @@ Program CacheWrite::program(tile::Cta cta, std::uint32_t) const {
   const auto total = static_cast<std::uint64_t>(call_.batch * call_.new_rows);
   const std::uint64_t last = std::min<std::uint64_t>(total, first + rows_per_cta);
   const auto bytes = static_cast<std::uint32_t>(row_bytes_);
-  co_await tile::load(Box{at_.places + first * 4, 1, static_cast<std::uint32_t>(last - first) * 4, 0});  // where the row goes
+  co_await tile::load(
+      Box{at_.places + first * 4, 1, static_cast<std::uint32_t>(last - first) * 4, 0});  // where the row goes
   co_await tile::load_wait();
   const auto new_rows = static_cast<std::uint64_t>(call_.new_rows);
   const auto past = static_cast<std::uint64_t>(call_.context - call_.new_rows);
@@ -65,7 +66,7 @@ ScheduleKernel::ScheduleKernel(const PagedCall& call, const PagedAddresses& at)
 
 Program ScheduleKernel::program(tile::Cta, std::uint32_t) const {
   const std::uint32_t threads = shape_.threads();
-  co_await tile::load(Box{at_.lengths, 1, sequences_ * 4, 0});                                   // of the queries
+  co_await tile::load(Box{at_.lengths, 1, sequences_ * 4, 0});  // of the queries
   co_await tile::load(Box{at_.lengths + std::uint64_t{sequences_} * 4, 1, sequences_ * 4, 0});  // of the keys
   co_await tile::load_wait();
   // The sum over all sequences, then a merge sort by length: log2(threads) rounds of a binary search each.

@@ -33,8 +33,8 @@ Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Add
 }
 
 tile::Outline Flash2::outline() const {
-  tile::Outline o{.key = fmt::format("flash2 {} {} {} {} {} {}", tile_q_, tile_kv_, attention_.head_dim, element_bytes_, attention_.partial,
-                                     query_tiles_.front().rows)};
+  tile::Outline o{.key = fmt::format("flash2 {} {} {} {} {} {}", tile_q_, tile_kv_, attention_.head_dim,
+                                     element_bytes_, attention_.partial, query_tiles_.front().rows)};
   add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_);
   return o;
 }
@@ -79,7 +79,8 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));
   for (std::uint32_t i = 0; i < query.kv_tiles; ++i) {
     // K of the next tile is on its way: it stands for that of the tile gone on with.
-    if (const std::uint32_t alike = query.alike(i); alike > 0) i += static_cast<std::uint32_t>(co_await tile::trip(alike));
+    if (const std::uint32_t alike = query.alike(i); alike > 0)
+      i += static_cast<std::uint32_t>(co_await tile::trip(alike));
     const std::uint32_t n = query.kv_tiles - 1 - i;
     co_await tile::load_wait(0);  // K of this tile (and Q)
     co_await tile::load(kv_box(v_, n));

@@ -62,8 +62,8 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
   shape_.roles.push_back({"producer", 4});
   for (std::uint32_t c = 0; c < consumers_; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;
-  shape_.shared_bytes =
-      std::int64_t{tile_q_} * d * element_bytes_ + std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_ +
+  shape_.shared_bytes = std::int64_t{tile_q_} * d * element_bytes_ +
+                        std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_ +
                         (p_in_registers_ ? 0 : std::int64_t{2} * tile_q_ * tile_kv_);
   shape_.barriers = {
       {"q_full", 1},    {"q_empty", consumers_}, {"tile_full", 1},           {"tile_empty", consumers_},
@@ -74,7 +74,8 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
   for (const QueryTile& q : query_tiles_) shape_.trips += q.alike();
   shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.heads);
   // Longest first from a counter, all CTAs end together.
-  shape_.even_trips = dynamic_ ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
+  shape_.even_trips =
+      dynamic_ ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }
 
 std::uint32_t Flash3::tiles() const {
@@ -102,13 +103,15 @@ std::uint64_t Flash3::kv_rows_in(std::uint32_t kv_tile) const {
 }
 
 tile::Outline Flash3::outline() const {
-  tile::Outline o{.in_turn = true, .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial, query_tiles_.front().rows,
-                                                     excerpt_of(query_tiles_, 16).unmasked_tiles)};
+  tile::Outline o{.in_turn = true,
+                  .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial,
+                                     query_tiles_.front().rows, excerpt_of(query_tiles_, 16).unmasked_tiles)};
   add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_);
   return o;
 }
 
-std::unique_ptr<tile::Kernel> Flash3::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> Flash3::excerpt(std::uint32_t, std::uint32_t pieces,
+                                              std::uint32_t trips) const {
   auto e = std::make_unique<Flash3>(*this);
   e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
   e->attention_.batch = pieces;
@@ -138,8 +141,8 @@ Program Flash3::producer(tile::Cta cta) const {
     const Tile t = tile_at(index);
     tile_phase ^= 1U;
     if (co_await tile::item(t.query->alike()) != 0) {
-      index =
-          dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid : index + shape_.grid;
+      index = dynamic_ ? static_cast<std::uint32_t>(co_await tile::next_tile()) + shape_.grid
+                       : index + shape_.grid;
       continue;
     }
 
@@ -159,7 +162,8 @@ Program Flash3::producer(tile::Cta cta) const {
     };
     std::uint32_t v_stage = stage, v_phase = phase;
     for (std::uint32_t i = 0; i <= t.query->kv_tiles; ++i) {
-      if (const std::uint32_t n = t.query->alike(i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
+      if (const std::uint32_t n = t.query->alike(i); n > 0)
+        i += static_cast<std::uint32_t>(co_await tile::trip(n));
       if (i < t.query->kv_tiles) {
         const Box k = kv_box(k_, t.query->kv_tiles - 1 - i);
         co_await tile::wait(k_empty(stage), phase ^ 1U);
@@ -228,7 +232,8 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       if (!p_in_registers_) co_await tile::shared_store(p_bytes);
     }
     for (std::uint32_t i = 1; i < blocks; ++i) {
-      if (const std::uint32_t n = t.query->alike(i); n > 0) i += static_cast<std::uint32_t>(co_await tile::trip(n));
+      if (const std::uint32_t n = t.query->alike(i); n > 0)
+        i += static_cast<std::uint32_t>(co_await tile::trip(n));
       co_await tile::wait(k_full(k_stage), k_phase);
       if (turns_) co_await tile::named_sync(my_turn, 2);
       co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // next S = Q K^T

@@ -18,12 +18,14 @@ struct QueryTile {
   std::uint32_t kv_tiles = 0;        ///< visited: 0 .. kv_tiles - 1
   std::uint32_t unmasked_tiles = 0;  ///< of these, the leading ones that every row sees whole
 
-  /// Of the trips from number `i` on, from the last key tile down, those that are alike: all but the first ones, the
-  /// masked ones, and the last.
+  /// Of the trips from number `i` on, from the last key tile down, those that are alike: all but the first
+  /// ones, the masked ones, and the last.
   std::uint32_t alike(std::uint32_t i) const {
     return i >= kTripsToStep && i + unmasked_tiles >= kv_tiles && i + 1 < kv_tiles ? kv_tiles - 1 - i : 0;
   }
-  std::uint32_t alike() const { return alike(std::max(kTripsToStep, kv_tiles - std::min(kv_tiles, unmasked_tiles))); }
+  std::uint32_t alike() const {
+    return alike(std::max(kTripsToStep, kv_tiles - std::min(kv_tiles, unmasked_tiles)));
+  }
 };
 
 /// The tiles of one sequence and head. Visible keys are a prefix of the kv rows for every query row
@@ -43,11 +45,14 @@ inline std::vector<QueryTile> query_tiles(const models::Attention& a, std::uint3
   return tiles;
 }
 
-/// The outline's pieces: one per query tile, the longest first if they differ; one round per section of heads.
+/// The outline's pieces: one per query tile, the longest first if they differ; one round per section of
+/// heads.
 inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, std::uint32_t tile_kv,
-                       const models::Attention& a, std::uint64_t element_bytes, std::uint32_t heads_per_section = 0) {
+                       const models::Attention& a, std::uint64_t element_bytes,
+                       std::uint32_t heads_per_section = 0) {
   const auto heads = static_cast<std::uint64_t>(a.batch * a.heads);
-  const std::uint64_t width = heads_per_section == 0 ? heads : std::min<std::uint64_t>(heads_per_section, heads);
+  const std::uint64_t width =
+      heads_per_section == 0 ? heads : std::min<std::uint64_t>(heads_per_section, heads);
   o.rounds = (heads + width - 1) / width;
   const auto row_bytes = static_cast<std::uint64_t>(a.head_dim) * element_bytes;
   for (std::size_t i = tiles.size(); i-- > 0;) {
@@ -56,7 +61,8 @@ inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, st
       o.pieces.back().count += width;
     else
       o.pieces.push_back({width, t.kv_tiles});
-    const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv, static_cast<std::uint64_t>(a.kv_rows));
+    const std::uint64_t keys =
+        std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv, static_cast<std::uint64_t>(a.kv_rows));
     o.load_bytes += heads * (t.rows + 2 * keys) * row_bytes;
     o.store_bytes += heads * t.rows * (row_bytes + (a.partial ? 8 : 0));
   }
@@ -65,7 +71,8 @@ inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, st
 /// A tile of as many key tiles, with as many masked ones as the last tile has.
 inline QueryTile excerpt_of(const std::vector<QueryTile>& tiles, std::uint32_t kv_tiles) {
   QueryTile t = tiles.front();
-  const std::uint32_t masked = tiles.back().kv_tiles - std::min(tiles.back().unmasked_tiles, tiles.back().kv_tiles);
+  const std::uint32_t masked =
+      tiles.back().kv_tiles - std::min(tiles.back().unmasked_tiles, tiles.back().kv_tiles);
   t.first_row = 0;
   t.kv_tiles = kv_tiles;
   t.unmasked_tiles = kv_tiles - std::min(masked, kv_tiles);

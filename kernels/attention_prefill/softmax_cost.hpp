@@ -1,6 +1,6 @@
 #pragma once
-// What the softmax of FlashAttention-3 costs one warpgroup, step by step (hopper/softmax.h, mask.h). The steps
-// depend on each other in this order.
+// What the softmax of FlashAttention-3 costs one warpgroup, step by step (hopper/softmax.h, mask.h). The
+// steps depend on each other in this order.
 //
 // A thread has a quarter of the columns of two rows. Reductions over them are two chains of dependent
 // instructions, which no free lane can shorten; four lanes share a row.
@@ -12,8 +12,8 @@
 namespace tessera::kernels {
 
 constexpr std::uint32_t kWarpgroupRows = 64;
-// Hopper latencies in cycles: an FP32 or integer result to its use; a shuffle; a MUFU result. [arXiv 2402.13499
-// and public microbenchmarks]
+// Hopper latencies in cycles: an FP32 or integer result to its use; a shuffle; a MUFU result. [arXiv
+// 2402.13499 and public microbenchmarks]
 constexpr std::uint32_t kAluLatency = 4, kShuffleLatency = 24, kMufuLatency = 22;
 
 struct SoftmaxCost {
@@ -30,7 +30,10 @@ struct SoftmaxCost {
   }
   /// A maximum per score, two rounds of shuffles and maxima; then the factor for what was summed so far.
   tile::Op row_max() const {
-    return tile::compute({.fma = 0, .integer = scores(), .mufu = kWarpgroupRows * 4, .convert = 0,
+    return tile::compute({.fma = 0,
+                          .integer = scores(),
+                          .mufu = kWarpgroupRows * 4,
+                          .convert = 0,
                           .shuffle = 4 * kWarpgroupRows * 2},
                          reduction() + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
   }
@@ -52,7 +55,10 @@ struct SoftmaxCost {
   }
   /// Row sums over lanes, reciprocals, logarithms.
   tile::Op finalize() const {
-    return tile::compute({.fma = kWarpgroupRows * 16, .integer = 0, .mufu = kWarpgroupRows * 8, .convert = 0,
+    return tile::compute({.fma = kWarpgroupRows * 16,
+                          .integer = 0,
+                          .mufu = kWarpgroupRows * 8,
+                          .convert = 0,
                           .shuffle = 4 * kWarpgroupRows * 2},
                          2 * (kShuffleLatency + kAluLatency) + 2 * kMufuLatency);
   }

@@ -32,21 +32,26 @@ GemmEstimate::GemmEstimate(const models::Gemm& g, const GpuSpec& gpu)
   write_bytes_per_cycle_ = ports * rates.gpc_write / mhz;
   l2_hit_ = gpu.l2.hit_latency;
   // 20 ns of queues and bursts.
-  load_latency_ = gpu.sm.tma_issue_latency + gpu.l2.hit_latency + gpu.sm.tma_completion_latency +
-                  (gpu.hbm.l2_to_hbm_ns + gpu.hbm.hbm_to_l2_ns + gpu.hbm.trcd_rd_ns + gpu.hbm.tcl_ns + 20) * mhz * 1e-3;
-  // Every byte crosses HBM at least once, the output only if it does not fit in the L2. Opening and closing rows, and
-  // turning the bus, cost a little more than refreshes.
+  load_latency_ =
+      gpu.sm.tma_issue_latency + gpu.l2.hit_latency + gpu.sm.tma_completion_latency +
+      (gpu.hbm.l2_to_hbm_ns + gpu.hbm.hbm_to_l2_ns + gpu.hbm.trcd_rd_ns + gpu.hbm.tcl_ns + 20) * mhz * 1e-3;
+  // Every byte crosses HBM at least once, the output only if it does not fit in the L2. Opening and closing
+  // rows, and turning the bus, cost a little more than refreshes.
   const double in = element_ * (m_ * k_ + n_ * k_), out = element_ * m_ * n_;
   const double least = in + (out > static_cast<double>(gpu.l2.bytes) / 2 ? out : 0);
   const double refreshing =
-      gpu.hbm.per_bank_refresh ? 0 : (gpu.hbm.trfc_ab_ns + gpu.hbm.trp_ns + gpu.hbm.trcd_rd_ns) / gpu.hbm.trefi_ns;
+      gpu.hbm.per_bank_refresh
+          ? 0
+          : (gpu.hbm.trfc_ab_ns + gpu.hbm.trp_ns + gpu.hbm.trcd_rd_ns) / gpu.hbm.trefi_ns;
   hbm_cycles_ = least / (0.97 * (1 - refreshing) * rates.hbm_peak / mhz);
-  reduce_launch_ = (gpu.launch.graph_launch_us + gpu.launch.first_instruction_us + gpu.launch.completion_us) * mhz;
+  reduce_launch_ =
+      (gpu.launch.graph_launch_us + gpu.launch.first_instruction_us + gpu.launch.completion_us) * mhz;
 }
 
 GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
   const std::int64_t rows = t.transposed ? gemm_.n : gemm_.m, cols = t.transposed ? gemm_.m : gemm_.n;
-  const double tile_rows = std::min<double>(t.tile_m, static_cast<double>(rows));  // rows that are really loaded
+  const double tile_rows =
+      std::min<double>(t.tile_m, static_cast<double>(rows));  // rows that are really loaded
   const double tile_cols = std::min<double>(t.tile_n, static_cast<double>(cols));
   Tile s{.tiling = t};
   s.tiles = ceil_div(rows, std::int64_t{t.tile_m} * t.cluster) * t.cluster * ceil_div(cols, t.tile_n);
@@ -68,14 +73,15 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
   s.epilogue = 2 / sm_.shared_bytes_per_cycle + 1 / sm_.egress_bytes_per_cycle;
   // Perfect balance over all slots.
   s.least = kPrologue + load_latency_ +
-            std::max({s.tiles * s.k_steps * (s.step + s.gap) / s.slots, s.step_bytes * s.tiles * s.k_steps / l2_bytes_per_cycle_,
-                      hbm_cycles_});
+            std::max({s.tiles * s.k_steps * (s.step + s.gap) / s.slots,
+                      s.step_bytes * s.tiles * s.k_steps / l2_bytes_per_cycle_, hbm_cycles_});
   return s;
 }
 
 double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k) const {
   const double split = split_k;
-  const double units = s.tiles * split, waves = std::ceil(units / s.slots), steps = std::ceil(s.k_steps / split);
+  const double units = s.tiles * split, waves = std::ceil(units / s.slots),
+               steps = std::ceil(s.k_steps / split);
   // The CTAs that run share the L2's bandwidth.
   const double step = std::max(s.step, s.step_bytes * std::min(units, s.slots) / l2_bytes_per_cycle_);
   const double out_bytes = split_k > 1 ? 4 : element_;

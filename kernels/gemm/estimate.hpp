@@ -5,9 +5,9 @@
 
 namespace tessera::kernels {
 
-/// One GEMM on one GPU: what all tilings share is worked out once. SM cycles at the boost clock, from the first CTA's
-/// start to the last one's end; the launch and the kernel that adds up split partials included, as far as tilings
-/// differ in them.
+/// One GEMM on one GPU: what all tilings share is worked out once. SM cycles at the boost clock, from the
+/// first CTA's start to the last one's end; the launch and the kernel that adds up split partials included,
+/// as far as tilings differ in them.
 class GemmEstimate {
  public:
   GemmEstimate(const models::Gemm& gemm, const GpuSpec& gpu);

@@ -15,8 +15,8 @@ namespace tessera::kernels {
 
 namespace {
 
-/// Whether the accumulators fit in the registers that setmaxnreg leaves to a thread of the consumers: 240 of two
-/// warpgroups, 160 of three, less about 45 for everything else.
+/// Whether the accumulators fit in the registers that setmaxnreg leaves to a thread of the consumers: 240 of
+/// two warpgroups, 160 of three, less about 45 for everything else.
 bool accumulators_fit(std::uint32_t tile_m, std::uint32_t tile_n) {
   const std::uint32_t warpgroups = tile_m / 64 == 3 ? 3 : tile_m > 64 ? 2 : 1;
   return tile_m * tile_n / (128 * warpgroups) <= (warpgroups == 3 ? 115U : 195U);
@@ -28,7 +28,8 @@ std::uint32_t stages_that_fit(const GemmTiling& t, std::int64_t element_bytes, c
   // Two buffers of 64 x 64 for each consumer warpgroup.
   const std::int64_t consumers = t.tile_m / 64 <= 3 ? t.tile_m / 64 : 2;
   const std::int64_t staging = gpu.sm.has_tma ? consumers * 2 * 64 * 64 * 2 : 0;
-  return static_cast<std::uint32_t>(std::min<std::int64_t>(16, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
+  return static_cast<std::uint32_t>(
+      std::min<std::int64_t>(16, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
 }
 
 /// Calls visit(tiling), without split, for every tile that a library's kernels would have.
@@ -40,7 +41,8 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
     if (t.stages >= 2) visit(t);
   };
   if (gpu.architecture != GpuArchitecture::hopper) {
-    for (const std::uint32_t tile_n : {64U, 128U, 256U}) fit_and_visit({.tile_m = 128, .tile_n = tile_n, .tile_k = 32});
+    for (const std::uint32_t tile_n : {64U, 128U, 256U})
+      fit_and_visit({.tile_m = 128, .tile_n = tile_n, .tile_k = 32});
     return;
   }
   for (const bool transposed : {false, true}) {
@@ -54,7 +56,11 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
         if ((tile_m > 64 && tile_m >= rows + 64) || !accumulators_fit(tile_m, tile_n)) continue;
         for (const std::uint32_t cluster : {1U, 2U}) {
           if (cluster > 1 && (rows <= tile_m || tile_n % 16 != 0)) continue;
-          fit_and_visit({.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64, .cluster = cluster, .transposed = transposed});
+          fit_and_visit({.tile_m = tile_m,
+                         .tile_n = tile_n,
+                         .tile_k = 64,
+                         .cluster = cluster,
+                         .transposed = transposed});
         }
       }
     }

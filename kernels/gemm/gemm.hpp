@@ -20,8 +20,8 @@ struct GemmTiling {
   std::uint32_t cluster = 1;  ///< CTAs along tile_m's direction that share the other operand's tiles
   std::uint32_t split_k = 1;
   std::uint32_t stages = 4;
-  /// Computes C^T = W A^T: tile_m, the 64-row direction of wgmma, runs along n, and tile_n, which wgmma takes in
-  /// steps of 8, along m. What libraries do when m is small or fits no multiple of 64.
+  /// Computes C^T = W A^T: tile_m, the 64-row direction of wgmma, runs along n, and tile_n, which wgmma takes
+  /// in steps of 8, along m. What libraries do when m is small or fits no multiple of 64.
   bool transposed = false;
 };
 

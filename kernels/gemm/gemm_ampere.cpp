@@ -44,7 +44,8 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
 }
 
 tile::Outline GemmAmpere::outline() const {
-  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k), last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
+  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k),
+                      last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
   tile::Outline o;
   o.pieces.push_back({shape_.grid - (last == share ? 0 : order_.count()), share});
   if (last != share) o.pieces.push_back({order_.count(), last});
@@ -60,7 +61,8 @@ tile::Outline GemmAmpere::outline() const {
   return o;
 }
 
-std::unique_ptr<tile::Kernel> GemmAmpere::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> GemmAmpere::excerpt(std::uint32_t ctas, std::uint32_t,
+                                                  std::uint32_t trips) const {
   auto e = std::make_unique<GemmAmpere>(*this);
   e->tiling_.split_k = 1;
   e->k_steps_ = trips;

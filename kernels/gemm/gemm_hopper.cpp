@@ -12,7 +12,7 @@ using tile::Program;
 
 namespace {
 
-constexpr std::uint32_t kWarpgroupRows = 64;   // of one wgmma
+constexpr std::uint32_t kWarpgroupRows = 64;  // of one wgmma
 constexpr std::uint32_t kMostConsumers = 3;
 constexpr std::uint32_t kEpilogueColumns = 64;  // staged through shared memory at a time
 
@@ -44,8 +44,8 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   order_.band =
       std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tiling.tile_n / tile_rows))));
   shape_.name = fmt::format("gemm {}x{}x{}{} cluster {} stages {} split-k {}", tiling.tile_m, tiling.tile_n,
-                            tiling.tile_k, tiling.transposed ? " transposed" : "", tiling.cluster, tiling.stages,
-                            tiling.split_k);
+                            tiling.tile_k, tiling.transposed ? " transposed" : "", tiling.cluster,
+                            tiling.stages, tiling.split_k);
   shape_.grid = std::min(units(), clusters) * tiling.cluster;
   shape_.cluster = tiling.cluster;
   shape_.roles.push_back({"producer", 4});
@@ -67,13 +67,15 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
 }
 
 tile::Outline GemmHopper::outline() const {
-  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k), last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
+  const std::uint32_t share = ceil_div(k_steps_, tiling_.split_k),
+                      last = k_steps_ - std::min(k_steps_, share * (tiling_.split_k - 1));
   tile::Outline o{.in_turn = true};
   o.pieces.push_back({units() - (last == share ? 0 : order_.count()), share});
   if (last != share) o.pieces.push_back({order_.count(), last});
-  o.key = fmt::format("hopper gemm {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n, tiling_.cluster,
-                      tiling_.stages, tiling_.transposed, std::min<std::int64_t>(rows_, tiling_.tile_m),
-                      std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
+  o.key =
+      fmt::format("hopper gemm {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n, tiling_.cluster,
+                  tiling_.stages, tiling_.transposed, std::min<std::int64_t>(rows_, tiling_.tile_m),
+                  std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
   const auto depth = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
   const auto rows = static_cast<std::uint64_t>(rows_), cols = static_cast<std::uint64_t>(cols_);
   o.load_bytes = depth * (rows * order_.cols + cols * order_.rows);
@@ -83,9 +85,12 @@ tile::Outline GemmHopper::outline() const {
   return o;
 }
 
-std::unique_ptr<tile::Kernel> GemmHopper::excerpt(std::uint32_t, std::uint32_t pieces, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> GemmHopper::excerpt(std::uint32_t, std::uint32_t pieces,
+                                                  std::uint32_t trips) const {
   auto e = std::make_unique<GemmHopper>(*this);
-  const auto full = [&](std::int64_t extent, std::uint32_t width) { return std::min<std::int64_t>(extent, width); };
+  const auto full = [&](std::int64_t extent, std::uint32_t width) {
+    return std::min<std::int64_t>(extent, width);
+  };
   // The pieces lie one after another in a direction that has whole tiles.
   const bool down = rows_ >= tiling_.tile_m;
   const std::int64_t tile_rows = down ? std::int64_t{tiling_.tile_m} * tiling_.cluster : rows_;
@@ -130,7 +135,8 @@ Program GemmHopper::producer(tile::Cta cta) const {
   const std::uint64_t pitch = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
   const std::uint32_t clusters = shape_.grid / tiling_.cluster;
   const auto everyone = static_cast<std::uint16_t>(tiling_.cluster > 1 ? (1U << tiling_.cluster) - 1U : 0U);
-  const std::uint32_t slice = tiling_.tile_n / tiling_.cluster;  // of the shared tile that this CTA loads for all
+  const std::uint32_t slice =
+      tiling_.tile_n / tiling_.cluster;  // of the shared tile that this CTA loads for all
   std::uint32_t stage = 0, phase = 0;
   if (tiling_.cluster > 1) co_await tile::cluster_sync();
   for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
@@ -146,7 +152,8 @@ Program GemmHopper::producer(tile::Cta cta) const {
       co_await tile::wait(empty(stage), phase ^ 1U);
       co_await tile::expect(full(stage), step_bytes(w, step));
       if (w.rows > 0) {
-        co_await tile::tma_load_promoted(Box{x_ + w.row * pitch + k_offset, w.rows, depth_bytes, pitch}, full(stage));
+        co_await tile::tma_load_promoted(Box{x_ + w.row * pitch + k_offset, w.rows, depth_bytes, pitch},
+                                         full(stage));
       }
       const std::uint32_t first = cta.rank * slice;
       if (first < w.cols) {
@@ -177,8 +184,8 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
       co_await tile::wait(full(stage), phase);
       for (std::uint32_t row = 0; row < rows_per_consumer_; row += kWarpgroupRows)
         co_await tile::wgmma(kWarpgroupRows, tiling_.tile_n, tiling_.tile_k);
-      // A step is waited for before the next one: where one warpgroup works alone, each k-step of an H200 takes some 80
-      // cycles more than its products, whatever the width of the tile.
+      // A step is waited for before the next one: where one warpgroup works alone, each k-step of an H200
+      // takes some 80 cycles more than its products, whatever the width of the tile.
       co_await tile::wgmma_wait(0);
       for (std::uint32_t r = 0; r < tiling_.cluster; ++r) {
         co_await tile::arrive_remote(empty(stage), static_cast<std::uint8_t>(r));
@@ -209,8 +216,8 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
         }
       }
     }
-    // The next tile waits until the staging buffers are free again: GEMMs of many tiles and a short k take the time of
-    // the products and that of the stores, one after the other.
+    // The next tile waits until the staging buffers are free again: GEMMs of many tiles and a short k take
+    // the time of the products and that of the stores, one after the other.
     co_await tile::store_wait();
   }
   if (tiling_.cluster > 1) co_await tile::cluster_sync();

@@ -12,7 +12,8 @@ class GemmHopper final : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
-  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
+                                        std::uint32_t trips) const override;
 
  private:
   /// One unit of a CTA's work: an output tile and a range of k-steps. Rows are those of wgmma: along m, or
@@ -38,8 +39,8 @@ class GemmHopper final : public tile::Kernel {
 
   models::Gemm gemm_;
   GemmTiling tiling_;
-  std::int64_t rows_, cols_;            // of the product as wgmma sees it
-  std::uint64_t x_, y_, out_;           // operands with `rows_` and `cols_` rows of k
+  std::int64_t rows_, cols_;   // of the product as wgmma sees it
+  std::uint64_t x_, y_, out_;  // operands with `rows_` and `cols_` rows of k
   std::uint32_t consumers_, rows_per_consumer_;
   std::uint32_t element_bytes_, out_bytes_;
   std::uint32_t k_steps_;

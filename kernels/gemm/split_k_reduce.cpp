@@ -24,14 +24,16 @@ SplitKReduce::SplitKReduce(const models::Gemm& gemm, std::uint32_t split, const 
 tile::Outline SplitKReduce::outline() const {
   const std::uint64_t trips = (elements_ + kElements - 1) / kElements, least = trips / shape_.grid;
   tile::Outline o{.key = fmt::format("split-k reduce {} {}", split_, out_bytes_)};
-  if (const std::uint64_t more = trips % shape_.grid; more > 0) o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
+  if (const std::uint64_t more = trips % shape_.grid; more > 0)
+    o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
   o.pieces.push_back({shape_.grid - trips % shape_.grid, static_cast<std::uint32_t>(least)});
   o.load_bytes = elements_ * 4 * split_;
   o.store_bytes = elements_ * out_bytes_;
   return o;
 }
 
-std::unique_ptr<tile::Kernel> SplitKReduce::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> SplitKReduce::excerpt(std::uint32_t ctas, std::uint32_t,
+                                                    std::uint32_t trips) const {
   auto e = std::make_unique<SplitKReduce>(*this);
   e->elements_ = std::uint64_t{ctas} * trips * kElements;
   e->shape_.grid = ctas;

@@ -11,7 +11,8 @@ class SplitKReduce final : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
-  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const override;
+  std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
+                                        std::uint32_t trips) const override;
 
  private:
   static constexpr std::uint32_t kElements = 2048;  // per CTA and trip: 8 per thread

@@ -38,7 +38,8 @@ Gemv::Gemv(const models::Gemm& gemm, const GpuSpec& gpu, const Addresses& addres
 
 tile::Outline Gemv::outline() const {
   tile::Outline o{.key = fmt::format("gemv {} {} {} {}", gemm_.m, gemm_.k, columns_, element_bytes_)};
-  if (const std::uint32_t more = trips_ % shape_.grid; more > 0) o.pieces.push_back({more, trips_ / shape_.grid + 1});
+  if (const std::uint32_t more = trips_ % shape_.grid; more > 0)
+    o.pieces.push_back({more, trips_ / shape_.grid + 1});
   o.pieces.push_back({shape_.grid - trips_ % shape_.grid, trips_ / shape_.grid});
   const auto m = static_cast<std::uint64_t>(gemm_.m), n = static_cast<std::uint64_t>(gemm_.n),
              k = static_cast<std::uint64_t>(gemm_.k);

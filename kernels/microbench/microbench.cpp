@@ -205,14 +205,18 @@ Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int
     return m;
   }
   if (name == "launch_host" || name == "launch_graph") {
-    Microbench m{.amount = 1e-6, .per = Microbench::Per::seconds, .host_launch = name == "launch_host", .with_launch = true};
+    Microbench m{.amount = 1e-6,
+                 .per = Microbench::Per::seconds,
+                 .host_launch = name == "launch_host",
+                 .with_launch = true};
     m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1), [](Cta, std::uint32_t) { return nothing(); });
     return m;
   }
   if (name == "l1_latency") {
     constexpr std::uint32_t kSteps = 1000;
     Microbench m{.amount = kSteps};
-    m.kernel = std::make_unique<SimpleKernel>(one_cta(name, 1), [](Cta, std::uint32_t) { return l1_loads(kSteps); });
+    m.kernel =
+        std::make_unique<SimpleKernel>(one_cta(name, 1), [](Cta, std::uint32_t) { return l1_loads(kSteps); });
     return m;
   }
   if (name == "hbm_write") return writing(name, gpu, 512 * kMiB);

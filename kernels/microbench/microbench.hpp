@@ -17,7 +17,7 @@ struct Microbench {
   /// What it measures is amount / (execution in `per`) or (execution in `per`) / amount.
   double amount = 0;
   enum class Per : std::uint8_t { cycles, seconds } per = Per::cycles;
-  bool inverse = false;  ///< a rate, else a time
+  bool inverse = false;      ///< a rate, else a time
   bool host_launch = false;  ///< launched from the host, else in a CUDA graph
   bool with_launch = false;  ///< the time is that of the whole launch, else of the kernel's execution
 
@@ -37,8 +37,9 @@ struct MicrobenchKind {
 };
 const std::vector<MicrobenchKind>& microbench_kinds();
 
-/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. `variant`: below the kind's `variants`. Throws std::invalid_argument for
-/// a name that is not among microbench_kinds() or that the GPU cannot run.
+/// `in_flight_bytes`: what each SM keeps in flight in l2_read and hbm_read. `variant`: below the kind's
+/// `variants`. Throws std::invalid_argument for a name that is not among microbench_kinds() or that the GPU
+/// cannot run.
 Microbench make_microbench(const std::string& name, const GpuSpec& gpu, std::int64_t in_flight_bytes = 65536,
                            std::uint32_t variant = 0);
 

@@ -48,8 +48,8 @@ tile::Outline StreamKernel::outline() const {
   if (more > 0) o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
   o.pieces.push_back({shape_.grid - more, static_cast<std::uint32_t>(least)});
   const Vector& v = work_.per_row;
-  o.key = fmt::format("stream {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_, v.fma, v.integer, v.mufu, v.convert,
-                      v.shuffle, work_.once.row_bytes, work_.in.size());
+  o.key = fmt::format("stream {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_, v.fma, v.integer, v.mufu,
+                      v.convert, v.shuffle, work_.once.row_bytes, work_.in.size());
   o.load_bytes = work_.once.row_bytes * shape_.grid;
   const auto add = [&](const RowStream& s, std::uint64_t& bytes) {
     bytes += u(work_.rows) * s.row_bytes;
@@ -60,10 +60,12 @@ tile::Outline StreamKernel::outline() const {
   return o;
 }
 
-std::unique_ptr<tile::Kernel> StreamKernel::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
+std::unique_ptr<tile::Kernel> StreamKernel::excerpt(std::uint32_t ctas, std::uint32_t,
+                                                    std::uint32_t trips) const {
   auto e = std::make_unique<StreamKernel>(*this);
   e->trips_ = std::uint64_t{trips} * ctas;
-  e->work_.rows = static_cast<std::int64_t>((e->trips_ + pieces_ - 1) / pieces_ * std::min<std::uint64_t>(rows_per_trip_, u(work_.rows)));
+  e->work_.rows = static_cast<std::int64_t>((e->trips_ + pieces_ - 1) / pieces_ *
+                                            std::min<std::uint64_t>(rows_per_trip_, u(work_.rows)));
   e->shape_.grid = ctas;
   return e;
 }

@@ -31,8 +31,8 @@ struct LaunchShape {
   std::uint64_t prologue_cycles = 0;  ///< barrier set-up, descriptor prefetch, before any role starts
   /// Programmatic dependent launch: the launch goes on while the kernel before runs.
   bool launched_beside = false;
-  /// Calls of trip() by the last role, summed over the CTAs, and how many of them come before the first CTA of a
-  /// grid that is resident as a whole runs out of work. Zero: no loop is worth passing over.
+  /// Calls of trip() by the last role, summed over the CTAs, and how many of them come before the first CTA
+  /// of a grid that is resident as a whole runs out of work. Zero: no loop is worth passing over.
   std::uint64_t trips = 0, even_trips = 0;
 
   std::uint32_t threads() const {
@@ -74,9 +74,10 @@ class Kernel {
 
   /// Empty pieces: all CTAs are short and alike, and may be run themselves.
   virtual Outline outline() const { return {}; }
-  /// A kernel of the same programs whose first `ctas` CTAs each do `pieces` pieces of `trips` trips. Only for kernels
-  /// with an outline.
-  virtual std::unique_ptr<Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips) const {
+  /// A kernel of the same programs whose first `ctas` CTAs each do `pieces` pieces of `trips` trips. Only for
+  /// kernels with an outline.
+  virtual std::unique_ptr<Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
+                                          std::uint32_t trips) const {
     (void)ctas, (void)pieces, (void)trips;
     return nullptr;
   }

@@ -26,20 +26,22 @@ enum class OpKind : std::uint8_t {
   wgmma,         ///< asynchronous m x n x k product of one warpgroup (Hopper)
   wgmma_wait,    ///< until at most `count` wgmma groups are pending
   mma,           ///< synchronous mma.sync m x n x k over the role's warps (Ampere)
-  compute,       ///< elementwise work on registers: FMA, integer, MUFU and conversion counts; at least `count` cycles
-  shared_load,   ///< `count` bytes from shared memory into registers
-  l1_load,       ///< `count` bytes into registers from lines that are in the L1
-  shared_store,  ///< `count` bytes from registers into shared memory
-  load,          ///< box -> registers, or shared memory by cp.async; asynchronous
-  async_load,    ///< box -> shared memory by cp.async of the role's threads, completing on `barrier`
-  load_wait,     ///< until at most `count` loads of this role are pending
-  store,         ///< registers -> box, not waited for
-  chain,         ///< `count` cycles of instructions of one warp that wait for each other
-  prefetch_tile, ///< asks the grid's tile counter, for the next_tile to come
-  next_tile,     ///< the value of the grid's tile counter, then adds one (an L2 atomic)
-  cluster_sync,  ///< all roles of all CTAs of the cluster meet
-  item,          ///< the role's next piece of work begins, with `count` alike trips; the result: whether to pass it over
-  trip,          ///< the next of `count` alike trips of a loop begins; the result: how many to pass over
+  compute,      ///< elementwise work on registers: FMA, integer, MUFU and conversion counts; at least `count`
+                ///< cycles
+  shared_load,  ///< `count` bytes from shared memory into registers
+  l1_load,      ///< `count` bytes into registers from lines that are in the L1
+  shared_store,   ///< `count` bytes from registers into shared memory
+  load,           ///< box -> registers, or shared memory by cp.async; asynchronous
+  async_load,     ///< box -> shared memory by cp.async of the role's threads, completing on `barrier`
+  load_wait,      ///< until at most `count` loads of this role are pending
+  store,          ///< registers -> box, not waited for
+  chain,          ///< `count` cycles of instructions of one warp that wait for each other
+  prefetch_tile,  ///< asks the grid's tile counter, for the next_tile to come
+  next_tile,      ///< the value of the grid's tile counter, then adds one (an L2 atomic)
+  cluster_sync,   ///< all roles of all CTAs of the cluster meet
+  item,  ///< the role's next piece of work begins, with `count` alike trips; the result: whether to pass it
+         ///< over
+  trip,  ///< the next of `count` alike trips of a loop begins; the result: how many to pass over
 };
 
 /// Elementwise work of a whole role, in thread-level operations. Always brace-initialised: it shares a

@@ -159,14 +159,14 @@ inline Op store(const Box& box) {
 inline Op chain(std::uint64_t cycles) { return Op{.kind = OpKind::chain, .count = cycles}; }
 inline Op prefetch_tile() { return Op{.kind = OpKind::prefetch_tile}; }
 inline Op next_tile() { return Op{.kind = OpKind::next_tile}; }
-/// A piece of work (an output tile, say) begins, in which trip() will tell of `alike` trips in all. Not zero if whoever
-/// runs the program accounts for the whole of it: the role then goes on with the next piece, having touched no barrier
-/// for this one. Called by every role of the CTA and of its cluster, as trip() is.
+/// A piece of work (an output tile, say) begins, in which trip() will tell of `alike` trips in all. Not zero
+/// if whoever runs the program accounts for the whole of it: the role then goes on with the next piece,
+/// having touched no barrier for this one. Called by every role of the CTA and of its cluster, as trip() is.
 inline Op item(std::uint64_t alike) { return Op{.kind = OpKind::item, .count = alike}; }
-/// The next of `alike` trips (this one included) of a loop that every role of the CTA, and of its cluster, goes
-/// through. Returns how many of them, this one first, whoever runs the program accounts for by itself: the role goes
-/// on with the trip after those. All roles get the same answers, so that barriers and rings stay in step; none that
-/// is not asked for here is passed over.
+/// The next of `alike` trips (this one included) of a loop that every role of the CTA, and of its cluster,
+/// goes through. Returns how many of them, this one first, whoever runs the program accounts for by itself:
+/// the role goes on with the trip after those. All roles get the same answers, so that barriers and rings
+/// stay in step; none that is not asked for here is passed over.
 inline Op trip(std::uint64_t alike) { return Op{.kind = OpKind::trip, .count = alike}; }
 inline Op cluster_sync() { return Op{.kind = OpKind::cluster_sync}; }
 

@@ -15,26 +15,26 @@ namespace tessera::models {
 
 struct Architecture {
   std::string name;
-  std::string family;              ///< "llama", "mistral", "qwen2", "qwen3", "bert"
+  std::string family;  ///< "llama", "mistral", "qwen2", "qwen3", "bert"
   std::int64_t layers = 0;
   std::int64_t hidden = 0;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  std::int64_t intermediate = 0;   ///< MLP width
+  std::int64_t intermediate = 0;  ///< MLP width
   std::int64_t vocab = 0;
   std::int64_t max_positions = 0;
   NormKind norm = NormKind::rms;
-  bool post_norm = false;          ///< BERT: normalise after the residual sum
-  bool gated_mlp = true;           ///< SwiGLU; else GELU
+  bool post_norm = false;  ///< BERT: normalise after the residual sum
+  bool gated_mlp = true;   ///< SwiGLU; else GELU
   bool causal = true;
   bool rope = true;
   double rope_theta = 10000;
   bool tied_embeddings = false;
   bool qkv_bias = false, output_bias = false, mlp_bias = false;
-  bool qk_norm = false;            ///< RMSNorm of each q and k head (qwen3)
+  bool qk_norm = false;  ///< RMSNorm of each q and k head (qwen3)
   bool learned_positions = false;
-  std::int64_t token_types = 0;    ///< BERT segment embeddings
+  std::int64_t token_types = 0;  ///< BERT segment embeddings
   bool pooler = false;
-  bool language_head = true;       ///< projects to the vocabulary
+  bool language_head = true;  ///< projects to the vocabulary
   Dtype dtype = Dtype::bf16;
 
   /// Every weight and bias; tied embeddings count once.

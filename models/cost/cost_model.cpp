@@ -31,10 +31,11 @@ void add(Figures& sum, const Figures& f, double times) {
 
 CostModel::CostModel(const GpuSpec& gpu) : gpu_{gpu}, rates_{gpu}, run_{gpu_.sm} {}
 
-const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
-                                  std::uint32_t pieces, std::uint32_t trips, bool miss) {
+const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outline& outline,
+                                  std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips, bool miss) {
   key_ = outline.key;
-  for (const std::uint32_t n : {ctas, pieces, trips, miss ? 1U : 0U}) key_.append(reinterpret_cast<const char*>(&n), sizeof n);
+  for (const std::uint32_t n : {ctas, pieces, trips, miss ? 1U : 0U})
+    key_.append(reinterpret_cast<const char*>(&n), sizeof n);
   const auto [at, added] = counted_.try_emplace(key_);
   if (added) {
     const MemoryLatency latency{miss ? rates_.l2_miss : rates_.l2_hit, rates_.store, rates_.l2_hit};
@@ -51,7 +52,8 @@ Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outli
   return mix(hit, counted(kernel, outline, ctas, pieces, trips, true), missing);
 }
 
-CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic) {
+CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline,
+                                    const Traffic& traffic) {
   const tile::LaunchShape& shape = kernel.shape();
   const std::uint64_t resident = tile::resident_ctas(gpu_.sm, shape);
   const auto sms = static_cast<std::uint64_t>(gpu_.sms());
@@ -63,9 +65,12 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
 
   if (outline.pieces.empty()) {
     // Short CTAs, all alike.
-    const auto together = static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
-    const auto stride = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
-    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit), rates_.store, rates_.l2_hit};
+    const auto together =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
+    const auto stride = static_cast<std::uint32_t>(
+        std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
+    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit),
+                                rates_.store, rates_.l2_hit};
     const Figures f = run_.run(kernel, together, stride, latency);
     add(l.total, f, static_cast<double>(shape.grid) / together);
     l.ends_cycles = f[cycles];
@@ -76,7 +81,8 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     for (const tile::Pieces& p : outline.pieces) count += p.count * outline.rounds;
     const std::uint64_t per_sm = (count * shape.cluster + sms - 1) / sms;
     const auto together = outline.in_turn ? 1U : static_cast<std::uint32_t>(std::min(resident, per_sm));
-    const std::uint64_t machines = outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
+    const std::uint64_t machines =
+        outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
     const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
       return demand(kernel, outline, together, pieces, trips, traffic.missing);
@@ -94,7 +100,8 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     }
     l.ends_cycles = at(1, 1)[cycles];
     batches_.clear();
-    double once = outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
+    double once =
+        outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
     double long_pieces = 0, long_trips = 0;  // in units of kAffineTrips - kExactTrips, beyond kExactTrips
     for (const tile::Pieces& p : outline.pieces) {
       const double times = static_cast<double>(p.count * outline.rounds * shape.cluster) / together;
@@ -133,7 +140,8 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
 
   // The port of the most crowded GPC, if the work is spread over all SMs.
   const double share = rates_.sms_per_port / static_cast<double>(sms);
-  l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
+  l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read,
+                      l.total[store_bytes] * share / rates_.gpc_write,
                       (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
   if (const double bytes = traffic.read + traffic.written; bytes > 0)
     l.hbm_us = bytes / rates_.hbm(traffic.written / bytes);
@@ -145,7 +153,9 @@ double CostModel::execution_us(const Launch& l, double clock_mhz) const {
   const double sm = (l.sm_cycles - l.ends_cycles) / clock_mhz;
   const double most = std::max({sm, l.l2_us, l.hbm_us});
   if (most <= 0) return l.ends_cycles / clock_mhz;
-  return l.ends_cycles / clock_mhz + most * std::pow(std::pow(sm / most, p) + std::pow(l.l2_us / most, p) + std::pow(l.hbm_us / most, p), 1 / p);
+  return l.ends_cycles / clock_mhz +
+         most * std::pow(std::pow(sm / most, p) + std::pow(l.l2_us / most, p) + std::pow(l.hbm_us / most, p),
+                         1 / p);
 }
 
 Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
@@ -158,12 +168,14 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
 
   // What crosses the HBM's pins: what is read and not warm, what does not stay until it is written again.
   const auto l2 = static_cast<double>(gpu_.l2.bytes);
-  // What stays whole. An operand of which only a part fits is read from its beginning, over what is left of its end.
+  // What stays whole. An operand of which only a part fits is read from its beginning, over what is left of
+  // its end.
   std::vector<double> warm(operands.size(), 0.0);
   double room = l2;
   for (std::size_t w = conditions.warm_operands.size(); w-- > 0;) {
     const std::uint32_t i = conditions.warm_operands[w];
-    if (i >= operands.size()) throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
+    if (i >= operands.size())
+      throw std::invalid_argument{fmt::format("warm operand {} of {}", i, operands.size())};
     const auto bytes = static_cast<double>(operands[i].bytes);
     if (bytes <= room) warm[i] = bytes;
     room = std::max(0.0, room - bytes);
@@ -185,12 +197,15 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
     c.kernels.push_back(kernels[i]->shape().name);
-    if (outlines[i].load_bytes + outlines[i].store_bytes > outlines[main].load_bytes + outlines[main].store_bytes) main = i;
+    if (outlines[i].load_bytes + outlines[i].store_bytes >
+        outlines[main].load_bytes + outlines[main].store_bytes)
+      main = i;
   }
   if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
   for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+    launches.push_back(
+        launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);
@@ -198,21 +213,22 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
   const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
   const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
-                               total[mufu_ops] * p.mufu_pj_per_op + total[shared_bytes] * p.shared_pj_per_byte +
-                               l2_bytes * p.l2_pj_per_byte);
+                               total[mufu_ops] * p.mufu_pj_per_op +
+                               total[shared_bytes] * p.shared_pj_per_byte + l2_bytes * p.l2_pj_per_byte);
   const double memory_uj = 1e-6 * hbm_bytes * p.hbm_pj_per_byte;
   const auto execution_at = [&](double mhz) {
     double us = 0;
     for (const Launch& l : launches) us += execution_us(l, mhz);
     return us;
   };
-  const double gaps_us = static_cast<double>(launches.size()) *
-                         (gpu_.launch.graph_launch_us + gpu_.launch.first_instruction_us + gpu_.launch.completion_us);
+  const double gaps_us =
+      static_cast<double>(launches.size()) *
+      (gpu_.launch.graph_launch_us + gpu_.launch.first_instruction_us + gpu_.launch.completion_us);
   // The highest clock, in the governor's steps, that stays below the cap.
   constexpr double kStepMhz = 15;
   double mhz = gpu_.boost_clock_mhz, us = execution_at(mhz);
-  // Replays follow each other without end, launches between them; else kernels of less than a window are over before the
-  // governor looks.
+  // Replays follow each other without end, launches between them; else kernels of less than a window are over
+  // before the governor looks.
   const double gaps = conditions.replayed ? gaps_us : 0;
   const auto watts = [&] {
     return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / (us + gaps);
@@ -223,16 +239,19 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.clock_mhz = mhz;
 
   const LaunchSpec& launch = gpu_.launch;
-  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay before.
-  double start = conditions.graph && conditions.replayed && launches.front().beside
-                     ? launch.cta_launch_cycles / 2 / mhz
-                     : (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
+  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay
+  // before.
+  double start =
+      conditions.graph && conditions.replayed && launches.front().beside
+          ? launch.cta_launch_cycles / 2 / mhz
+          : (conditions.graph ? launch.graph_launch_us : launch.host_launch_us) + launch.first_instruction_us;
   double end = 0;
   for (std::size_t i = 0; i < launches.size(); ++i) {
     if (i > 0) {
       const double done = end + launch.completion_us;
-      start = launches[i].beside ? std::max(done, start + launch.graph_launch_us) + launch.cta_launch_cycles / 2 / mhz
-                                 : done + launch.graph_launch_us + launch.first_instruction_us;
+      start = launches[i].beside
+                  ? std::max(done, start + launch.graph_launch_us) + launch.cta_launch_cycles / 2 / mhz
+                  : done + launch.graph_launch_us + launch.first_instruction_us;
     }
     const double busy = execution_us(launches[i], mhz);
     c.execution_us += busy;
@@ -246,7 +265,8 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.hbm_read_bytes = traffic.read;
   c.hbm_write_bytes = traffic.written;
   c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
-  c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 + p.idle_w * c.latency_us * 1e-6;
+  c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 +
+               p.idle_w * c.latency_us * 1e-6;
   const double sm_us = c.execution_us * gpu_.sms() * mhz;
   c.utilization = {.tensor = total[tensor] / sm_us,
                    .fp32 = total[fp32] / sm_us,
@@ -256,13 +276,16 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
                    .l2 = std::max(total[load_bytes], total[store_bytes]) /
                          (rates_.gpc_read * static_cast<double>(gpu_.gpc_sms.size()) * c.execution_us),
                    .hbm = hbm_bytes / (rates_.hbm_peak * c.execution_us)};
-  const std::pair<const char*, double> limits[] = {{"tensor cores", c.utilization.tensor}, {"FP32 units", c.utilization.fp32},
-                                                   {"MUFU", c.utilization.mufu},           {"shared memory", c.utilization.shared},
-                                                   {"issue slots", c.utilization.issue},   {"L2 bandwidth", c.utilization.l2},
-                                                   {"HBM bandwidth", c.utilization.hbm}};
+  const std::pair<const char*, double> limits[] = {
+      {"tensor cores", c.utilization.tensor}, {"FP32 units", c.utilization.fp32},
+      {"MUFU", c.utilization.mufu},           {"shared memory", c.utilization.shared},
+      {"issue slots", c.utilization.issue},   {"L2 bandwidth", c.utilization.l2},
+      {"HBM bandwidth", c.utilization.hbm}};
   const auto* most = std::max_element(std::begin(limits), std::end(limits),
                                       [](const auto& a, const auto& b) { return a.second < b.second; });
-  c.bottleneck = c.execution_us < c.latency_us - c.execution_us ? "launch" : most->second < 0.5 ? "latency" : most->first;
+  c.bottleneck = c.execution_us < c.latency_us - c.execution_us ? "launch"
+                 : most->second < 0.5                           ? "latency"
+                                                                : most->first;
   return c;
 }
 

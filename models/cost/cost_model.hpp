@@ -1,7 +1,7 @@
 #pragma once
-// The cost model: what an operator costs on a GPU, in closed form, from the demands of its tile programs. The equations
-// are in docs/cost.md. Nothing is simulated but the programs of one SM's CTAs, a few trips of each, and those once for
-// all kernels that differ only in how many trips, pieces and CTAs they have.
+// The cost model: what an operator costs on a GPU, in closed form, from the demands of its tile programs. The
+// equations are in docs/cost.md. Nothing is simulated but the programs of one SM's CTAs, a few trips of each,
+// and those once for all kernels that differ only in how many trips, pieces and CTAs they have.
 
 #include <array>
 #include <cstdint>
@@ -54,10 +54,11 @@ class CostModel {
  private:
   /// Of one kernel, at the boost clock.
   struct Launch {
-    double sm_cycles = 0;    ///< first CTA's start to the last one's end, if L2 and HBM had any bandwidth
-    double ends_cycles = 0;  ///< of these, what a CTA of one trip takes: fill and drain, beside which nothing streams
+    double sm_cycles = 0;  ///< first CTA's start to the last one's end, if L2 and HBM had any bandwidth
+    double ends_cycles =
+        0;  ///< of these, what a CTA of one trip takes: fill and drain, beside which nothing streams
     double l2_us = 0, hbm_us = 0;  ///< what they need at least
-    Figures total{};         ///< of all CTAs
+    Figures total{};               ///< of all CTAs
     bool beside = false;
   };
   struct Traffic {
@@ -67,8 +68,8 @@ class CostModel {
 
   Launch launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic);
   /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips, few enough to be counted.
-  Figures demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas, std::uint32_t pieces,
-                 std::uint32_t trips, double missing);
+  Figures demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
+                 std::uint32_t pieces, std::uint32_t trips, double missing);
   const Figures& counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
                          std::uint32_t pieces, std::uint32_t trips, bool miss);
   double execution_us(const Launch& launch, double clock_mhz) const;

@@ -27,7 +27,8 @@ void ListSchedule::assign(std::uint64_t count, double duration, std::uint64_t ma
   }
 }
 
-double ListSchedule::makespan(const std::vector<Batch>& batches, std::uint64_t rounds, std::uint64_t machines) {
+double ListSchedule::makespan(const std::vector<Batch>& batches, std::uint64_t rounds,
+                              std::uint64_t machines) {
   double work = 0, longest = 0;
   std::uint64_t count = 0;
   for (const Batch& b : batches) {

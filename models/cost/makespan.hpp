@@ -14,8 +14,8 @@ struct Batch {
 /// Keeps its buffers from call to call.
 class ListSchedule {
  public:
-  /// When the last of `machines` ends, if the batches come `rounds` times over, one after another. Exact for the last
-  /// 4 x machines pieces; what comes before them is taken to load all machines evenly.
+  /// When the last of `machines` ends, if the batches come `rounds` times over, one after another. Exact for
+  /// the last 4 x machines pieces; what comes before them is taken to load all machines evenly.
   double makespan(const std::vector<Batch>& batches, std::uint64_t rounds, std::uint64_t machines);
 
  private:

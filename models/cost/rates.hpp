@@ -1,6 +1,6 @@
 #pragma once
-// What a GPU's memory system and power supply give, in closed form (equations: docs/cost.md). Bandwidths in bytes per
-// microsecond, latencies in SM cycles at the boost clock.
+// What a GPU's memory system and power supply give, in closed form (equations: docs/cost.md). Bandwidths in
+// bytes per microsecond, latencies in SM cycles at the boost clock.
 
 #include "sim/core/hardware.hpp"
 
@@ -10,13 +10,13 @@ struct Rates {
   explicit Rates(const GpuSpec& gpu);
 
   double boost_mhz = 0;
-  double l2_hit = 0;         ///< a load's request leaves the SM, to its first data; some of its lines are far
-  double l2_miss = 0;        ///< the same from HBM, whose queues are empty
-  double store = 0;          ///< data leaves the SM, to the news that the L2 has them
-  double gpc_read = 0;       ///< port of one GPC
+  double l2_hit = 0;    ///< a load's request leaves the SM, to its first data; some of its lines are far
+  double l2_miss = 0;   ///< the same from HBM, whose queues are empty
+  double store = 0;     ///< data leaves the SM, to the news that the L2 has them
+  double gpc_read = 0;  ///< port of one GPC
   double gpc_write = 0;
-  double sms_per_port = 0;   ///< of the most crowded GPC: equal work on all SMs ends last there
-  double slices = 0;         ///< all L2 slices together
+  double sms_per_port = 0;  ///< of the most crowded GPC: equal work on all SMs ends last there
+  double slices = 0;        ///< all L2 slices together
   double hbm_peak = 0;
 
   /// HBM bandwidth for long runs of which a share `writes` goes to it: refresh, and turning the bus round.

@@ -28,7 +28,8 @@ double lines_of(const tile::Box& box) {
 
 }  // namespace
 
-Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride, const MemoryLatency& latency) {
+Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
+                   const MemoryLatency& latency) {
   kernel_ = &kernel;
   latency_ = latency;
   arrivals_.clear();
@@ -97,7 +98,8 @@ void SmRun::advance(Role& role, std::uint32_t index) {
       role.program = {};
       return;
     }
-    if (const OpKind kind = role.program.op().kind; kind != OpKind::item && kind != OpKind::trip) sum_[operations] += 1;
+    if (const OpKind kind = role.program.op().kind; kind != OpKind::item && kind != OpKind::trip)
+      sum_[operations] += 1;
     role.ready = at;
     if (!execute(role, index, role.program.op(), at)) return;
     role.ready = at;
@@ -109,7 +111,8 @@ void SmRun::land(const Arrival& a) {
   // What threads copy takes the banks from their loads; what the TMA brings does not.
   const double written = a.copied ? occupy(shared, a.at, a.bytes / sm_.l1_fill_bytes_per_cycle) : a.at;
   sum_[shared_bytes] += a.bytes;
-  arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0, static_cast<std::int64_t>(a.bytes));
+  arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0,
+         static_cast<std::int64_t>(a.bytes));
 }
 
 void SmRun::wake(Cta& cta, std::uint32_t waiting, double at) {
@@ -144,7 +147,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
   Cta& cta = ctas_[role.cta];
   const double share = role.warps >= 4 ? 1.0 : role.warps / 4.0;
   const auto bytes = static_cast<double>(op.kind == OpKind::compute ? 0 : op.box.bytes());
-  const double vector_bytes = 16.0 * kThreadsPerWarp * sm_.subcores * share;  // one instruction of each warp in turn
+  const double vector_bytes =
+      16.0 * kThreadsPerWarp * sm_.subcores * share;  // one instruction of each warp in turn
   switch (op.kind) {
     case OpKind::expect:
       at += kPostCycles;
@@ -198,7 +202,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
       const double last = issued + sm_.tma_issue_latency + latency_.load;
-      arrivals_.push_back({take_in(last, copies * bytes, sm_.ingress_bytes_per_cycle), role.cta, op.barrier, copies * bytes, false});
+      arrivals_.push_back({take_in(last, copies * bytes, sm_.ingress_bytes_per_cycle), role.cta, op.barrier,
+                           copies * bytes, false});
       return true;
     }
 
@@ -222,7 +227,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double operands = 2.0 * op.k * (op.n + (op.a_in_registers ? 0.0 : static_cast<double>(op.m)));
       at += kPostCycles;
       const double fetched = occupy(shared, at, operands / sm_.shared_bytes_per_cycle);
-      role.products.add(std::max(occupy(tensor, at, flops / sm_.tensor_flops_per_cycle), fetched) + sm_.tensor_latency);
+      role.products.add(std::max(occupy(tensor, at, flops / sm_.tensor_flops_per_cycle), fetched) +
+                        sm_.tensor_latency);
       sum_[tensor_flops] += flops;
       sum_[shared_bytes] += operands;
       return true;
@@ -245,15 +251,17 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
                  special = static_cast<double>(v.mufu), conversions = static_cast<double>(v.convert),
                  shuffles = static_cast<double>(v.shuffle);
       const double start = at;
-      const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes, special / sm_.mufu_per_cycle,
-                                     conversions / sm_.conversions_per_cycle});
+      const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes,
+                                     special / sm_.mufu_per_cycle, conversions / sm_.conversions_per_cycle});
       const double beside = std::max(0.0, free_[tensor] - start);
       const double slow = 1 + (1 / sm_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
-      double end = occupy(issue, start,
-                          (fma + whole + special + conversions + shuffles) / (kThreadsPerWarp * sm_.subcores * share));
+      double end =
+          occupy(issue, start,
+                 (fma + whole + special + conversions + shuffles) / (kThreadsPerWarp * sm_.subcores * share));
       if (v.fma != 0) end = std::max(end, occupy(fp32, start, slow * fma / (sm_.fp32_lanes * share)));
       if (v.integer != 0) end = std::max(end, occupy(integer, start, slow * whole / (sm_.int_lanes * share)));
-      if (v.mufu != 0) end = std::max(end, occupy(mufu, start, slow * special / (sm_.mufu_per_cycle * share)));
+      if (v.mufu != 0)
+        end = std::max(end, occupy(mufu, start, slow * special / (sm_.mufu_per_cycle * share)));
       if (v.convert != 0)
         end = std::max(end, occupy(convert, start, slow * conversions / (sm_.conversions_per_cycle * share)));
       if (v.shuffle != 0) {
@@ -284,7 +292,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
-      role.loads.add(take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle));
+      role.loads.add(
+          take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle));
       at = std::max(at + kPostCycles, issued - lines);
       return true;
     }

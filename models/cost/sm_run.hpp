@@ -1,10 +1,11 @@
 #pragma once
-// The demands of tile programs: the programs of the CTAs that share an SM are run against the SM's pipes, with the
-// memory behind it as a latency. No events, no other SMs, no caches: what comes out are sums over the programs, and the
-// longest chain of dependent operations through pipes and barriers. The rules are those of sim/gpu/sm.
+// The demands of tile programs: the programs of the CTAs that share an SM are run against the SM's pipes,
+// with the memory behind it as a latency. No events, no other SMs, no caches: what comes out are sums over
+// the programs, and the longest chain of dependent operations through pipes and barriers. The rules are those
+// of sim/gpu/sm.
 //
-// CTAs of a cluster are alike: what one sends to the others, it is taken to get from them at the same time. So one CTA
-// stands for its cluster.
+// CTAs of a cluster are alike: what one sends to the others, it is taken to get from them at the same time.
+// So one CTA stands for its cluster.
 
 #include <array>
 #include <cstddef>
@@ -29,34 +30,36 @@ enum Figure : std::size_t {
   tma,
   ingress,
   egress,
-  pipes,                 ///< how many pipes there are
-  cycles = pipes,        ///< from the first role's first operation to the end of the last CTA
+  pipes,           ///< how many pipes there are
+  cycles = pipes,  ///< from the first role's first operation to the end of the last CTA
   tensor_flops,
   fp32_ops,
   mufu_ops,
   shared_bytes,
-  load_bytes,            ///< asked of the L2
-  store_bytes,           ///< sent to it
+  load_bytes,   ///< asked of the L2
+  store_bytes,  ///< sent to it
   operations,
-  figures                ///< how many figures there are
+  figures  ///< how many figures there are
 };
 using Figures = std::array<double, figures>;
 
 /// The memory as one SM sees it, in SM cycles: unloaded.
 struct MemoryLatency {
-  double load = 0;   ///< the request leaves the SM, to the first line's arrival
-  double store = 0;  ///< the last byte leaves the SM, to the news that the L2 has taken it
+  double load = 0;     ///< the request leaves the SM, to the first line's arrival
+  double store = 0;    ///< the last byte leaves the SM, to the news that the L2 has taken it
   double counter = 0;  ///< a tile counter's answer
 };
 
-/// Runs tile programs. Keeps its buffers from run to run, so that a run allocates nothing but coroutine frames.
+/// Runs tile programs. Keeps its buffers from run to run, so that a run allocates nothing but coroutine
+/// frames.
 class SmRun {
  public:
   explicit SmRun(const SmSpec& sm) : sm_{sm} {}
 
-  /// CTAs 0, stride, 2 stride, ... (`ctas` of them) of the kernel, all on one SM from the start. Throws std::logic_error
-  /// if they wait for each other.
-  Figures run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride, const MemoryLatency& latency);
+  /// CTAs 0, stride, 2 stride, ... (`ctas` of them) of the kernel, all on one SM from the start. Throws
+  /// std::logic_error if they wait for each other.
+  Figures run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
+              const MemoryLatency& latency);
 
  private:
   enum class Blocked : std::uint8_t { no, barrier, named, done };
@@ -123,7 +126,8 @@ class SmRun {
   void advance(Role& role, std::uint32_t index);
   /// False if the role must wait.
   bool execute(Role& role, std::uint32_t index, const tile::Op& op, double& at);
-  void arrive(Cta& cta, std::uint8_t barrier, double at, std::int64_t arrivals, std::int64_t expected, std::int64_t received);
+  void arrive(Cta& cta, std::uint8_t barrier, double at, std::int64_t arrivals, std::int64_t expected,
+              std::int64_t received);
   void wake(Cta& cta, std::uint32_t waiting, double at);
   double take_in(double at, double bytes, double bytes_per_cycle);
 

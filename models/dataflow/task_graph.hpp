@@ -13,18 +13,18 @@ namespace tessera::models {
 
 /// The stages of a layer, in the order they are reported.
 enum class Stage : std::uint8_t {
-  embed,      ///< embedding lookup (before the first layer)
-  norm,       ///< normalisation before attention
-  qkv,        ///< q, k, v projections
+  embed,  ///< embedding lookup (before the first layer)
+  norm,   ///< normalisation before attention
+  qkv,    ///< q, k, v projections
   rope,
-  send,       ///< CompNode -> AttnNode: q, k, v slices
-  cache,      ///< new k, v rows appended to the KV cache
+  send,   ///< CompNode -> AttnNode: q, k, v slices
+  cache,  ///< new k, v rows appended to the KV cache
   attention,
-  returns,    ///< AttnNode -> CompNode: partial results
+  returns,  ///< AttnNode -> CompNode: partial results
   merge,
   o_proj,
-  mlp,        ///< norm, up, activation, down
-  head,       ///< final norm and vocabulary projection (after the last layer)
+  mlp,   ///< norm, up, activation, down
+  head,  ///< final norm and vocabulary projection (after the last layer)
 };
 std::string_view name_of(Stage stage);
 inline constexpr int kStages = 12;
@@ -32,7 +32,7 @@ inline constexpr int kStages = 12;
 enum class NodeKind : std::uint8_t { comp, attn };
 
 struct Node {
-  std::string name;        ///< "comp0", "attn1,0"
+  std::string name;  ///< "comp0", "attn1,0"
   NodeKind kind = NodeKind::comp;
 };
 
@@ -59,9 +59,9 @@ struct Transfer {
 
 using TaskId = std::uint32_t;
 struct Task {
-  std::uint32_t node = 0;     ///< where it runs; a transfer runs at its sender
-  std::int32_t layer = -1;    ///< -1: before the first or after the last layer
-  std::int32_t step = -1;     ///< -1: prefill; 0, 1, ...: decode step
+  std::uint32_t node = 0;   ///< where it runs; a transfer runs at its sender
+  std::int32_t layer = -1;  ///< -1: before the first or after the last layer
+  std::int32_t step = -1;   ///< -1: prefill; 0, 1, ...: decode step
   Stage stage = Stage::embed;
   std::variant<Compute, Transfer> work;
   std::vector<TaskId> after;  ///< tasks that must have completed; a transfer completes on arrival

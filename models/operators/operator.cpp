@@ -33,7 +33,7 @@ std::vector<Operand> paged_operands(const A& a, std::int64_t new_rows, std::int6
                      cache = a.batch * context * a.kv_heads * row;
   const std::int64_t pages = (context + kPageRows - 1) / kPageRows;
   const std::int64_t tables = 4 * a.batch * (new_rows + pages + kSequenceWords);
-  return {{"q", q, false},           {"k_new", kv_new, false},   {"v_new", kv_new, false},
+  return {{"q", q, false},           {"k_new", kv_new, false},  {"v_new", kv_new, false},
           {"k_cache", cache, false}, {"v_cache", cache, false}, {"tables", tables, false},
           {"out", q, true}};
 }
@@ -247,10 +247,10 @@ std::string signature_of(const Operator& op) {
       Overloaded{
           [](const Gemm& g) { return fmt::format("gemm {}x{}x{} {}", g.m, g.n, g.k, name_of(g.dtype)); },
           [&](const Attention& a) {
-            std::string s = fmt::format("attention_prefill b{} q{} kv{} {} {}{}{} fa{} {}", a.batch, a.q_rows,
-                                        a.kv_rows, heads(a), a.causal ? "causal" : "full",
-                                        a.partial ? " partial" : "", a.paged ? " paged" : "", a.flash_version,
-                                        name_of(a.dtype));
+            std::string s =
+                fmt::format("attention_prefill b{} q{} kv{} {} {}{}{} fa{} {}", a.batch, a.q_rows, a.kv_rows,
+                            heads(a), a.causal ? "causal" : "full", a.partial ? " partial" : "",
+                            a.paged ? " paged" : "", a.flash_version, name_of(a.dtype));
             if (a.causal && (a.q_positions || a.kv_positions)) {
               s += fmt::format(" at {:016x}/{:016x}", hash_of(a.q_positions), hash_of(a.kv_positions));
             }
@@ -301,8 +301,8 @@ void check(const Operator& op) {
                           check_positions("kv_positions", a.kv_positions, a.kv_rows);
                           if (a.paged && (!a.causal || a.partial || a.flash_version != 3 || a.q_positions ||
                                           a.kv_positions)) {
-                            throw std::invalid_argument{fmt::format(
-                                "{}: a paged call is causal, whole and FlashAttention-3", kind)};
+                            throw std::invalid_argument{
+                                fmt::format("{}: a paged call is causal, whole and FlashAttention-3", kind)};
                           }
                           if (a.causal && !a.q_positions && !a.kv_positions && a.q_rows > a.kv_rows) {
                             throw std::invalid_argument{

@@ -33,12 +33,12 @@ struct Attention {
   std::int64_t batch = 1;
   std::int64_t q_rows = 0, kv_rows = 0;  ///< per sequence
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  bool causal = false;        ///< q row at position p sees kv positions <= p
+  bool causal = false;  ///< q row at position p sees kv positions <= p
   bool partial = false;
-  Positions q_positions;      ///< null and causal: the q rows are the last q_rows of the kv rows
+  Positions q_positions;  ///< null and causal: the q rows are the last q_rows of the kv rows
   Positions kv_positions;
   Dtype dtype = Dtype::bf16;
-  int flash_version = 3;      ///< which kernel: FlashAttention-2 or -3
+  int flash_version = 3;  ///< which kernel: FlashAttention-2 or -3
   /// A serving engine's call: the last q_rows of the kv rows are new and first written into a paged cache,
   /// through whose page table the kernel then reads. Causal, FlashAttention-3, not partial.
   bool paged = false;
@@ -108,7 +108,8 @@ struct Embedding {
   Dtype dtype = Dtype::bf16;
 };
 
-using Operator = std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding>;
+using Operator =
+    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

@@ -32,8 +32,9 @@ struct SmSpec {
   double shared_latency = 30;
   double l1_latency = 38;
   double ingress_bytes_per_cycle = 128;  ///< from the crossbar into the SM
-  double l1_fill_bytes_per_cycle = 64;   ///< of those, for loads and copies of threads, which go through the L1
-  double egress_bytes_per_cycle = 15;    ///< from the SM into the crossbar
+  double l1_fill_bytes_per_cycle =
+      64;                              ///< of those, for loads and copies of threads, which go through the L1
+  double egress_bytes_per_cycle = 15;  ///< from the SM into the crossbar
   bool has_tma = true;
   double tma_issue_latency = 60;       ///< instruction issue to the first request leaving the SM
   double tma_lines_per_cycle = 1;      ///< 128 B lines requested per cycle
@@ -41,7 +42,7 @@ struct SmSpec {
   double mbarrier_latency = 20;        ///< arrive to a waiter's next instruction
   double named_barrier_latency = 20;
   double wgmma_leaves_share = 1;  ///< of the register bandwidth, to other instructions while a wgmma runs
-  double dsmem_latency = 180;  ///< a remote arrive or store inside a cluster
+  double dsmem_latency = 180;     ///< a remote arrive or store inside a cluster
 };
 
 struct L2Spec {
@@ -85,8 +86,8 @@ struct HbmSpec {
   int hit_cap = 16;                ///< hits in a row while another row of the bank waits; 0: no limit
   bool row_hits_first = true;      ///< else a row is closed as soon as another is asked for and timings allow
   bool refresh_exclusive = false;  ///< nothing new is begun while a refresh waits, in any bank
-  double l2_to_hbm_ns = 60;  ///< L2 miss to the controller's queue, one way
-  double hbm_to_l2_ns = 60;  ///< last data beat to the L2 slice, one way
+  double l2_to_hbm_ns = 60;        ///< L2 miss to the controller's queue, one way
+  double hbm_to_l2_ns = 60;        ///< last data beat to the L2 slice, one way
 };
 
 struct PowerSpec {
@@ -132,7 +133,8 @@ struct GpuSpec {
   HbmSpec hbm;
   PowerSpec power;
   LaunchSpec launch;
-  double overlap_exponent = 6;    ///< cost model: of the norm that joins what SMs, L2 and HBM need; large: all overlaps
+  double overlap_exponent =
+      6;  ///< cost model: of the norm that joins what SMs, L2 and HBM need; large: all overlaps
   Flash3Spec flash3;
   double nvlink_gb_per_s = 450;   ///< per direction
   double price_usd_per_hour = 0;  ///< 0: not stated

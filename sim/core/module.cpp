@@ -38,7 +38,8 @@ void use_femtoseconds() {
 class Windows : public sc_core::sc_module {
  public:
   SC_HAS_PROCESS(Windows);
-  explicit Windows(unsigned threads) : sc_core::sc_module{sc_core::sc_module_name{"windows"}}, pool_{threads} {
+  explicit Windows(unsigned threads)
+      : sc_core::sc_module{sc_core::sc_module_name{"windows"}}, pool_{threads} {
     SC_METHOD(run);
     sensitive << ready_;
     dont_initialize();
@@ -68,7 +69,8 @@ class Windows : public sc_core::sc_module {
       m.window_us_ += 0.1 * (us.count() - m.window_us_);
     };
     // The longest first; not worth a thread's while if all together are short.
-    std::sort(batch_.begin(), batch_.end(), [](const Module* a, const Module* b) { return a->window_us_ > b->window_us_; });
+    std::sort(batch_.begin(), batch_.end(),
+              [](const Module* a, const Module* b) { return a->window_us_ > b->window_us_; });
     double rest_us = 0;
     for (std::size_t i = 1; i < batch_.size(); ++i) rest_us += batch_[i]->window_us_;
     constexpr double kHandOverUs = 1;
@@ -76,8 +78,9 @@ class Windows : public sc_core::sc_module {
       for (Module* m : batch_) window(*m);
     } else {
       auto each = [&](std::uint32_t i) { window(*batch_[i]); };
-      pool_.run(static_cast<std::uint32_t>(batch_.size()),
-                [](void* context, std::uint32_t i) { (*static_cast<decltype(each)*>(context))(i); }, &each);
+      pool_.run(
+          static_cast<std::uint32_t>(batch_.size()),
+          [](void* context, std::uint32_t i) { (*static_cast<decltype(each)*>(context))(i); }, &each);
     }
     deliver();
     for (Module* m : modules_) {  // the same order whatever ran first

@@ -28,8 +28,8 @@ class Statistics;
 void set_lookahead_limit(Time limit);
 Time lookahead_limit();
 /// While one lives, `threads` threads run the windows of modules that are activated together, and modules may
-/// share no state that one of them changes. Results do not depend on the number. Must live from before the modules
-/// are made until after the last of them is gone.
+/// share no state that one of them changes. Results do not depend on the number. Must live from before the
+/// modules are made until after the last of them is gone.
 class Threads {
  public:
   explicit Threads(unsigned threads);

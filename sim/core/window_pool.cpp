@@ -27,7 +27,8 @@ constexpr int kLooks = 1000;
 unsigned thread_index() { return t_index; }
 
 WindowPool::WindowPool(unsigned threads) {
-  for (unsigned i = 1; i < std::min(threads, kMostThreads); ++i) threads_.emplace_back([this, i] { serve(i); });
+  for (unsigned i = 1; i < std::min(threads, kMostThreads); ++i)
+    threads_.emplace_back([this, i] { serve(i); });
 }
 
 WindowPool::~WindowPool() {

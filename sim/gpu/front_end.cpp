@@ -12,9 +12,10 @@
 namespace tessera::sim {
 
 namespace {
-constexpr double kMostMissed = 0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
+constexpr double kMostMissed =
+    0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
 constexpr double kReplayUs = 400;
-}
+}  // namespace
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
                    std::vector<Gpc*> gpcs)
@@ -31,7 +32,8 @@ void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
     gpc->set_kernels(kernels_);
     gpc->set_passes_trips(!options_.exact);
   }
-  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay before.
+  // In replays the first kernel too may have been launched beside its predecessor, the last of the replay
+  // before.
   launched_ahead_ = options_.graph && options_.replayed && kernels_.front()->shape().launched_beside;
   const double launch_us = launched_ahead_  ? 0
                            : options_.graph ? gpu_.launch.graph_launch_us
@@ -55,7 +57,7 @@ void FrontEnd::start_kernel(Time now) {
   ctas_left_ = shape.grid;
   start_trips();
   kernel_start_ = launched_ahead_ ? now + to_gpcs.front().latency()
-                                 : now + Time::from_us(gpu_.launch.first_instruction_us);
+                                  : now + Time::from_us(gpu_.launch.first_instruction_us);
   to_l2.send(now, L2Event{.kind = L2Event::Kind::start_kernel});
   dispatch_all(kernel_start_);
   if (next_cta_ == 0) {
@@ -154,8 +156,8 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
 
 Time FrontEnd::next_start(Time now) {
   const Time gap = Time::from_us(gpu_.launch.graph_launch_us);
-  // A kernel launched beside its predecessor has gone through its launch by the time that one ends, if that took
-  // long enough; any other is a node of the graph like the first.
+  // A kernel launched beside its predecessor has gone through its launch by the time that one ends, if that
+  // took long enough; any other is a node of the graph like the first.
   launched_ahead_ = kernels_[current_]->shape().launched_beside;
   return launched_ahead_ ? max(now, kernel_start_ + gap) : now + gap;
 }
@@ -210,8 +212,8 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     hbm_bytes_ += read;
   }
   const double hbm_peak = static_cast<double>(gpu_.hbm.stacks) * gpu_.hbm.channels_per_stack *
-                          gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps / 8 *
-                          1e3;
+                          gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps /
+                          8 * 1e3;
   activity_["HBM"].push_back({sampled_at_, end, hbm_bytes_ / (hbm_peak * window_us)});
 
   const double scaled = sm_pj_ * voltage_scale(gpu_.power, gpu_.boost_clock_mhz, clock_mhz_);
@@ -229,12 +231,13 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
   if (const auto pass = trip_sampling_.add(trips_)) pass_trips(now, *pass);
   if (!trip_sampling_.holding()) warm_l2(now, false);
-  schedule(now + Time::from_us(gpu_.power.window_us), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  schedule(now + Time::from_us(gpu_.power.window_us),
+           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
-  // A clock given to start with is that of endless replays: short kernels keep it, for what the governor averages over
-  // is longer.
+  // A clock given to start with is that of endless replays: short kernels keep it, for what the governor
+  // averages over is longer.
   if (options_.start_clock_mhz > 0 && busy_time_ < kReplayUs) return;
   // pJ per us are microwatts.
   set_clock(now, sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
@@ -263,9 +266,10 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
     const double longer = own.timed == 0 ? 1.0
                                          : own.time.us() / static_cast<double>(own.timed) /
                                                (all.time.us() / static_cast<double>(all.timed));
-    to_gpcs[g].send(now, GpcEvent{.kind = GpcEvent::Kind::pass_trips,
-                                  .bytes = static_cast<std::uint32_t>(std::llround(pass.each.ns() * longer * 1e3)),
-                                  .value = static_cast<std::uint64_t>(until.fs)});
+    to_gpcs[g].send(now,
+                    GpcEvent{.kind = GpcEvent::Kind::pass_trips,
+                             .bytes = static_cast<std::uint32_t>(std::llround(pass.each.ns() * longer * 1e3)),
+                             .value = static_cast<std::uint64_t>(until.fs)});
   }
   forget_group();
   // Where CTAs find in the L2 what others have read, they shall find it also if the others passed over that.
@@ -288,8 +292,10 @@ void FrontEnd::start_trips() {
   const tile::LaunchShape& shape = kernels_[current_]->shape();
   const auto trips = static_cast<double>(shape.trips);
   double even = static_cast<double>(shape.even_trips);
-  const std::size_t resident = std::size_t{tile::resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
-  if (shape.grid > resident) even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
+  const std::size_t resident =
+      std::size_t{tile::resident_ctas(gpu_.sm, shape)} * static_cast<std::size_t>(gpu_.sms());
+  if (shape.grid > resident)
+    even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
   trip_sampling_.start(trips, even, gpu_.power.window_us);
 }

@@ -92,8 +92,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool measured_window_ = false;                   // the one that has just ended
   double measured_loads_ = 0, measured_read_ = 0;  // L2 bytes loaded, and HBM bytes read meanwhile
   double passed_loads_ = 0;
-  bool warming_ = false;  // the L2
-  double group_clock_ = 0;        // sum over the measured windows since trips were last passed over
+  bool warming_ = false;    // the L2
+  double group_clock_ = 0;  // sum over the measured windows since trips were last passed over
   std::uint32_t group_windows_ = 0;
   std::vector<TripWindow> group_trips_;  // of each GPC: more SMs to a crossbar port may make its trips longer
   Time passed_, half_width_;

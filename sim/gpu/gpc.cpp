@@ -140,12 +140,13 @@ void Gpc::send_energy(Time now) {
           l2_bytes * p.l2_pj_per_byte;
     tensor_us += sm.tensor_busy().us();
   }
-  to_front_end.send(now, FrontEndEvent{.kind = FrontEndEvent::Kind::energy,
-                                       .gpc = index_,
-                                       .energy_pj = pj - std::exchange(energy_sent_pj_, pj),
-                                       .activity = tensor_us - std::exchange(tensor_sent_us_, tensor_us),
-                                       .loads = static_cast<double>(loads - std::exchange(loads_sent_, loads)),
-                                       .trips = trips});
+  to_front_end.send(now,
+                    FrontEndEvent{.kind = FrontEndEvent::Kind::energy,
+                                  .gpc = index_,
+                                  .energy_pj = pj - std::exchange(energy_sent_pj_, pj),
+                                  .activity = tensor_us - std::exchange(tensor_sent_us_, tensor_us),
+                                  .loads = static_cast<double>(loads - std::exchange(loads_sent_, loads)),
+                                  .trips = trips});
 }
 
 void Gpc::describe_stuck(std::vector<std::string>& out) const {

@@ -71,7 +71,7 @@ class Gpc : public EventModule<GpcEvent> {
   std::vector<Sm> sms_;
   const std::vector<std::unique_ptr<tile::Kernel>>* kernels_ = nullptr;
   const tile::Kernel* kernel_ = nullptr;  // the current one
-  std::vector<Cluster> clusters_;  // alive ones, few
+  std::vector<Cluster> clusters_;         // alive ones, few
   bool passes_trips_ = false;
   PassOrder pass_order_;
   double energy_sent_pj_ = 0;

@@ -61,19 +61,21 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
-/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured windows and
-/// for `passed_stores` more. What is extrapolated is added to the statistics.
+/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured
+/// windows and for `passed_stores` more. What is extrapolated is added to the statistics.
 L2Counters whole_l2(const L2& l2, double passed_loads, double passed_stores, Statistics& statistics) {
   L2Counters all = l2.counters();
   const L2Counters& marked = l2.marked();
   if (passed_loads <= 0 || marked.read_bytes == 0) return all;
   const double factor = passed_loads / static_cast<double>(marked.read_bytes);
-  const double store_factor = all.write_bytes == 0 ? 0.0 : passed_stores / static_cast<double>(all.write_bytes);
+  const double store_factor =
+      all.write_bytes == 0 ? 0.0 : passed_stores / static_cast<double>(all.write_bytes);
   L2Counters::zip(all, marked, [&](const std::string& name, std::uint64_t& n, std::uint64_t measured) {
-    // Stores come at the ends of pieces of work, too seldom to be counted in windows: all that were simulated count.
+    // Stores come at the ends of pieces of work, too seldom to be counted in windows: all that were simulated
+    // count.
     const bool stores = name.starts_with("write");
-    const auto more = static_cast<std::uint64_t>(
-        std::llround(stores ? static_cast<double>(n) * store_factor : static_cast<double>(measured) * factor));
+    const auto more = static_cast<std::uint64_t>(std::llround(
+        stores ? static_cast<double>(n) * store_factor : static_cast<double>(measured) * factor));
     n += more;
     statistics.add("l2." + name, static_cast<double>(more));
   });
@@ -91,7 +93,8 @@ std::vector<AddressRange> cached_ranges(const models::Operator& op, const kernel
   };
   const std::vector<std::uint32_t>& warm = options.warm_operands;
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
-    if (options.replayed && operands[i].written && std::find(warm.begin(), warm.end(), i) == warm.end()) add(i);
+    if (options.replayed && operands[i].written && std::find(warm.begin(), warm.end(), i) == warm.end())
+      add(i);
   }
   for (const std::uint32_t i : warm) {
     if (i >= operands.size())
@@ -124,7 +127,8 @@ KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, con
 }
 
 KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
-                               const std::vector<AddressRange>& cached, double flops, const KernelOptions& options) {
+                               const std::vector<AddressRange>& cached, double flops,
+                               const KernelOptions& options) {
   KernelResult result;
   for (const auto& k : launches) result.kernels.push_back(k->shape().name);
 

@@ -15,13 +15,14 @@
 namespace tessera::sim {
 
 struct KernelOptions {
-  bool graph = true;        ///< launched inside a CUDA graph, else from the host
+  bool graph = true;  ///< launched inside a CUDA graph, else from the host
   /// Simulate every trip of every loop. Else long kernels are sampled: see docs/skipping.md.
   bool exact = false;
   bool random_data = true;  ///< operands switch at random (power); false: all zeros
-  /// SM clock that the power cap leaves when the kernel is replayed without end; 0: the boost clock, as after a pause.
+  /// SM clock that the power cap leaves when the kernel is replayed without end; 0: the boost clock, as after
+  /// a pause.
   double start_clock_mhz = 0;
-  unsigned threads = 1;     ///< that run the modules of the GPU; the result is the same with any number
+  unsigned threads = 1;  ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
@@ -35,16 +36,16 @@ struct Activity {
   double share = 0;
 };
 
-/// Of a sampled kernel (`passed` > 0), what SMs did is that of the whole kernel; HBM and L2 traffic of the passed trips
-/// is extrapolated from measured windows; the statistics of the HBM itself (`hbm.*`), `events`, and the conservation
-/// laws that were checked are those of what was simulated.
+/// Of a sampled kernel (`passed` > 0), what SMs did is that of the whole kernel; HBM and L2 traffic of the
+/// passed trips is extrapolated from measured windows; the statistics of the HBM itself (`hbm.*`), `events`,
+/// and the conservation laws that were checked are those of what was simulated.
 struct KernelResult {
-  Time latency;          ///< launch overhead included: what back-to-back replay would measure
-  Time execution;        ///< first CTA's start to the last CTA's end
-  Time passed;           ///< of it, the time in which loop trips were passed over
+  Time latency;             ///< launch overhead included: what back-to-back replay would measure
+  Time execution;           ///< first CTA's start to the last CTA's end
+  Time passed;              ///< of it, the time in which loop trips were passed over
   double ci95_percent = 0;  ///< half of the 95 % confidence interval of `latency`, in percent of it
-  double clock_mhz = 0;  ///< mean SM clock (the power cap may lower it)
-  double cycles = 0;     ///< SM cycles of `latency` at that clock
+  double clock_mhz = 0;     ///< mean SM clock (the power cap may lower it)
+  double cycles = 0;        ///< SM cycles of `latency` at that clock
   double flops = 0;
   std::string bottleneck;  ///< "tensor cores", "MUFU", "shared memory", "L2 bandwidth", "HBM bandwidth",
                            ///< "latency", "launch"
@@ -72,8 +73,10 @@ struct AddressRange {
   bool dirty = false;
 };
 
-/// The same for kernels given as such; `cached` lies in the L2 when the first one starts, least recently used first.
+/// The same for kernels given as such; `cached` lies in the L2 when the first one starts, least recently used
+/// first.
 KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
-                               const std::vector<AddressRange>& cached, double flops, const KernelOptions& options);
+                               const std::vector<AddressRange>& cached, double flops,
+                               const KernelOptions& options);
 
 }  // namespace tessera::sim

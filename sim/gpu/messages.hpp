@@ -44,7 +44,8 @@ struct L2Event {
     written,        ///< HBM has done a write
     start_kernel,   ///< from the front end: the tile counter starts at `tag`
     warm,           ///< from the front end: whether (`tag`) what reads miss is there at once
-    sample_energy,  ///< from the front end; `tag` 1: passed trips are taken to be like what went on since the last
+    sample_energy,  ///< from the front end; `tag` 1: passed trips are taken to be like what went on since the
+                    ///< last
   };
   Kind kind = Kind::read;
   Requester from;
@@ -55,14 +56,14 @@ struct L2Event {
 /// To a GPC module.
 struct GpcEvent {
   enum class Kind : std::uint8_t {
-    prepare,        ///< from the front end: kernel `value` of the list comes next, with `bytes` CTAs to an SM
-    launch,         ///< from the front end: CTA `value` starts in (sm, slot)
-    resume,         ///< own: the role goes on (this and the next three wait while their SM stands still)
-    loaded,         ///< from the L2: `bytes` of a load have arrived
-    stored,         ///< from the L2: it has taken a box of writes
-    fetched,        ///< from the L2: the tile counter was `value`
-    set_clock,      ///< from the front end: the SM period is now `value` fs
-    pass_trips,     ///< from the front end: until `value` fs loop trips are passed over, each taking `bytes` ps
+    prepare,     ///< from the front end: kernel `value` of the list comes next, with `bytes` CTAs to an SM
+    launch,      ///< from the front end: CTA `value` starts in (sm, slot)
+    resume,      ///< own: the role goes on (this and the next three wait while their SM stands still)
+    loaded,      ///< from the L2: `bytes` of a load have arrived
+    stored,      ///< from the L2: it has taken a box of writes
+    fetched,     ///< from the L2: the tile counter was `value`
+    set_clock,   ///< from the front end: the SM period is now `value` fs
+    pass_trips,  ///< from the front end: until `value` fs loop trips are passed over, each taking `bytes` ps
     sample_energy,  ///< from the front end
   };
   Kind kind = Kind::resume;

@@ -18,8 +18,8 @@ constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
 constexpr std::uint32_t kWindowsPerPass = 12;
-// What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled kernels
-// were seen to be off beyond their windows' spread (docs/skipping.md).
+// What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
+// kernels were seen to be off beyond their windows' spread (docs/skipping.md).
 constexpr double kNotSampled = 0.005;
 constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
 
@@ -84,8 +84,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
 
-  // Each group is a sample of the loops' ways to run (warpgroups may fall into step in more than one): the mean of all
-  // since the last boundary is charged.
+  // Each group is a sample of the loops' ways to run (warpgroups may fall into step in more than one): the
+  // mean of all since the last boundary is charged.
   double charged = 0;
   for (std::size_t i = first_group_; i < groups_.size(); ++i) charged += groups_[i].mean();
   charged /= static_cast<double>(groups_.size() - first_group_);
@@ -93,9 +93,11 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
-    passes_ = static_cast<std::uint32_t>(std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(kMostPasses)));
+    passes_ = static_cast<std::uint32_t>(
+        std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(kMostPasses)));
   }
-  warm_ = static_cast<std::uint32_t>(std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));
+  warm_ = static_cast<std::uint32_t>(
+      std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));
   const double detail = (passes_ - 1) * (warm_ + kGroup);
   const double length = (to_go - detail) / passes_;
   if (length < kLeastPass) return {};

@@ -1,10 +1,11 @@
 #pragma once
-// When to look at a kernel's loops in detail and when to pass over their trips: systematic sampling, as in SMARTS
-// (Wunderlich et al., ISCA 2003). docs/skipping.md has the equations.
+// When to look at a kernel's loops in detail and when to pass over their trips: systematic sampling, as in
+// SMARTS (Wunderlich et al., ISCA 2003). docs/skipping.md has the equations.
 //
-// Time is cut into windows, those of the power governor. The first windows of a kernel settle clock and caches; then
-// follows a group of measured windows, then a stretch in which trips are passed over, at the mean trip time of the groups
-// so far, and so on. Sampling starts again when the first SM runs out of work, and the end of the kernel is always simulated.
+// Time is cut into windows, those of the power governor. The first windows of a kernel settle clock and
+// caches; then follows a group of measured windows, then a stretch in which trips are passed over, at the
+// mean trip time of the groups so far, and so on. Sampling starts again when the first SM runs out of work,
+// and the end of the kernel is always simulated.
 
 #include <cstdint>
 #include <optional>
@@ -28,7 +29,8 @@ class TripSampling {
     Time each;                  ///< what a trip takes
   };
 
-  /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to sample.
+  /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to
+  /// sample.
   void start(double trips, double even, double window_us);
   /// A window has ended. Whether to pass over trips from now on.
   std::optional<Pass> add(const TripWindow& window);
@@ -58,10 +60,10 @@ class TripSampling {
   State state_ = State::off;
   bool resumed_ = false;  // settling after trips were passed over
   double trips_ = 0, even_ = 0, made_ = 0;
-  std::uint32_t left_ = 0;    // windows of the current state
-  std::uint32_t passes_ = 0;  // still to come before the next boundary; 0: not decided
+  std::uint32_t left_ = 0;       // windows of the current state
+  std::uint32_t passes_ = 0;     // still to come before the next boundary; 0: not decided
   std::size_t first_group_ = 0;  // since the last boundary
-  bool uneven_ = false;       // the first SM has run out of work
+  bool uneven_ = false;          // the first SM has run out of work
   std::uint32_t passed_ = 0;
   std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
   double window_us_ = 0;

@@ -7,7 +7,9 @@
 namespace tessera::sim {
 
 namespace {
-const models::Transfer* transfer_of(const models::Task& task) { return std::get_if<models::Transfer>(&task.work); }
+const models::Transfer* transfer_of(const models::Task& task) {
+  return std::get_if<models::Transfer>(&task.work);
+}
 }  // namespace
 
 std::string describe(const models::TaskGraph& graph, models::TaskId id) {
@@ -23,19 +25,24 @@ Dependents dependents_of(const models::TaskGraph& graph) {
   d.remote.resize(graph.tasks.size());
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     for (const models::TaskId before : graph.tasks[id].after) {
-      if (before >= id) throw std::logic_error{fmt::format("task {} depends on task {}, which is not before it", id, before)};
+      if (before >= id)
+        throw std::logic_error{fmt::format("task {} depends on task {}, which is not before it", id, before)};
       const models::Task& from = graph.tasks[before];
       const models::Transfer* transfer = transfer_of(from);
-      if (from.node == graph.tasks[id].node) d.local[before].push_back(id);
-      else if (transfer != nullptr && transfer->destination == graph.tasks[id].node) d.remote[before].push_back(id);
-      else throw std::logic_error{fmt::format("{} depends on {} without a message between them", describe(graph, id), describe(graph, before))};
+      if (from.node == graph.tasks[id].node)
+        d.local[before].push_back(id);
+      else if (transfer != nullptr && transfer->destination == graph.tasks[id].node)
+        d.remote[before].push_back(id);
+      else
+        throw std::logic_error{fmt::format("{} depends on {} without a message between them",
+                                           describe(graph, id), describe(graph, before))};
     }
   }
   return d;
 }
 
-Node::Node(sc_core::sc_module_name name, std::uint32_t index, const models::TaskGraph& graph, const Dependents& dependents,
-           const std::vector<Time>& durations, std::vector<TaskTiming>& timings)
+Node::Node(sc_core::sc_module_name name, std::uint32_t index, const models::TaskGraph& graph,
+           const Dependents& dependents, const std::vector<Time>& durations, std::vector<TaskTiming>& timings)
     : EventModule{name},
       index_{index},
       graph_{graph},
@@ -110,7 +117,8 @@ void Node::run_stream(Time now) {
 void Node::describe_stuck(std::vector<std::string>& out) const {
   if (next_in_stream_ == stream_.size()) return;
   const models::TaskId id = stream_[next_in_stream_];
-  out.push_back(fmt::format("{}: {} lacks {} of what it depends on", name(), describe(graph_, id), waits_for_[id]));
+  out.push_back(
+      fmt::format("{}: {} lacks {} of what it depends on", name(), describe(graph_, id), waits_for_[id]));
 }
 
 }  // namespace tessera::sim

@@ -5,7 +5,8 @@
 // Kernels run one after another on a compute stream, in task order, each as soon as the stream is free and
 // what it depends on is there. Sends start when their data is ready, beside the stream, and so overlap with
 // compute. A kernel occupies its GPU for KernelResult::latency, which includes the launch gap: between
-// dependent nodes of a CUDA graph that gap cannot be hidden, and a stream that waited for a message pays it too.
+// dependent nodes of a CUDA graph that gap cannot be hidden, and a stream that waited for a message pays it
+// too.
 
 #include <cstdint>
 #include <string>
@@ -32,8 +33,8 @@ std::string describe(const models::TaskGraph& graph, models::TaskId task);
 class Node : public EventModule<NodeEvent> {
  public:
   /// `durations`: how long each Compute task occupies the GPU. All references must outlive the node.
-  Node(sc_core::sc_module_name name, std::uint32_t index, const models::TaskGraph& graph, const Dependents& dependents,
-       const std::vector<Time>& durations, std::vector<TaskTiming>& timings);
+  Node(sc_core::sc_module_name name, std::uint32_t index, const models::TaskGraph& graph,
+       const Dependents& dependents, const std::vector<Time>& durations, std::vector<TaskTiming>& timings);
 
   Outlet<NicEvent> to_nic;
 
@@ -53,10 +54,10 @@ class Node : public EventModule<NodeEvent> {
   const Dependents& dependents_;
   const std::vector<Time>& durations_;
   std::vector<TaskTiming>& timings_;
-  std::vector<models::TaskId> stream_;        // Compute tasks, in order
+  std::vector<models::TaskId> stream_;  // Compute tasks, in order
   std::size_t next_in_stream_ = 0;
   bool stream_busy_ = false;
-  std::vector<std::uint32_t> waits_for_;      // per task of the graph; only this node's are used
+  std::vector<std::uint32_t> waits_for_;  // per task of the graph; only this node's are used
   std::size_t tasks_ = 0, completed_ = 0;
   Time compute_busy_;
 };

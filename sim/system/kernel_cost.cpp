@@ -36,7 +36,8 @@ KernelResult result_of(const cost::Cost& c) {
   return r;
 }
 
-void cost_each(const std::vector<KernelJob>& jobs, const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
+void cost_each(const std::vector<KernelJob>& jobs,
+               const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
   std::map<const GpuSpec*, cost::CostModel> costs;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const KernelJob& job = jobs[i];

@@ -12,7 +12,8 @@ cost::Conditions conditions_of(const KernelOptions& options);
 KernelResult result_of(const cost::Cost& cost);
 
 /// As simulate_each: costs each job in turn, and calls `ended` with its index. Nothing is forked.
-void cost_each(const std::vector<KernelJob>& jobs, const std::function<void(std::size_t, KernelOutcome&&)>& ended);
+void cost_each(const std::vector<KernelJob>& jobs,
+               const std::function<void(std::size_t, KernelOutcome&&)>& ended);
 
 /// The same for results in order; throws as simulate_all.
 std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs);

@@ -116,7 +116,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   // What each Compute task would run.
   struct Instance {
     KernelJob job;
-    std::string family;         // decode attention: the key without its context
+    std::string family;  // decode attention: the key without its context
     std::int64_t context = 0;
   };
   std::vector<Instance> instances(graph.tasks.size());
@@ -165,7 +165,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     if (instance.job.gpu == nullptr) continue;
     const bool sampled = instance.family.empty() || contexts[instance.family].count(instance.context) != 0;
     if (!sampled) continue;
-    const auto [at, added] = job_of_key.try_emplace(instance.job.key, static_cast<std::uint32_t>(jobs.size()));
+    const auto [at, added] =
+        job_of_key.try_emplace(instance.job.key, static_cast<std::uint32_t>(jobs.size()));
     if (added) jobs.push_back(instance.job);
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
@@ -188,12 +189,14 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
       const auto& points = samples[instance.family];
       const auto above = points.lower_bound(instance.context);
       const auto below = std::prev(above);
-      const double x = static_cast<double>(instance.context - below->first) / static_cast<double>(above->first - below->first);
+      const double x = static_cast<double>(instance.context - below->first) /
+                       static_cast<double>(above->first - below->first);
       kernel = x < 0.5 ? below->second : above->second;
       duration = interpolate(results[below->second], results[above->second], x).latency;
       // Left-out error: the middle point predicted from the outer two.
       const auto first = points.begin(), middle = std::next(first), last = std::prev(points.end());
-      const double y = static_cast<double>(middle->first - first->first) / static_cast<double>(last->first - first->first);
+      const double y =
+          static_cast<double>(middle->first - first->first) / static_cast<double>(last->first - first->first);
       const double predicted = interpolate(results[first->second], results[last->second], y).latency.us();
       uncertain_us += std::abs(predicted - results[middle->second].latency.us());
     }

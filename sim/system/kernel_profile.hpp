@@ -15,7 +15,7 @@ struct KernelJob {
   const GpuSpec* gpu = nullptr;
   models::Operator op;
   KernelOptions options;
-  std::string key;                  ///< equal for kernels that cost the same
+  std::string key;  ///< equal for kernels that cost the same
 };
 
 /// Simulates one job; injected so that tests need no GPU model.
@@ -32,15 +32,17 @@ struct KernelOutcome {
 double rough_seconds(const KernelJob& job);
 
 /// Runs each job in a forked process, at most `processes` at a time (0: one per core), the longest first, and
-/// calls `ended` with the index of each job as it ends. The caller must not have created a SystemC object yet.
+/// calls `ended` with the index of each job as it ends. The caller must not have created a SystemC object
+/// yet.
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
                    const std::function<void(std::size_t, KernelOutcome&&)>& ended,
                    const std::function<void(const WorkDone&)>& progress);
 
-/// Runs each job in a forked process, at most `processes` at a time, and returns the results in order. The caller
-/// must not have created a SystemC object yet. A job's std::invalid_argument is rethrown as such, any other
-/// failure as std::runtime_error with the kernel's name.
-std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+/// Runs each job in a forked process, at most `processes` at a time, and returns the results in order. The
+/// caller must not have created a SystemC object yet. A job's std::invalid_argument is rethrown as such, any
+/// other failure as std::runtime_error with the kernel's name.
+std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes,
+                                       const Simulate& simulate,
                                        const std::function<void(const WorkDone&)>& progress);
 
 /// What each Compute task costs, and the distinct kernels behind it.
@@ -55,7 +57,7 @@ struct KernelProfile {
 /// use. Unless `exact`, decode attention is simulated at the least, the middle and the greatest context and
 /// interpolated linearly between them; the interpolation's error at the middle, weighted by its share of all
 /// kernel time, is the confidence interval.
-KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options,
-                              const Simulate& simulate);
+KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
+                              const RunOptions& options, const Simulate& simulate);
 
 }  // namespace tessera::sim

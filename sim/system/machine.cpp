@@ -52,7 +52,9 @@ std::vector<Activity> activity_of(const BusyHistory& history, Time run_end) {
 }  // namespace
 
 RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
-  const Simulate simulate = [](const KernelJob& job) { return simulate_kernel(*job.gpu, job.op, job.options); };
+  const Simulate simulate = [](const KernelJob& job) {
+    return simulate_kernel(*job.gpu, job.op, job.options);
+  };
   KernelProfile profile = profile_kernels(graph, spec, options, simulate);
 
   RunResult run;
@@ -70,8 +72,8 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
   std::vector<std::unique_ptr<Node>> nodes;
   std::vector<Module*> modules = fabric.modules();
   for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
-    nodes.push_back(std::make_unique<Node>(fmt::format("node{}", n).c_str(), n, graph, dependents, profile.duration_of_task,
-                                           run.tasks));
+    nodes.push_back(std::make_unique<Node>(fmt::format("node{}", n).c_str(), n, graph, dependents,
+                                           profile.duration_of_task, run.tasks));
     nodes.back()->to_nic.connect(fabric.nic(n), fabric.endpoint_latency());
     fabric.nic(n).to_node.connect(*nodes.back(), fabric.endpoint_latency());
     modules.push_back(nodes.back().get());
@@ -80,7 +82,8 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
   fabric.check_conservation();
   for (const auto& n : nodes) {
     if (n->completed() != n->tasks()) {
-      throw ConservationError{fmt::format("{}: {} of {} tasks completed", n->name(), n->completed(), n->tasks())};
+      throw ConservationError{
+          fmt::format("{}: {} of {} tasks completed", n->name(), n->completed(), n->tasks())};
     }
   }
 

@@ -34,7 +34,7 @@ struct WorkDone {
 struct RunOptions {
   bool exact = false;
   bool cost = false;  ///< kernel durations from the cost model instead of the cycle model
-  int jobs = 0;  ///< worker processes; 0: one per core
+  int jobs = 0;       ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;
   std::function<void(const WorkDone&)> progress;  ///< called at each end of a kernel, and twice a second

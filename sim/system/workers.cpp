@@ -27,11 +27,25 @@ json to_json(const KernelResult& r) {
     json& list = activity[track] = json::array();
     for (const Activity& a : stretches) list.push_back({a.start.fs, a.end.fs, a.share});
   }
-  return {{"latency", r.latency.fs}, {"execution", r.execution.fs}, {"passed", r.passed.fs}, {"ci95_percent", r.ci95_percent}, {"clock_mhz", r.clock_mhz}, {"cycles", r.cycles},
-          {"flops", r.flops}, {"bottleneck", r.bottleneck}, {"utilization", r.utilization}, {"l2_bytes", r.l2_bytes},
-          {"hbm_read_bytes", r.hbm_read_bytes}, {"hbm_write_bytes", r.hbm_write_bytes}, {"l2_hit_rate", r.l2_hit_rate},
-          {"energy_j", r.energy_j}, {"events", r.events}, {"operations", r.operations}, {"kernels", r.kernels},
-          {"statistics", r.statistics}, {"activity", activity}};
+  return {{"latency", r.latency.fs},
+          {"execution", r.execution.fs},
+          {"passed", r.passed.fs},
+          {"ci95_percent", r.ci95_percent},
+          {"clock_mhz", r.clock_mhz},
+          {"cycles", r.cycles},
+          {"flops", r.flops},
+          {"bottleneck", r.bottleneck},
+          {"utilization", r.utilization},
+          {"l2_bytes", r.l2_bytes},
+          {"hbm_read_bytes", r.hbm_read_bytes},
+          {"hbm_write_bytes", r.hbm_write_bytes},
+          {"l2_hit_rate", r.l2_hit_rate},
+          {"energy_j", r.energy_j},
+          {"events", r.events},
+          {"operations", r.operations},
+          {"kernels", r.kernels},
+          {"statistics", r.statistics},
+          {"activity", activity}};
 }
 
 KernelResult from_json(const json& j) {
@@ -56,7 +70,8 @@ KernelResult from_json(const json& j) {
   j["statistics"].get_to(r.statistics);
   for (const auto& [track, stretches] : j["activity"].items()) {
     for (const json& a : stretches) {
-      r.activity[track].push_back({Time{a[0].get<std::int64_t>()}, Time{a[1].get<std::int64_t>()}, a[2].get<double>()});
+      r.activity[track].push_back(
+          {Time{a[0].get<std::int64_t>()}, Time{a[1].get<std::int64_t>()}, a[2].get<double>()});
     }
   }
   return r;
@@ -129,7 +144,8 @@ KernelOutcome outcome_of(const Worker& worker, int status, const std::string& ke
 
 // FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
 double rough_seconds(const KernelJob& job) {
-  return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
+  return std::max(models::flops_of(job.op) * 1e-15,
+                  static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
 }
 
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
@@ -138,7 +154,9 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::vector<std::size_t> order(jobs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rough_seconds(jobs[a]) > rough_seconds(jobs[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return rough_seconds(jobs[a]) > rough_seconds(jobs[b]);
+  });
 
   std::vector<Worker> running;
   const auto stop_all = [&] {
@@ -196,7 +214,8 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
   }
 }
 
-std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
+std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes,
+                                       const Simulate& simulate,
                                        const std::function<void(const WorkDone&)>& progress) {
   std::vector<KernelResult> results(jobs.size());
   const auto ended = [&](std::size_t job, KernelOutcome&& outcome) {

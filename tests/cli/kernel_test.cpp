@@ -125,7 +125,8 @@ TEST_CASE("kernel complains about its arguments in one line and writes nothing")
   require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1", "--hardware", "h200_smx"}),
                     {"h200_smx", "did you mean 'h200_sxm'?"});
   require_bad_input(work.tessera(with(kGemm, {"--fidelity", "coast"})), {"expected cycle or cost"});
-  require_bad_input(work.tessera(with(kGemm, {"--fidelity", "cost", "--timeline", "t.json"})), {"no timeline"});
+  require_bad_input(work.tessera(with(kGemm, {"--fidelity", "cost", "--timeline", "t.json"})),
+                    {"no timeline"});
   require_bad_input(work.tessera(with(kGemm, {"--json", "missing/out.json"})), {"missing/out.json"});
   require_bad_input(work.tessera(with(kGemm, {"--timeline", "."})), {"is a directory"});
   require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1"}), {"--hardware"});

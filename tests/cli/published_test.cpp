@@ -35,8 +35,7 @@ TEST_CASE("validate --published: a figure that is missed ends with 3, bad files 
   REQUIRE(missed.out.find("MISSED") != std::string::npos);
   require_bad_input(figure("run: wgma_n64, hardware: h100_sxm, unit: cycles, source: s"),
                     {"f.yaml:2", "run", "wgmma_n64"});
-  require_bad_input(figure("run: wgmma_n64, hardware: h100_sxm, unit: s, source: s"),
-                    {"expected cycles"});
+  require_bad_input(figure("run: wgmma_n64, hardware: h100_sxm, unit: s, source: s"), {"expected cycles"});
   require_bad_input(figure(good + "32, sauce: s"), {"sauce"});
   require_bad_input(work.tessera({"validate"}), {"PATH"});
 }

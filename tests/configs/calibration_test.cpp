@@ -264,7 +264,8 @@ TEST_CASE("a number that is spread over lines is not rewritten") {
     (void)with_calibration(text, "h200.yaml", "x", {p}, {});
     FAIL("was rewritten");
   } catch (const InputError& e) {
-    CHECK(std::string{e.what()}.find(": l2.gpc_write_bytes_per_cycle: calibrate changes only") != std::string::npos);
+    CHECK(std::string{e.what()}.find(": l2.gpc_write_bytes_per_cycle: calibrate changes only") !=
+          std::string::npos);
   }
 }
 

@@ -90,8 +90,13 @@ TEST_CASE("every tiling of a GEMM is complete, clusters and split-K included") {
       for (const std::uint32_t cluster : {1U, 2U, 4U}) {
         for (const std::uint32_t split : {1U, 3U}) {
           const auto kernels = make_gemm(g, hopper(), addresses,
-                                         {.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64, .cluster = cluster,
-                                          .split_k = split, .stages = 2, .transposed = (tile_m + tile_n + split) % 2 == 0});
+                                         {.tile_m = tile_m,
+                                          .tile_n = tile_n,
+                                          .tile_k = 64,
+                                          .cluster = cluster,
+                                          .split_k = split,
+                                          .stages = 2,
+                                          .transposed = (tile_m + tile_n + split) % 2 == 0});
           const tile::testing::Counts c = tile::testing::count(*kernels.front());
           CHECK(c.stored == static_cast<std::uint64_t>(g.m * g.n) * (split > 1 ? 4 * split : 2));
           CHECK(c.tensor_flops >= models::flops_of(g));
@@ -180,10 +185,11 @@ TEST_CASE("a paged call is scheduled as FlashAttention-3 does") {
   CHECK(of({.new_rows = 1, .context = 512, .heads = 8, .kv_heads = 1, .head_dim = 128}).most_splits == 1);
   const PagedSchedule one = of({.new_rows = 1, .context = 8192, .heads = 8, .kv_heads = 1, .head_dim = 128});
   CHECK((one.most_splits > 32 && one.splits == one.most_splits));
-  const PagedSchedule many = of(
-      {.batch = 256, .new_rows = 1, .context = 8192, .heads = 8, .kv_heads = 1, .head_dim = 128});
+  const PagedSchedule many =
+      of({.batch = 256, .new_rows = 1, .context = 8192, .heads = 8, .kv_heads = 1, .head_dim = 128});
   CHECK((many.most_splits == one.most_splits && many.splits == 1 && many.overlapped));
-  CHECK(!of({.batch = 1024, .new_rows = 1, .context = 64, .heads = 8, .kv_heads = 1, .head_dim = 128}).overlapped);
+  CHECK(!of({.batch = 1024, .new_rows = 1, .context = 64, .heads = 8, .kv_heads = 1, .head_dim = 128})
+             .overlapped);
 }
 
 TEST_CASE("streaming kernels of random widths are complete") {
@@ -199,7 +205,8 @@ TEST_CASE("streaming kernels of random widths are complete") {
       check_operator(op, hopper(), false);
     }
   }
-  for (const std::int64_t bytes : {1, 1000, 4096, 10'000, 1'000'003}) check_operator(models::Copy{bytes}, hopper(), false);
+  for (const std::int64_t bytes : {1, 1000, 4096, 10'000, 1'000'003})
+    check_operator(models::Copy{bytes}, hopper(), false);
 }
 
 }  // namespace

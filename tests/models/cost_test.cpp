@@ -35,10 +35,18 @@ kernels::Addresses addresses_for(const models::Operator& op) {
   return a;
 }
 
-models::Attention prefill(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t kv_heads, std::int64_t d) {
-  return {.batch = batch, .q_rows = rows, .kv_rows = rows, .heads = heads, .kv_heads = kv_heads, .head_dim = d, .causal = true};
+models::Attention prefill(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t kv_heads,
+                          std::int64_t d) {
+  return {.batch = batch,
+          .q_rows = rows,
+          .kv_rows = rows,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = d,
+          .causal = true};
 }
-models::AttentionDecode decode(std::int64_t batch, std::int64_t context, std::int64_t heads, std::int64_t kv_heads, std::int64_t d) {
+models::AttentionDecode decode(std::int64_t batch, std::int64_t context, std::int64_t heads,
+                               std::int64_t kv_heads, std::int64_t d) {
   return {.batch = batch, .context = context, .heads = heads, .kv_heads = kv_heads, .head_dim = d};
 }
 template <class A>
@@ -64,7 +72,9 @@ std::vector<models::Operator> some_operators() {
           Copy{.bytes = 100'000'000}};
 }
 
-double latency(const GpuSpec& gpu, const models::Operator& op) { return CostModel{gpu}.cost(op, {}).latency_us; }
+double latency(const GpuSpec& gpu, const models::Operator& op) {
+  return CostModel{gpu}.cost(op, {}).latency_us;
+}
 
 TEST_CASE("outlines demand the bytes that all the programs do") {
   std::vector<models::Operator> operators = some_operators();
@@ -83,7 +93,8 @@ TEST_CASE("outlines demand the bytes that all the programs do") {
         const tile::testing::Counts counts = tile::testing::count(*kernel);
         CHECK(outline.store_bytes == counts.stored);
         // Page tables and schedules are words; tiles that hang over the diagonal ask for keys that exist.
-        CHECK(static_cast<double>(outline.load_bytes) == Catch::Approx(static_cast<double>(counts.loaded)).epsilon(pages ? 0.02 : 1e-12));
+        CHECK(static_cast<double>(outline.load_bytes) ==
+              Catch::Approx(static_cast<double>(counts.loaded)).epsilon(pages ? 0.02 : 1e-12));
       }
     }
   }
@@ -97,8 +108,10 @@ TEST_CASE("the tensor work demanded is the operator's, in whole tiles") {
     INFO(models::signature_of(op));
     if (!std::holds_alternative<models::Gemm>(op) && !std::holds_alternative<models::Attention>(op)) continue;
     double counted = 0;
-    for (const auto& kernel : kernels::lower(op, gpu, addresses_for(op))) counted += tile::testing::count(*kernel).tensor_flops;
-    const double demanded = c.utilization.tensor * c.execution_us * c.clock_mhz * gpu.sms() * gpu.sm.tensor_flops_per_cycle;
+    for (const auto& kernel : kernels::lower(op, gpu, addresses_for(op)))
+      counted += tile::testing::count(*kernel).tensor_flops;
+    const double demanded =
+        c.utilization.tensor * c.execution_us * c.clock_mhz * gpu.sms() * gpu.sm.tensor_flops_per_cycle;
     CHECK(demanded >= 0.99 * flops);
     CHECK(demanded == Catch::Approx(counted).epsilon(0.03));
   }
@@ -195,7 +208,8 @@ TEST_CASE("list schedules are those of a queue of machines") {
       b = {1 + random() % 60, static_cast<double>(1 + random() % 100)};
       longest = std::max(longest, b.duration);
     }
-    std::sort(batches.begin(), batches.end(), [](const Batch& a, const Batch& b) { return a.duration > b.duration; });
+    std::sort(batches.begin(), batches.end(),
+              [](const Batch& a, const Batch& b) { return a.duration > b.duration; });
     std::priority_queue<double, std::vector<double>, std::greater<>> free;
     for (std::uint64_t m = 0; m < machines; ++m) free.push(0);
     double end = 0;
@@ -226,7 +240,8 @@ TEST_CASE("the chosen GEMM tiling is the best of all that the estimate knows") {
   std::mt19937_64 random{5};
   const GpuSpec gpu = hopper();
   for (int i = 0; i < 50; ++i) {
-    const models::Gemm g{static_cast<std::int64_t>(1 + random() % 5000), static_cast<std::int64_t>(8 * (1 + random() % 1000)),
+    const models::Gemm g{static_cast<std::int64_t>(1 + random() % 5000),
+                         static_cast<std::int64_t>(8 * (1 + random() % 1000)),
                          static_cast<std::int64_t>(8 * (1 + random() % 1000))};
     const kernels::GemmTiling best = kernels::choose_gemm_tiling(g, gpu);
     const double cycles = kernels::estimate_cycles(g, gpu, best);

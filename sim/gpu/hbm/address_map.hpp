@@ -44,7 +44,9 @@ class AddressMap {
   }
 
  private:
-  static std::uint32_t mix(std::uint64_t x) { return static_cast<std::uint32_t>((x * 0x9e3779b97f4a7c15ULL) >> 40U); }
+  static std::uint32_t mix(std::uint64_t x) {
+    return static_cast<std::uint32_t>((x * 0x9e3779b97f4a7c15ULL) >> 40U);
+  }
 
   std::uint32_t channels_, groups_, banks_per_group_, runs_per_row_;
 };

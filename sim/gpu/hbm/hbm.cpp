@@ -39,7 +39,9 @@ void Hbm::run_window(Time end) {
     channel.run(end_cycle, [&](const PseudoChannel::Completion& done) {
       const Time data_end = timing_.ck * done.data_end;
       // One lane a channel: data of equal times arrives in the order of the channels, whatever the window.
-      to_l2_.send_at(data_end, data_end + to_l2_.latency(), L2Event{.kind = done.read ? L2Event::Kind::fill : L2Event::Kind::written, .tag = done.tag}, c);
+      to_l2_.send_at(
+          data_end, data_end + to_l2_.latency(),
+          L2Event{.kind = done.read ? L2Event::Kind::fill : L2Event::Kind::written, .tag = done.tag}, c);
     });
     next_[c] = channel.next();
     events_handled_ += channel.steps() - steps;

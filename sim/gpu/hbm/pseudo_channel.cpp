@@ -26,7 +26,8 @@ PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTiming& timing)
   if (banks_.size() > 64) throw std::invalid_argument{"hbm: more than 64 banks per pseudo-channel"};
   if (!std::has_single_bit(static_cast<unsigned>(spec.bank_groups)) || spec.bank_groups > 16)
     throw std::invalid_argument{"hbm.bank_groups: expected 1, 2, 4, 8 or 16"};
-  if (spec.read_queue + spec.write_queue >= kNone) throw std::invalid_argument{"hbm: queues of more than 65534"};
+  if (spec.read_queue + spec.write_queue >= kNone)
+    throw std::invalid_argument{"hbm: queues of more than 65534"};
   lane_free_.fill(kLongAgo);
   group_free_.fill(kLongAgo);
   group_read_after_.fill(kLongAgo);
@@ -149,7 +150,8 @@ void PseudoChannel::refresh(Cycle at, std::uint32_t index) {
 }
 
 Cycle PseudoChannel::activate_floor() const {
-  return std::max(std::max(last_activate_ + t_.rrd_s, activates_[activate_index_] + t_.faw), last_refresh_ + t_.rrefd);
+  return std::max(std::max(last_activate_ + t_.rrd_s, activates_[activate_index_] + t_.faw),
+                  last_refresh_ + t_.rrefd);
 }
 
 Cycle PseudoChannel::activate_time(std::uint32_t index) const {
@@ -320,7 +322,8 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
       const std::uint32_t group = group_of(b);
       Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
       if (!write) ready = std::max(ready, group_read_after_[group]);
-      if (stack_id_of(b) != last_stack_id_) ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+      if (stack_id_of(b) != last_stack_id_)
+        ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
       if (ready > now) {
         soonest = std::min(soonest, ready);
         return;
@@ -338,7 +341,8 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   };
   look(owed_[0], false, true);
   look(owed_[1], true, true);
-  if (best_entry == kNone && !all_wait_for_refresh()) look(hit_[writing_] & ~owed_[writing_], writing_, false);
+  if (best_entry == kNone && !all_wait_for_refresh())
+    look(hit_[writing_] & ~owed_[writing_], writing_, false);
   next_column_ = soonest;
   if (best_entry == kNone) return false;
 
@@ -391,10 +395,12 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
 void PseudoChannel::catch_up_refreshes(Cycle now) {
   const auto banks = static_cast<std::uint32_t>(banks_.size());
   const auto close_time = [&](Cycle at, std::uint32_t b) {
-    return std::max(std::max(at, banks_[b].precharge_ok), std::max(last_precharge_ + t_.ppd, last_activate_ + 1));
+    return std::max(std::max(at, banks_[b].precharge_ok),
+                    std::max(last_precharge_ + t_.ppd, last_activate_ + 1));
   };
   const auto ready = [&](Cycle at, std::uint32_t b) {
-    return std::max(std::max(at, last_refresh_ + t_.rrefd), std::max(banks_[b].activate_ok, last_activate_ + t_.rrd_l));
+    return std::max(std::max(at, last_refresh_ + t_.rrefd),
+                    std::max(banks_[b].activate_ok, last_activate_ + t_.rrd_l));
   };
   const auto close_all = [&](Cycle at) {
     bool open = false;

@@ -1,14 +1,15 @@
 #pragma once
 // One HBM pseudo-channel: bank state machines under JEDEC timings and an FR-FCFS controller.
 //
-// A request is a run: each sector of it is a column access (BL8 x 32 bit = 32 B on HBM3) to the same row of the
-// same bank, so one request uses every second slot of the column bus (tCCD_L) and another, in another bank
-// group, the slots between (tCCD_S): the bus has tCCD_L / tCCD_S lanes. The controller issues at most one
-// command a cycle on the row bus and one on the column bus. A request whose row was opened for it goes first;
-// then, among requests whose rows are open, the oldest that can use the column bus. The row bus opens rows for
-// the others, oldest first, as soon as their bank allows. A row is closed when only other rows of its bank are
-// asked for, or after a bounded number of hits while others wait (HbmSpec::hit_cap, row_hits_first). Writes wait in a queue of their own and are drained in batches. Refresh
-// commands are not postponed: a bank that is due serves what its row was opened for, and no more.
+// A request is a run: each sector of it is a column access (BL8 x 32 bit = 32 B on HBM3) to the same row of
+// the same bank, so one request uses every second slot of the column bus (tCCD_L) and another, in another
+// bank group, the slots between (tCCD_S): the bus has tCCD_L / tCCD_S lanes. The controller issues at most
+// one command a cycle on the row bus and one on the column bus. A request whose row was opened for it goes
+// first; then, among requests whose rows are open, the oldest that can use the column bus. The row bus opens
+// rows for the others, oldest first, as soon as their bank allows. A row is closed when only other rows of
+// its bank are asked for, or after a bounded number of hits while others wait (HbmSpec::hit_cap,
+// row_hits_first). Writes wait in a queue of their own and are drained in batches. Refresh commands are not
+// postponed: a bank that is due serves what its row was opened for, and no more.
 
 #include <array>
 #include <bit>
@@ -89,8 +90,8 @@ class PseudoChannel {
     Cycle activated = kLongAgo, activate_ok = 0, precharge_ok = 0;
     std::uint32_t row = 0;
     bool open = false;
-    bool owes = false;                                                    // its row was opened for a request not yet served
-    bool refresh = false;                                                 // waits for its refresh
+    bool owes = false;     // its row was opened for a request not yet served
+    bool refresh = false;  // waits for its refresh
     std::array<std::uint16_t, 2> head{kNone, kNone}, tail{kNone, kNone};  // [write]
     std::array<std::uint16_t, 2> hits{0, 0};                              // queued for the open row, [write]
     unsigned streak = 0;
@@ -120,7 +121,8 @@ class PseudoChannel {
   Cycle next_slot(Cycle now, bool write) const;
   /// Only other rows of the bank are asked for, or it is their turn.
   bool row_done(const Bank& bank, bool write) const {
-    return bank.hits[write] == 0 || (had_its_share(bank) && entries_[bank.head[write]].request.row != bank.row);
+    return bank.hits[write] == 0 ||
+           (had_its_share(bank) && entries_[bank.head[write]].request.row != bank.row);
   }
   bool had_its_share(const Bank& bank) const {
     return spec_.hit_cap > 0 && bank.streak >= static_cast<unsigned>(spec_.hit_cap);

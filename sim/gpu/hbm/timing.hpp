@@ -16,8 +16,8 @@ struct HbmTiming {
   explicit HbmTiming(const HbmSpec& spec);
 
   Time ck;  ///< one cycle
-  Cycle bl, ccd_s, ccd_l, ccd_r, rrd_s, rrd_l, rtp, rtw, cl, cwl, wtr_s, wtr_l, rcd_rd, rcd_wr, rp, ras, rc, wr, faw,
-      ppd, rrefd;
+  Cycle bl, ccd_s, ccd_l, ccd_r, rrd_s, rrd_l, rtp, rtw, cl, cwl, wtr_s, wtr_l, rcd_rd, rcd_wr, rp, ras, rc,
+      wr, faw, ppd, rrefd;
   Cycle rfc;   ///< of one refresh command: a bank's, or all banks'
   Cycle refi;  ///< between refresh commands to a pseudo-channel
 };

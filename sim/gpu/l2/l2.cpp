@@ -17,17 +17,21 @@ constexpr double kTransitShare = 1.0 / 3.0;
 
 /// Sectors of a run that bytes [first, last] of it lie in.
 std::uint8_t sector_mask(std::uint64_t first, std::uint64_t last) {
-  const auto from = static_cast<unsigned>(first / kSectorBytes), to = static_cast<unsigned>(last / kSectorBytes);
+  const auto from = static_cast<unsigned>(first / kSectorBytes),
+             to = static_cast<unsigned>(last / kSectorBytes);
   return static_cast<std::uint8_t>((0xffU << from) & (0xffU >> (7 - to)));
 }
 
 unsigned count(unsigned sectors) {
   // Population count of four bits each by a packed table: without -mpopcnt the intrinsic is a library call.
   constexpr std::uint64_t kCounts = 0x4332322132212110ULL;
-  return static_cast<unsigned>((kCounts >> ((sectors & 0xfU) * 4U) & 0xfU) + (kCounts >> ((sectors >> 4U) * 4U) & 0xfU));
+  return static_cast<unsigned>((kCounts >> ((sectors & 0xfU) * 4U) & 0xfU) +
+                               (kCounts >> ((sectors >> 4U) * 4U) & 0xfU));
 }
 
-unsigned lines_of(std::uint8_t sectors) { return ((sectors & 0xfU) != 0 ? 1U : 0U) + ((sectors >> 4U) != 0 ? 1U : 0U); }
+unsigned lines_of(std::uint8_t sectors) {
+  return ((sectors & 0xfU) != 0 ? 1U : 0U) + ((sectors >> 4U) != 0 ? 1U : 0U);
+}
 
 std::uint8_t sectors_of_line(std::uint8_t sectors, unsigned line) {
   return static_cast<std::uint8_t>(sectors >> 4 * line & 0xfU);
@@ -50,7 +54,8 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
       underway_(gpu.gpc_sms.size() * kUnderway) {
   if (gpu.l2.ways != static_cast<int>(TagSet::kWays))
     throw std::invalid_argument{"l2.ways: only 16 is supported"};
-  if (sets_per_slice_ == 0) throw std::invalid_argument{"l2.bytes: less than a set of 16 lines for each slice"};
+  if (sets_per_slice_ == 0)
+    throw std::invalid_argument{"l2.bytes: less than a set of 16 lines for each slice"};
   const Clock l2_clock = Clock::mhz(gpu.l2.clock_mhz);
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
   sector_service_ = l2_clock.cycles_f(static_cast<double>(kSectorBytes) / gpu.l2.slice_bytes_per_cycle);
@@ -70,7 +75,8 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
 void L2::install(std::uint64_t address, std::uint64_t bytes, bool dirty) {
   // Of more than the cache holds the last part stays.
   const std::uint64_t last = (address + bytes - 1) / kLineBytes, capacity = sets_.size() * TagSet::kWays;
-  for (std::uint64_t line = std::max(address / kLineBytes, last - std::min(last, capacity - 1)); line <= last; ++line) {
+  for (std::uint64_t line = std::max(address / kLineBytes, last - std::min(last, capacity - 1)); line <= last;
+       ++line) {
     const SetMap::Place place = map_.place(line / 2);
     TagSet& set = sets_[place.set];
     const std::uint32_t tag = place.tag(line % 2);
@@ -161,7 +167,8 @@ void L2::accept(Time now, const L2Event& event) {
   const std::uint64_t last = b.address + (b.rows - 1) * b.pitch + b.row_bytes;
   if (last / kRunBytes / sets_.size() >= TagSet::kTags / 2) {
     throw std::invalid_argument{
-        fmt::format("l2.bytes: a cache of {} lines is too small for {} bytes of memory", sets_.size() * TagSet::kWays, last)};
+        fmt::format("l2.bytes: a cache of {} lines is too small for {} bytes of memory",
+                    sets_.size() * TagSet::kWays, last)};
   }
   boxes_[index] = BoxState{.event = event,
                            .offset = static_cast<std::uint32_t>(b.address % kRunBytes),
@@ -353,11 +360,13 @@ void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Ti
   hits.last_ready = max(hits.last_ready, ready);
 }
 
-void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag) {
+void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors,
+                     std::uint32_t tag) {
   (kind == HbmEvent::Kind::read ? counters_.fill_sectors : counters_.writeback_sectors) += count(sectors);
   if (kind == HbmEvent::Kind::write) ++writebacks_;
-  to_hbm.send_at(at, at + to_hbm.latency(),
-                 HbmEvent{.kind = kind, .sectors = sectors, .run = static_cast<std::uint32_t>(run), .tag = tag});
+  to_hbm.send_at(
+      at, at + to_hbm.latency(),
+      HbmEvent{.kind = kind, .sectors = sectors, .run = static_cast<std::uint32_t>(run), .tag = tag});
 }
 
 void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready) {

@@ -5,8 +5,8 @@
 // unit issues them: each line goes to its address-hashed slice, hits or waits for HBM (misses to lines
 // in flight join them), and returns through the partition link if the slice is on the far side and through
 // the crossbar port of the SM's GPC. The reply to the SM is sent when the last line of the box is there.
-// In front of each GPC's port a request coalescer (Nsight Compute calls it LRC) answers a read of a line that is
-// already on its way to the GPC with the same data.
+// In front of each GPC's port a request coalescer (Nsight Compute calls it LRC) answers a read of a line that
+// is already on its way to the GPC with the same data.
 //
 // Two lines make a run of 256 B, which lies in one set of one slice and in one row of the HBM: what a run
 // misses is fetched by one request, and dirty neighbours in a run are written back together.
@@ -26,7 +26,7 @@ namespace tessera::sim {
 
 struct L2Counters {
   std::uint64_t read_sectors = 0, hit_sectors = 0, merged_sectors = 0, write_sectors = 0;
-  std::uint64_t coalesced_lines = 0;  ///< of the hits: answered in front of the GPC
+  std::uint64_t coalesced_lines = 0;              ///< of the hits: answered in front of the GPC
   std::uint64_t read_bytes = 0, write_bytes = 0;  ///< asked for and sent by SMs
   std::uint64_t returned_bytes = 0;               ///< delivered to SMs
   std::uint64_t fill_sectors = 0, writeback_sectors = 0;
@@ -58,8 +58,8 @@ class L2 : public EventModule<L2Event> {
   Outlet<HbmEvent> to_hbm;
   Outlet<FrontEndEvent> to_front_end;
 
-  /// Puts [address, address + bytes) into the cache, as if just read or, `dirty`, written. Before the simulation
-  /// starts.
+  /// Puts [address, address + bytes) into the cache, as if just read or, `dirty`, written. Before the
+  /// simulation starts.
   void install(std::uint64_t address, std::uint64_t bytes, bool dirty);
 
   const L2Counters& counters() const { return counters_; }
@@ -75,14 +75,14 @@ class L2 : public EventModule<L2Event> {
 
   struct BoxState {
     L2Event event;
-    std::uint32_t row = 0;  // next row to serve
+    std::uint32_t row = 0;          // next row to serve
     std::uint32_t done_in_row = 0;  // bytes of it that have been served
     std::uint32_t offset = 0;       // of the row in its first run
     SetMap::Place place;            // of that run
     SetMap::Place step;             // from one row to the next, in whole runs
-    std::uint32_t missing = 0;  // runs that wait for HBM
-    bool issued = false;        // everything has been served or has missed
-    Time ready;                 // of the latest line so far
+    std::uint32_t missing = 0;      // runs that wait for HBM
+    bool issued = false;            // everything has been served or has missed
+    Time ready;                     // of the latest line so far
   };
   /// The part of a run that a box covers.
   struct Segment {
@@ -100,14 +100,15 @@ class L2 : public EventModule<L2Event> {
     Time ready;
   };
   static constexpr unsigned kUnderwayBits = 9;
-  static constexpr std::uint32_t kUnderway = 1U << kUnderwayBits;  // that a GPC's request coalescer keeps track of
+  static constexpr std::uint32_t kUnderway =
+      1U << kUnderwayBits;  // that a GPC's request coalescer keeps track of
   /// A run in flight from HBM.
   struct Miss {
     std::uint32_t set = 0, quotient = 0;  // which run
-    std::uint32_t next = kNone;    // of the same set, or free
-    std::uint8_t way[2] = {0, 0};  // where its lines go, kNoWay: nowhere
-    std::uint8_t sectors = 0;      // asked for
-    std::uint8_t fills = 0;        // HBM reads outstanding
+    std::uint32_t next = kNone;           // of the same set, or free
+    std::uint8_t way[2] = {0, 0};         // where its lines go, kNoWay: nowhere
+    std::uint8_t sectors = 0;             // asked for
+    std::uint8_t fills = 0;               // HBM reads outstanding
     // Boxes that wait, the first few here: box * 2 + lines - 1.
     std::uint8_t waiting_here = 0;
     std::uint32_t here[kWaitersHere] = {};
@@ -146,13 +147,13 @@ class L2 : public EventModule<L2Event> {
   const GpuSpec& gpu_;
   std::uint32_t slices_;
   std::uint32_t sets_per_slice_;
-  std::uint64_t slice_share_;  // 2^32 / sets_per_slice_, rounded up
-  Time sector_service_;        // of one sector in a slice
-  Time line_interval_;         // between lines of a box as an SM issues them
-  Time access_;                // slice access, hit
-  Time far_;                   // additional to the far partition and back
+  std::uint64_t slice_share_;                   // 2^32 / sets_per_slice_, rounded up
+  Time sector_service_;                         // of one sector in a slice
+  Time line_interval_;                          // between lines of a box as an SM issues them
+  Time access_;                                 // slice access, hit
+  Time far_;                                    // additional to the far partition and back
   Time gpc_line_, gpc_write_line_, link_line_;  // one line on a crossbar port each way, on the partition link
-  Time transit_;               // slice to GPC
+  Time transit_;                                // slice to GPC
 
   SetMap map_;
   SetMap::Place next_run_;

@@ -28,8 +28,8 @@ std::uint32_t inverse(std::uint32_t a, std::uint32_t n) {
 
 }  // namespace
 
-// Of the pairs of badly approximable numbers tried, this one spreads the strides of 1 to 512 runs, and multiples
-// of 64 KiB, most evenly over the slices.
+// Of the pairs of badly approximable numbers tried, this one spreads the strides of 1 to 512 runs, and
+// multiples of 64 KiB, most evenly over the slices.
 SetMap::SetMap(std::uint32_t sets)
     : sets_{sets},
       scatter_{coprime_near(sets, 0.6710436067)},
@@ -40,7 +40,8 @@ SetMap::Place SetMap::place(std::uint64_t run) const {
   Place p;
   p.quotient = static_cast<std::uint32_t>(run / sets_);
   p.remainder = static_cast<std::uint32_t>(run % sets_);
-  p.set = static_cast<std::uint32_t>((std::uint64_t{p.remainder} * scatter_ + std::uint64_t{p.quotient} * turn_) % sets_);
+  p.set = static_cast<std::uint32_t>(
+      (std::uint64_t{p.remainder} * scatter_ + std::uint64_t{p.quotient} * turn_) % sets_);
   return p;
 }
 

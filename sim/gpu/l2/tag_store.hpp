@@ -1,6 +1,6 @@
 #pragma once
-// Tags of the whole L2: sets of 16 ways of 128 B lines, with a valid and a dirty bit per sector and a mark for
-// lines in flight. Everything about a set fills one cache line of the host.
+// Tags of the whole L2: sets of 16 ways of 128 B lines, with a valid and a dirty bit per sector and a mark
+// for lines in flight. Everything about a set fills one cache line of the host.
 //
 // Replacement is not-recently-used: one bit per way, cleared for all others when the last one is set.
 
@@ -55,7 +55,9 @@ class alignas(64) TagSet {
   std::uint32_t tag(unsigned way) const { return low_[way] | high(way) << 16U; }
   unsigned valid(unsigned way) const { return sectors_[way] & 0xfU; }
   unsigned dirty(unsigned way) const { return sectors_[way] >> 4U; }
-  void add_valid(unsigned way, unsigned sectors) { sectors_[way] = static_cast<std::uint8_t>(sectors_[way] | sectors); }
+  void add_valid(unsigned way, unsigned sectors) {
+    sectors_[way] = static_cast<std::uint8_t>(sectors_[way] | sectors);
+  }
   void add_dirty(unsigned way, unsigned sectors) { add_valid(way, sectors << 4U); }
   void clean(unsigned way) { sectors_[way] &= 0xfU; }
   bool any_pending() const { return pending_ != 0; }

@@ -1,11 +1,12 @@
 #pragma once
 // Loop trips, and whole pieces of work, that an SM does not simulate (docs/skipping.md).
 //
-// While the front end lets trips be passed over, the role that is foremost in a loop decides how many of the trips
-// to come; the others of its CTA, and of its cluster, pass over the same ones when they get there, so that barriers
-// and rings see a loop that is just shorter. For as long as those trips take the SM stands still, with all that is on
-// its way in it or to it: it goes on as if nothing had been. Where an SM has several CTAs, and for whole pieces of
-// work, each role waits on its own instead, from the moment it gets there, so that all keep their distances.
+// While the front end lets trips be passed over, the role that is foremost in a loop decides how many of the
+// trips to come; the others of its CTA, and of its cluster, pass over the same ones when they get there, so
+// that barriers and rings see a loop that is just shorter. For as long as those trips take the SM stands
+// still, with all that is on its way in it or to it: it goes on as if nothing had been. Where an SM has
+// several CTAs, and for whole pieces of work, each role waits on its own instead, from the moment it gets
+// there, so that all keep their distances.
 
 #include <array>
 #include <cstdint>
@@ -31,7 +32,8 @@ class PassedTrips {
     bool frozen = false;  ///< the SMs stood still meanwhile: no role waits on its own
   };
 
-  /// Call number `at` of a role that has gone along with `taken` passes so far: the pass it meets there, or none.
+  /// Call number `at` of a role that has gone along with `taken` passes so far: the pass it meets there, or
+  /// none.
   const Pass* met(std::uint64_t at, std::uint32_t taken) const {
     if (taken == count_) return nullptr;
     if (count_ - taken > kKept) throw std::logic_error{"a role fell behind the passed trips of its CTA"};
@@ -79,16 +81,16 @@ struct TripState {
   Time tensor_backlog, shared_backlog;  ///< of the pipes, when they began
 };
 
-/// A part of the pieces of work, as an SM has seen it: a trip, what comes before the first one, or what comes with the
-/// last and after it.
+/// A part of the pieces of work, as an SM has seen it: a trip, what comes before the first one, or what comes
+/// with the last and after it.
 struct SeenPart {
   std::uint64_t count = 0;
   Time time;
   SmCounters work;
   bool usual = false;
 
-  /// Parts seen while trips were passed over elsewhere, or as the kernel started, only count as long as there are no
-  /// others.
+  /// Parts seen while trips were passed over elsewhere, or as the kernel started, only count as long as there
+  /// are no others.
   void add(Time took, const SmCounters& done, bool as_usual) {
     if (as_usual && !usual) *this = {.usual = true};
     if (usual && !as_usual) return;

@@ -30,14 +30,14 @@ struct RoleState {
   bool done = false;
   std::uint8_t blocked_on = 0;  ///< barrier index
   std::uint32_t loads_pending = 0;
-  std::uint32_t loads_allowed = 0;   ///< while blocked on loads: how many may stay pending
-  Time ready;                        ///< the role does not go on before this
-  Time loads_ready;                  ///< arrival of the latest load so far
-  bool tile_asked = false;           ///< of the tile counter
-  bool tile_here = false;            ///< it has answered, with `tile`
+  std::uint32_t loads_allowed = 0;  ///< while blocked on loads: how many may stay pending
+  Time ready;                       ///< the role does not go on before this
+  Time loads_ready;                 ///< arrival of the latest load so far
+  bool tile_asked = false;          ///< of the tile counter
+  bool tile_here = false;           ///< it has answered, with `tile`
   std::uint64_t tile = 0;
-  std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
-  std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
+  std::uint32_t stores_pending = 0;  ///< that the L2 has not taken yet
+  std::uint32_t stores_allowed = 0;  ///< while blocked on stores: how many may stay pending
   std::uint32_t wgmma_groups = 0;    ///< issued so far
   std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8
   TripState trips;

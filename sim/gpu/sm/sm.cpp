@@ -202,7 +202,8 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   const std::uint64_t call = trips.calls++;
   const PassedTrips::Pass* pass = passed.met(call, trips.passes);
   if (pass == nullptr && passed.foremost(call)) {
-    if (const PassedTrips::Pass to_come = item_to_pass(alike, at); to_come.trips > 0) pass = passed.add(call, to_come);
+    if (const PassedTrips::Pass to_come = item_to_pass(alike, at); to_come.trips > 0)
+      pass = passed.add(call, to_come);
   }
   if (pass != nullptr) {
     role.program.set_result(1);
@@ -234,8 +235,8 @@ void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCount
   trips.until = at + pass.length;
   trips.trips = static_cast<double>(pass.trips);
   trips.passing = work;
-  // What is on its way in this SM goes on as far behind the last passed trip as it was behind the one before the
-  // first: else the role would gain a trip on it.
+  // What is on its way in this SM goes on as far behind the last passed trip as it was behind the one before
+  // the first: else the role would gain a trip on it.
   trips.tensor_backlog = max(Time{}, tensor_.free_at() - at);
   trips.shared_backlog = max(Time{}, shared_.free_at() - at);
   for (Time& done : role.wgmma_done) {
@@ -247,7 +248,8 @@ void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCount
 void Sm::freeze(Time at, const PassedTrips::Pass& pass) {
   frozen_from_ = at;
   frozen_for_ = pass.length;
-  for (Pipe* p : {&tensor_, &fp32_, &integer_, &mufu_, &convert_, &issue_, &shared_, &lsu_, &tma_, &ingress_, &egress_}) {
+  for (Pipe* p : {&tensor_, &fp32_, &integer_, &mufu_, &convert_, &issue_, &shared_, &lsu_, &tma_, &ingress_,
+                  &egress_}) {
     if (p->free_at() > at) p->hold_until(p->free_at() + pass.length);
   }
   const auto delay = [&](Time& t) {
@@ -298,7 +300,8 @@ PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {
     if (seen.head.count == 0 || seen.trip.count == 0 || seen.tail.count == 0) return {};
   }
   const SeenParts& seen = seen_.back();
-  const Time length = seen.head.mean_time() + order.each * static_cast<std::int64_t>(alike - 1) + seen.tail.mean_time();
+  const Time length =
+      seen.head.mean_time() + order.each * static_cast<std::int64_t>(alike - 1) + seen.tail.mean_time();
   if (at + length > order.until) return {};
   return {.trips = alike, .length = length};
 }
@@ -331,8 +334,8 @@ void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
   if (counters_.load_bytes_requested > 0) {
     const double per_byte = loaded / static_cast<double>(counters_.load_bytes_requested);
     part.load_bytes_received = part.load_bytes_requested;
-    part.multicast_bytes_received =
-        static_cast<std::uint64_t>(std::llround(static_cast<double>(counters_.multicast_bytes_received) * per_byte));
+    part.multicast_bytes_received = static_cast<std::uint64_t>(
+        std::llround(static_cast<double>(counters_.multicast_bytes_received) * per_byte));
     part.shared_bytes +=
         static_cast<std::uint64_t>(std::llround(static_cast<double>(shared_arrivals_) * per_byte));
   }
@@ -484,8 +487,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const auto shuffle = static_cast<double>(v.shuffle);
       const Time start = at;
       // While a wgmma runs, it takes its share of the register bandwidth: the pipes then get fewer operands.
-      const double alone = std::max({fma / spec_.fp32_lanes, integer / spec_.int_lanes, mufu / spec_.mufu_per_cycle,
-                                     convert / spec_.conversions_per_cycle});
+      const double alone = std::max({fma / spec_.fp32_lanes, integer / spec_.int_lanes,
+                                     mufu / spec_.mufu_per_cycle, convert / spec_.conversions_per_cycle});
       const double beside = tensor_.free_at() > start ? gpc_.clock().in_cycles(tensor_.free_at() - start) : 0;
       const double slow =
           1 + (1 / spec_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
@@ -633,16 +636,16 @@ Time Sm::take_in(Time now, std::uint32_t bytes, double bytes_per_cycle) {
   return max(now, ingress_.reserve(max(Time{}, now - length), length));
 }
 
-void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes,
-                     bool own_request, bool copied) {
+void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uint32_t bytes, bool own_request,
+                     bool copied) {
   if (own_request)
     counters_.load_bytes_received += bytes;
   else
     counters_.multicast_bytes_received += bytes;
   counters_.shared_bytes += bytes;
   shared_arrivals_ += bytes;
-  // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of 64 x 64
-  // tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
+  // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of
+  // 64 x 64 tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
   const Time in = take_in(now, bytes, copied ? spec_.l1_fill_bytes_per_cycle : spec_.ingress_bytes_per_cycle);
   const Time written = copied ? occupy(shared_, in, bytes / spec_.l1_fill_bytes_per_cycle) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
@@ -751,8 +754,7 @@ void Sm::report(const std::string& prefix, Statistics& statistics) const {
   statistics.add(prefix + "shared_bytes", static_cast<double>(all.shared_bytes));
   statistics.add(prefix + "load_bytes_requested", static_cast<double>(all.load_bytes_requested));
   statistics.add(prefix + "load_bytes_received", static_cast<double>(all.load_bytes_received));
-  statistics.add(prefix + "multicast_bytes_received",
-                 static_cast<double>(all.multicast_bytes_received));
+  statistics.add(prefix + "multicast_bytes_received", static_cast<double>(all.multicast_bytes_received));
   statistics.add(prefix + "store_bytes", static_cast<double>(all.store_bytes));
   // Passed trips kept each pipe busy as they kept what drives it.
   const auto busy = [&](const char* name, const Pipe& pipe, double work, double passed_work) {

@@ -69,8 +69,8 @@ class Sm {
   void begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
   /// The role is through with its piece of work.
   void end_item(RoleState& role, std::uint8_t index, Time at);
-  /// What the foremost role may pass over from `at`: of `alike` trips as many as fit, or a whole piece of work, if it
-  /// fits. No trips: nothing.
+  /// What the foremost role may pass over from `at`: of `alike` trips as many as fit, or a whole piece of
+  /// work, if it fits. No trips: nothing.
   PassedTrips::Pass trips_to_pass(std::uint64_t alike, Time at) const;
   PassedTrips::Pass item_to_pass(std::uint64_t alike, Time at) const;
   /// Work of `trips` trips, and of a piece of work with as many.
@@ -104,7 +104,7 @@ class Sm {
   std::uint64_t shared_arrivals_ = 0;  // bytes that loads wrote to shared memory
 
   bool watches_trips_ = false;
-  SmCounters booked_;  // counters up to which work was assigned to roles
+  SmCounters booked_;            // counters up to which work was assigned to roles
   std::vector<SeenParts> seen_;  // by role
   Time frozen_from_, frozen_for_;
   SmCounters passed_;

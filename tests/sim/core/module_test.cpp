@@ -107,7 +107,9 @@ TEST_CASE("a pool runs every task once") {
   WindowPool pool{3};
   std::array<std::atomic<int>, 50> runs{};
   for (std::uint32_t round = 0; round < 2'000; ++round) {
-    pool.run(round % 50, [](void* context, std::uint32_t i) { ++static_cast<std::atomic<int>*>(context)[i]; }, runs.data());
+    pool.run(
+        round % 50, [](void* context, std::uint32_t i) { ++static_cast<std::atomic<int>*>(context)[i]; },
+        runs.data());
   }
   for (int i = 0; i < 50; ++i) CHECK(runs[static_cast<std::size_t>(i)] == 40 * (49 - i));
 }

@@ -1,13 +1,13 @@
+#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
-#include <algorithm>
 #include <random>
 #include <vector>
 
-#include "sim/gpu/front_end.hpp"
-#include "sim/gpu/l2/tag_store.hpp"
 #include "kernels/tile/occupancy.hpp"
 #include "sim/core/power.hpp"
+#include "sim/gpu/front_end.hpp"
+#include "sim/gpu/l2/tag_store.hpp"
 #include "sim/gpu/sm/mbarrier.hpp"
 
 namespace tessera::sim {
@@ -54,7 +54,8 @@ TEST_CASE("a tag set replaces what was not used recently, never what is in fligh
   };
   CHECK(set.find(0) == TagSet::kNoWay);
   CHECK(set.find(0xffff) == TagSet::kNoWay);
-  for (std::uint32_t tag = 0; tag < 16; ++tag) fill(tag << 12U);  // tags that differ in the upper four bits alone too
+  for (std::uint32_t tag = 0; tag < 16; ++tag)
+    fill(tag << 12U);  // tags that differ in the upper four bits alone too
   for (std::uint32_t tag = 0; tag < 16; ++tag) CHECK(set.tag(set.find(tag << 12U)) == tag << 12U);
   set.touch(set.find(3 << 12U));
   const unsigned victim = set.victim();

@@ -44,7 +44,9 @@ Outcome run(const HbmSpec& spec, int n, Make make, bool traced = false) {
     while (pushed < n && channel.pending() < 256) {
       PseudoChannel::Request r = make(pushed);
       r.tag = static_cast<std::uint32_t>(pushed);
-      r.at = std::max(r.at, o.end == 0 ? Cycle{0} : channel.next() == PseudoChannel::kNever ? o.end : channel.next());
+      r.at = std::max(r.at, o.end == 0                                ? Cycle{0}
+                            : channel.next() == PseudoChannel::kNever ? o.end
+                                                                      : channel.next());
       arrivals[r.tag] = r.at;
       bytes += 32 * std::popcount(r.sectors);
       channel.push(r);
@@ -67,13 +69,15 @@ double cycles_per_request(const Outcome& o, int n) { return static_cast<double>(
 
 /// As the address map lays out consecutive runs of one channel: bank groups in turn, four runs to a row.
 PseudoChannel::Request sequential(int i) {
-  return {.bank = static_cast<std::uint32_t>(i % 4 + i / 16 % 4 * 4), .row = static_cast<std::uint32_t>(i / 64)};
+  return {.bank = static_cast<std::uint32_t>(i % 4 + i / 16 % 4 * 4),
+          .row = static_cast<std::uint32_t>(i / 64)};
 }
 
 TEST_CASE("row hits stream at the bus rate") {
   const HbmSpec s = without_refresh();
   const HbmTiming t{s};
-  CHECK(run(s, 20'000, sequential).bytes_per_cycle == Approx(32.0 / static_cast<double>(t.ccd_s)).epsilon(0.02));
+  CHECK(run(s, 20'000, sequential).bytes_per_cycle ==
+        Approx(32.0 / static_cast<double>(t.ccd_s)).epsilon(0.02));
 }
 
 TEST_CASE("refresh takes the share of time in which a bank cannot be used") {
@@ -142,7 +146,8 @@ TEST_CASE("each turn of the bus costs tRTW and tWTR") {
   // Reads and writes of open rows in equal number: the write queue's thresholds set the size of a group.
   const int n = 40'000;
   const Outcome o = run(s, n, [](int i) {
-    PseudoChannel::Request r{.bank = static_cast<std::uint32_t>(i / 2 % 16), .row = static_cast<std::uint32_t>(i / 1024)};
+    PseudoChannel::Request r{.bank = static_cast<std::uint32_t>(i / 2 % 16),
+                             .row = static_cast<std::uint32_t>(i / 1024)};
     r.write = i % 2 == 1;
     return r;
   });
@@ -167,7 +172,8 @@ TEST_CASE("no bank waits much longer than another when all compete for activates
   std::vector<std::uint32_t> banks;
   const Outcome o = run(s, 20'000, [&](int) {
     banks.push_back(static_cast<std::uint32_t>(random() % 16));
-    return PseudoChannel::Request{.bank = banks.back(), .row = static_cast<std::uint32_t>(random() % 100'000)};
+    return PseudoChannel::Request{.bank = banks.back(),
+                                  .row = static_cast<std::uint32_t>(random() % 100'000)};
   });
   for (std::size_t i = 0; i < banks.size(); ++i) {
     sum[banks[i]] += static_cast<double>(o.latencies[i]);
@@ -189,7 +195,8 @@ TEST_CASE("a silence brings every bank its refreshes") {
     s.per_bank_refresh = per_bank;
     const HbmTiming t{s};
     const Cycle later = 1000 * t.refi + 7;
-    const Outcome o = run(s, 2, [&](int i) { return PseudoChannel::Request{.at = i * later}; }, true);
+    const Outcome o = run(
+        s, 2, [&](int i) { return PseudoChannel::Request{.at = i * later}; }, true);
     CHECK(o.counters.refreshes == 1000);
     // A bank that has just been refreshed makes its first user wait for it.
     CHECK(o.latencies[1] >= o.latencies[0]);
@@ -206,8 +213,12 @@ TEST_CASE("when requests become known changes nothing") {
   Cycle at = 0;
   for (std::uint32_t i = 0; i < 4'000; ++i) {
     at += static_cast<Cycle>(random() % (i % 1000 < 500 ? 8 : 40));
-    requests.push_back({.at = at, .bank = static_cast<std::uint32_t>(random() % 16), .row = static_cast<std::uint32_t>(random() % 20),
-                        .tag = i, .sectors = 0xff, .write = random() % 3 == 0});
+    requests.push_back({.at = at,
+                        .bank = static_cast<std::uint32_t>(random() % 16),
+                        .row = static_cast<std::uint32_t>(random() % 20),
+                        .tag = i,
+                        .sectors = 0xff,
+                        .write = random() % 3 == 0});
   }
   std::vector<std::pair<std::uint32_t, Cycle>> known, unknown;
   PseudoChannel a{s, t}, b{s, t};

@@ -114,9 +114,22 @@ TEST_CASE("every kernel kind runs on every GPU, conserving bytes and retiring ev
 
 TEST_CASE("paged calls end also where a split of a tile has no keys") {
   const GpuSpec h200 = gpu("h200_sxm");
-  const models::Operator ops[] = {
-      models::Attention{.batch = 2, .q_rows = 1024, .kv_rows = 1024, .heads = 5, .kv_heads = 1, .head_dim = 128, .causal = true, .paged = true},
-      models::Attention{.batch = 1, .q_rows = 512, .kv_rows = 512, .heads = 12, .kv_heads = 2, .head_dim = 256, .causal = true, .paged = true}};
+  const models::Operator ops[] = {models::Attention{.batch = 2,
+                                                    .q_rows = 1024,
+                                                    .kv_rows = 1024,
+                                                    .heads = 5,
+                                                    .kv_heads = 1,
+                                                    .head_dim = 128,
+                                                    .causal = true,
+                                                    .paged = true},
+                                  models::Attention{.batch = 1,
+                                                    .q_rows = 512,
+                                                    .kv_rows = 512,
+                                                    .heads = 12,
+                                                    .kv_heads = 2,
+                                                    .head_dim = 256,
+                                                    .causal = true,
+                                                    .paged = true}};
   for (const models::Operator& op : ops) {
     INFO(models::signature_of(op));
     CHECK(in_child(h200, op, Time::never()).find("sm.operations_retired") != std::string::npos);

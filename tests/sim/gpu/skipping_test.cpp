@@ -34,9 +34,9 @@ json simulated(const models::Operator& op, const KernelOptions& options, Time lo
     json j;
     try {
       const KernelResult r = simulate_kernel(h200(), op, options);
-      j = {{"latency", r.latency.fs},     {"clock", r.clock_mhz},   {"energy", r.energy_j},
-           {"ci95", r.ci95_percent},      {"passed", r.passed.fs},  {"bottleneck", r.bottleneck},
-           {"statistics", r.statistics},  {"l2_bytes", r.l2_bytes}, {"utilization", r.utilization},
+      j = {{"latency", r.latency.fs},    {"clock", r.clock_mhz},   {"energy", r.energy_j},
+           {"ci95", r.ci95_percent},     {"passed", r.passed.fs},  {"bottleneck", r.bottleneck},
+           {"statistics", r.statistics}, {"l2_bytes", r.l2_bytes}, {"utilization", r.utilization},
            {"operations", r.operations}};
       json& activity = j["activity"];
       for (const auto& [track, list] : r.activity) {
@@ -53,7 +53,8 @@ json simulated(const models::Operator& op, const KernelOptions& options, Time lo
   close(ends[1]);
   std::string text;
   char chunk[4096];
-  for (ssize_t n = 0; (n = read(ends[0], chunk, sizeof chunk)) > 0;) text.append(chunk, static_cast<std::size_t>(n));
+  for (ssize_t n = 0; (n = read(ends[0], chunk, sizeof chunk)) > 0;)
+    text.append(chunk, static_cast<std::size_t>(n));
   close(ends[0]);
   int status = 0;
   waitpid(pid, &status, 0);
@@ -71,7 +72,8 @@ double percent_off(const json& sampled, const json& exact, const char* key) {
 TEST_CASE("short kernels are simulated whole: the same, bit for bit, as with exact") {
   const models::Operator ops[] = {
       models::Gemm{384, 512, 4096}, models::Gemm{2048, 2048, 1024},
-      models::Attention{.q_rows = 1024, .kv_rows = 1024, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true},
+      models::Attention{
+          .q_rows = 1024, .kv_rows = 1024, .heads = 8, .kv_heads = 2, .head_dim = 128, .causal = true},
       models::AttentionDecode{.batch = 4, .context = 4096, .heads = 8, .kv_heads = 2, .head_dim = 128},
       models::Norm{200, 1024}};
   for (const models::Operator& op : ops) {
@@ -119,8 +121,8 @@ TEST_CASE("a sampled causal prefill: loops of all lengths, from a counter") {
 }
 
 TEST_CASE("a sampled prefill without a mask") {
-  check_sampled(models::Attention{
-      .q_rows = 16000, .kv_rows = 16000, .heads = 8, .kv_heads = 8, .head_dim = 64});
+  check_sampled(
+      models::Attention{.q_rows = 16000, .kv_rows = 16000, .heads = 8, .kv_heads = 8, .head_dim = 64});
 }
 
 TEST_CASE("sampling does not depend on threads or lookahead") {

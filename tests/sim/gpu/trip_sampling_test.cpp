@@ -18,8 +18,8 @@ struct Outcome {
   double half_width = 0;
 };
 
-/// Lets a machine of `lanes` CTAs make `trips` trips, the one under way at window w taking trip_us(w); passed ones take
-/// what they are charged.
+/// Lets a machine of `lanes` CTAs make `trips` trips, the one under way at window w taking trip_us(w); passed
+/// ones take what they are charged.
 Outcome sample(double trips, double even, double lanes, const std::function<double(std::uint32_t)>& trip_us) {
   TripSampling sampling;
   sampling.start(trips, even, kWindowUs);
@@ -56,7 +56,8 @@ TEST_CASE("a short kernel, and one without loops, is not sampled") {
   CHECK(sample(132 * 200, 132 * 200, 132, [](auto) { return 1.0; }).charged_us.empty());
   TripSampling sampling;
   sampling.start(0, 0, kWindowUs);
-  for (int i = 0; i < 1000; ++i) CHECK_FALSE(sampling.add({.timed = 100, .time = Time::microseconds(100), .made = 100}));
+  for (int i = 0; i < 1000; ++i)
+    CHECK_FALSE(sampling.add({.timed = 100, .time = Time::microseconds(100), .made = 100}));
   CHECK(sampling.half_width_windows() == 0);
 }
 

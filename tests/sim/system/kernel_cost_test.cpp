@@ -1,15 +1,17 @@
+#include "sim/system/kernel_cost.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
 
 #include "configs/reader/hardware.hpp"
-#include "sim/system/kernel_cost.hpp"
 
 namespace tessera::sim {
 namespace {
 
 TEST_CASE("the cost model agrees with the cycle model on small kernels") {
-  const GpuSpec gpu = config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
+  const GpuSpec gpu =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
   std::mt19937_64 random{11};
   const auto pick = [&](std::initializer_list<std::int64_t> of) { return of.begin()[random() % of.size()]; };
   std::vector<KernelJob> jobs;
@@ -18,21 +20,33 @@ TEST_CASE("the cost model agrees with the cycle model on small kernels") {
     // Everything warm, or nothing.
     if (random() % 2 == 0) {
       job.options.replayed = true;
-      for (std::uint32_t i = 0; i < models::operands_of(op).size(); ++i) job.options.warm_operands.push_back(i);
+      for (std::uint32_t i = 0; i < models::operands_of(op).size(); ++i)
+        job.options.warm_operands.push_back(i);
     }
     jobs.push_back(job);
   };
   for (int i = 0; i < 12; ++i)
-    add(models::Gemm{pick({1, 8, 64, 129, 512, 2048}), pick({256, 1024, 3072, 4096}), pick({64, 512, 1024, 2048})});
+    add(models::Gemm{pick({1, 8, 64, 129, 512, 2048}), pick({256, 1024, 3072, 4096}),
+                     pick({64, 512, 1024, 2048})});
   for (int i = 0; i < 8; ++i) {
     const std::int64_t kv = pick({1, 2, 8}), rows = pick({64, 256, 1024});
-    add(models::Attention{.batch = pick({1, 4}), .q_rows = rows, .kv_rows = rows, .heads = kv * pick({1, 4}),
-                          .kv_heads = kv, .head_dim = pick({64, 128, 256}), .causal = true, .paged = random() % 2 == 0});
+    add(models::Attention{.batch = pick({1, 4}),
+                          .q_rows = rows,
+                          .kv_rows = rows,
+                          .heads = kv * pick({1, 4}),
+                          .kv_heads = kv,
+                          .head_dim = pick({64, 128, 256}),
+                          .causal = true,
+                          .paged = random() % 2 == 0});
   }
   for (int i = 0; i < 8; ++i) {
     const std::int64_t kv = pick({1, 2, 8});
-    add(models::AttentionDecode{.batch = pick({1, 8, 64}), .context = pick({128, 1024, 4096}), .heads = kv * pick({1, 4}),
-                                .kv_heads = kv, .head_dim = pick({64, 128, 256}), .paged = random() % 2 == 0});
+    add(models::AttentionDecode{.batch = pick({1, 8, 64}),
+                                .context = pick({128, 1024, 4096}),
+                                .heads = kv * pick({1, 4}),
+                                .kv_heads = kv,
+                                .head_dim = pick({64, 128, 256}),
+                                .paged = random() % 2 == 0});
   }
   add(models::Norm{.rows = 4096, .width = 4096});
   add(models::Rope{.rows = 2048, .heads = 32, .kv_heads = 8, .head_dim = 128});
@@ -45,10 +59,12 @@ TEST_CASE("the cost model agrees with the cycle model on small kernels") {
   double sum = 0, bytes_off = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const double error = costs[i].latency.us() / cycles[i].latency.us() - 1;
-    INFO(models::signature_of(jobs[i].op) << ": cost " << costs[i].latency.us() << " us, cycle " << cycles[i].latency.us());
+    INFO(models::signature_of(jobs[i].op)
+         << ": cost " << costs[i].latency.us() << " us, cycle " << cycles[i].latency.us());
     CHECK(std::abs(error) < 0.35);
     sum += std::abs(error);
-    bytes_off += std::abs(static_cast<double>(costs[i].l2_bytes) / static_cast<double>(cycles[i].l2_bytes) - 1);
+    bytes_off +=
+        std::abs(static_cast<double>(costs[i].l2_bytes) / static_cast<double>(cycles[i].l2_bytes) - 1);
   }
   CHECK(sum / static_cast<double>(jobs.size()) < 0.10);
   CHECK(bytes_off / static_cast<double>(jobs.size()) < 0.02);

@@ -97,9 +97,7 @@ Json page_data(const Comparison& comparison, const GpuSpec& gpu) {
   page["subtitle"] = fmt::format("{} rows, {} distinct kernels simulated in cycle detail; {}",
                                  comparison.rows.size(), comparison.simulated, gpu.calibration);
   page["peak_flops"] = gpu.sms() * gpu.sm.tensor_flops_per_cycle * gpu.boost_clock_mhz * 1e6;
-  page["hbm_bytes_per_s"] = static_cast<double>(gpu.hbm.stacks) * gpu.hbm.channels_per_stack *
-                            gpu.hbm.pseudo_channels * gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 *
-                            1e9;
+  page["hbm_bytes_per_s"] = gpu.hbm.peak_bytes_per_us() * 1e6;
   std::map<std::string, std::size_t> kind_index;
   page["kinds"] = Json::array();
   page["errors"] = Json::array();

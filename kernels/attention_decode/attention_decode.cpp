@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
+#include "kernels/attention_decode/splits.hpp"
 #include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
@@ -21,17 +21,7 @@ constexpr std::uint32_t kRows = 64;  // of one wgmma: the packed query heads, pa
 
 std::uint32_t choose_splits(std::int64_t groups, std::int64_t sms, std::int64_t kv_tiles) {
   if (static_cast<double>(groups) >= 0.8 * static_cast<double>(sms)) return 1;
-  const std::int64_t most = std::min<std::int64_t>({128, sms, kv_tiles});
-  const auto efficiency = [&](std::int64_t splits) {
-    const double waves = static_cast<double>(groups * splits) / static_cast<double>(sms);
-    return waves / std::ceil(waves);
-  };
-  double best = 0;
-  for (std::int64_t s = 1; s <= most; ++s) best = std::max(best, efficiency(s));
-  for (std::int64_t s = 1; s <= most; ++s) {
-    if (efficiency(s) >= 0.85 * best) return static_cast<std::uint32_t>(s);
-  }
-  return 1;
+  return fewest_good_splits(groups, sms, std::min<std::int64_t>({128, sms, kv_tiles}));
 }
 
 SplitKvDecode::SplitKvDecode(const models::AttentionDecode& attention, std::uint32_t splits,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/attention_decode/splits.hpp"
 #include "kernels/attention_prefill/softmax_cost.hpp"
 
 namespace tessera::kernels {
@@ -15,19 +16,6 @@ constexpr std::int64_t kL2Share = 8 << 20;      // of K and V that the order of 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
-
-std::uint32_t fewest_good_splits(std::int64_t tiles, std::int64_t sms, std::int64_t most) {
-  const auto efficiency = [&](std::int64_t splits) {
-    const double waves = static_cast<double>(tiles * splits) / static_cast<double>(sms);
-    return waves / std::ceil(waves);
-  };
-  double best = 0;
-  for (std::int64_t s = 1; s <= most; ++s) best = std::max(best, efficiency(s));
-  for (std::int64_t s = 1; s <= most; ++s) {
-    if (efficiency(s) >= 0.85 * best) return static_cast<std::uint32_t>(s);
-  }
-  return 1;
-}
 
 PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
   PagedSchedule s;

@@ -21,7 +21,4 @@ struct PagedSchedule {
 
 PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms);
 
-/// The fewest splits whose last wave is at least 85 % as full as the best.
-std::uint32_t fewest_good_splits(std::int64_t tiles, std::int64_t sms, std::int64_t most);
-
 }  // namespace tessera::kernels

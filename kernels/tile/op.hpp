@@ -5,6 +5,9 @@
 
 namespace tessera::tile {
 
+/// What caches are filled and moved by.
+inline constexpr std::uint64_t kLineBytes = 128;
+
 /// A two-dimensional piece of global memory: `rows` runs of `row_bytes`, `pitch` bytes apart.
 struct Box {
   std::uint64_t address = 0;
@@ -12,6 +15,11 @@ struct Box {
   std::uint32_t row_bytes = 0;
   std::uint64_t pitch = 0;
   std::uint64_t bytes() const { return std::uint64_t{rows} * row_bytes; }
+  /// The lines that its rows touch, as the first row lies.
+  std::uint64_t lines() const {
+    const std::uint64_t first = address / kLineBytes, last = (address + row_bytes - 1) / kLineBytes;
+    return std::uint64_t{rows} * (last - first + 1);
+  }
 };
 
 enum class OpKind : std::uint8_t {

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/tile/issue.hpp"
+
 namespace tessera::cost {
 
 namespace {
@@ -13,18 +15,10 @@ namespace {
 using tile::Op;
 using tile::OpKind;
 
-// As in sim/gpu/sm: what posting an operation takes, the write-back of an elementwise block, posted stores.
-constexpr double kPostCycles = 4;
-constexpr double kVectorLatency = 12;
-constexpr std::uint64_t kLineBytes = 128;
-constexpr double kThreadsPerWarp = 32;
-constexpr std::uint64_t kPostedStores = 4;
-
-double lines_of(const tile::Box& box) {
-  const std::uint64_t first = box.address / kLineBytes;
-  const std::uint64_t last = (box.address + box.row_bytes - 1) / kLineBytes;
-  return static_cast<double>(std::uint64_t{box.rows} * (last - first + 1));
-}
+using tile::kPostCycles;
+using tile::kPostedStores;
+using tile::kThreadsPerWarp;
+using tile::kVectorLatency;
 
 }  // namespace
 
@@ -196,7 +190,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_load: {
       at += kPostCycles;
-      const double length = lines_of(op.box) / sm_.tma_lines_per_cycle;
+      const double length = static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle;
       const double issued = occupy(tma, at, length);
       sum_[load_bytes] += bytes;
       // What is multicast comes from every CTA of the cluster alike.
@@ -209,7 +203,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_store: {
       at += kPostCycles;
-      const double issued = occupy(tma, at, lines_of(op.box) / sm_.tma_lines_per_cycle);
+      const double issued = occupy(tma, at, static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle);
       const double read = occupy(shared, at + sm_.tma_issue_latency, bytes / sm_.shared_bytes_per_cycle);
       const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
       sum_[shared_bytes] += bytes;
@@ -288,7 +282,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
     }
 
     case OpKind::load: {
-      const double lines = lines_of(op.box);
+      const double lines = static_cast<double>(op.box.lines());
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
@@ -299,7 +293,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
     }
 
     case OpKind::async_load: {
-      const double lines = lines_of(op.box);
+      const double lines = static_cast<double>(op.box.lines());
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
@@ -314,7 +308,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       return true;
 
     case OpKind::store: {
-      const double lines = lines_of(op.box);
+      const double lines = static_cast<double>(op.box.lines());
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       const double left = std::max(issued, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle));

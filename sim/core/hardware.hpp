@@ -88,6 +88,12 @@ struct HbmSpec {
   bool refresh_exclusive = false;  ///< nothing new is begun while a refresh waits, in any bank
   double l2_to_hbm_ns = 60;        ///< L2 miss to the controller's queue, one way
   double hbm_to_l2_ns = 60;        ///< last data beat to the L2 slice, one way
+
+  /// What all pins together move.
+  double peak_bytes_per_us() const {
+    return static_cast<double>(stacks) * channels_per_stack * pseudo_channels * pins_per_pseudo_channel *
+           pin_gbps / 8 * 1e3;
+  }
 };
 
 struct PowerSpec {

@@ -211,10 +211,7 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     memory_pj_ += read * gpu_.power.hbm_pj_per_byte;
     hbm_bytes_ += read;
   }
-  const double hbm_peak = static_cast<double>(gpu_.hbm.stacks) * gpu_.hbm.channels_per_stack *
-                          gpu_.hbm.pseudo_channels * gpu_.hbm.pins_per_pseudo_channel * gpu_.hbm.pin_gbps /
-                          8 * 1e3;
-  activity_["HBM"].push_back({sampled_at_, end, hbm_bytes_ / (hbm_peak * window_us)});
+  activity_["HBM"].push_back({sampled_at_, end, hbm_bytes_ / (gpu_.hbm.peak_bytes_per_us() * window_us)});
 
   const double scaled = sm_pj_ * voltage_scale(gpu_.power, gpu_.boost_clock_mhz, clock_mhz_);
   energy_pj_ += scaled + memory_pj_;

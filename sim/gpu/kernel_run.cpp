@@ -202,12 +202,9 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   // Bytes per microsecond; the crossbar's GPC ports are what bounds L2 bandwidth.
   const double l2_peak =
       static_cast<double>(gpu.gpc_sms.size()) * gpu.l2.gpc_bytes_per_cycle * gpu.l2.clock_mhz;
-  const double hbm_peak = static_cast<double>(gpu.hbm.stacks) * gpu.hbm.channels_per_stack *
-                          gpu.hbm.pseudo_channels * gpu.hbm.pins_per_pseudo_channel * gpu.hbm.pin_gbps / 8 *
-                          1e3;
   result.utilization["l2"] = static_cast<double>(std::max(c.read_bytes, c.write_bytes)) / (l2_peak * us);
-  result.utilization["hbm"] =
-      static_cast<double>(result.hbm_read_bytes + result.hbm_write_bytes) / (hbm_peak * us);
+  result.utilization["hbm"] = static_cast<double>(result.hbm_read_bytes + result.hbm_write_bytes) /
+                              (gpu.hbm.peak_bytes_per_us() * us);
   result.energy_j = front_end.dynamic_energy_pj() * 1e-12 + gpu.power.idle_w * result.latency.seconds();
   result.bottleneck = name_bottleneck(result);
   result.statistics = statistics.all();

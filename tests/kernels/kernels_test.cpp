@@ -7,33 +7,15 @@
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/library/lower.hpp"
 #include "tests/kernels/counting.hpp"
+#include "tests/kernels/gpus.hpp"
 
 namespace tessera::kernels {
 namespace {
 
-GpuSpec hopper() {
-  GpuSpec g;
-  g.gpc_sms = {16, 16, 16, 16, 16, 16, 18, 18};
-  return g;
-}
-GpuSpec ampere() {
-  GpuSpec g = hopper();
-  g.architecture = GpuArchitecture::ampere;
-  g.sm.has_tma = false;
-  g.sm.tensor_flops_per_cycle = 2048;
-  g.sm.shared_bytes = 167936;
-  g.sm.shared_bytes_per_cta = 166912;
-  return g;
-}
-
-constexpr std::uint64_t kStride = 1ULL << 32U;
-Addresses addresses_for(const models::Operator& op) {
-  Addresses a;
-  const std::size_t n = models::operands_of(op).size();
-  for (std::size_t i = 0; i < n; ++i) a.operands.push_back((i + 1) * kStride);
-  a.workspace = (n + 1) * kStride;
-  return a;
-}
+using tile::testing::addresses_for;
+using tile::testing::ampere;
+using tile::testing::hopper;
+using tile::testing::kStride;
 
 /// Runs all kernels of `op` functionally: every output byte must be stored exactly once, every input byte
 /// asked for at least once in all, and the tensor cores must do at least the operator's FLOPs.

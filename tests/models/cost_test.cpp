@@ -8,32 +8,14 @@
 #include "kernels/library/lower.hpp"
 #include "models/cost/cost_model.hpp"
 #include "tests/kernels/counting.hpp"
+#include "tests/kernels/gpus.hpp"
 
 namespace tessera::cost {
 namespace {
 
-GpuSpec hopper() {
-  GpuSpec g;
-  g.gpc_sms = {16, 16, 16, 16, 16, 16, 18, 18};
-  return g;
-}
-GpuSpec ampere() {
-  GpuSpec g = hopper();
-  g.architecture = GpuArchitecture::ampere;
-  g.sm.has_tma = false;
-  g.sm.tensor_flops_per_cycle = 2048;
-  g.sm.shared_bytes = 167936;
-  g.sm.shared_bytes_per_cta = 166912;
-  return g;
-}
-
-kernels::Addresses addresses_for(const models::Operator& op) {
-  kernels::Addresses a;
-  const std::size_t n = models::operands_of(op).size();
-  for (std::size_t i = 0; i < n; ++i) a.operands.push_back((i + 1) << 32U);
-  a.workspace = (n + 1) << 32U;
-  return a;
-}
+using tile::testing::addresses_for;
+using tile::testing::ampere;
+using tile::testing::hopper;
 
 models::Attention prefill(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t kv_heads,
                           std::int64_t d) {

@@ -55,18 +55,7 @@ Time Hbm::next_event() const {
 
 HbmCounters Hbm::counters() const {
   HbmCounters sum;
-  for (const PseudoChannel& c : channels_) {
-    const HbmCounters& n = c.counters();
-    sum.reads += n.reads;
-    sum.writes += n.writes;
-    sum.read_bytes += n.read_bytes;
-    sum.write_bytes += n.write_bytes;
-    sum.row_hits += n.row_hits;
-    sum.activates += n.activates;
-    sum.precharges += n.precharges;
-    sum.refreshes += n.refreshes;
-    sum.data_busy += n.data_busy;
-  }
+  for (const PseudoChannel& c : channels_) sum += c.counters();
   return sum;
 }
 

@@ -36,6 +36,19 @@ struct HbmCounters {
   std::uint64_t row_hits = 0;  ///< requests that found their row open, opened for another
   std::uint64_t activates = 0, precharges = 0, refreshes = 0;
   Cycle data_busy = 0;
+
+  HbmCounters& operator+=(const HbmCounters& n) {
+    reads += n.reads;
+    writes += n.writes;
+    read_bytes += n.read_bytes;
+    write_bytes += n.write_bytes;
+    row_hits += n.row_hits;
+    activates += n.activates;
+    precharges += n.precharges;
+    refreshes += n.refreshes;
+    data_busy += n.data_busy;
+    return *this;
+  }
 };
 
 class PseudoChannel {

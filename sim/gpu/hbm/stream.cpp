@@ -155,18 +155,6 @@ ChannelOutcome run_channel(const HbmSpec& spec, const HbmTiming& timing, const H
   return o;
 }
 
-void add(HbmCounters& sum, const HbmCounters& n) {
-  sum.reads += n.reads;
-  sum.writes += n.writes;
-  sum.read_bytes += n.read_bytes;
-  sum.write_bytes += n.write_bytes;
-  sum.row_hits += n.row_hits;
-  sum.activates += n.activates;
-  sum.precharges += n.precharges;
-  sum.refreshes += n.refreshes;
-  sum.data_busy += n.data_busy;
-}
-
 HbmLatency latency_of(std::vector<Cycle>& cycles, double ck_ns) {
   if (cycles.empty()) return {};
   std::sort(cycles.begin(), cycles.end());
@@ -196,7 +184,7 @@ HbmStreamResult run_hbm_stream(const HbmSpec& spec, const HbmStream& stream, con
     const bool count_writes = stream.reads == 0;
     const ChannelOutcome o = run_channel(spec, timing, stream, of[c], count_writes, latencies);
     end = std::max(end, o.end);
-    add(result.commands, o.counters);
+    result.commands += o.counters;
     result.requests += static_cast<std::int64_t>(of[c].size());
     const HbmLostTime lost = lost_time(spec, timing, o.commands, o.end);
     const double n = static_cast<double>(of.size());

@@ -12,9 +12,11 @@
 #include <emmintrin.h>
 #endif
 
+#include "kernels/tile/op.hpp"
+
 namespace tessera::sim {
 
-inline constexpr std::uint64_t kLineBytes = 128;
+using tile::kLineBytes;
 inline constexpr std::uint64_t kSectorBytes = 32;
 
 /// One set. A tag is any number below 2^20; sectors of a line are the low four bits of a mask.

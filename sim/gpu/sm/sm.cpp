@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/tile/issue.hpp"
 #include "sim/gpu/gpc.hpp"
 
 namespace tessera::sim {
@@ -16,21 +17,10 @@ namespace {
 using tile::Op;
 using tile::OpKind;
 
-// A warp instruction that only posts something (arrive, expect, a TMA or wgmma descriptor) holds its warp
-// for about the issue latency of one uniform-datapath instruction.
-constexpr double kPostCycles = 4;
-// A dependent chain at the end of an elementwise block: the last results must be written back.
-constexpr double kVectorLatency = 12;
-constexpr std::uint64_t kLineBytes = 128;
-constexpr double kThreadsPerWarp = 32;
-// Stores from registers are posted; the way to the L2 holds a few of them for each warp.
-constexpr std::uint32_t kPostedStores = 4;
-
-std::uint64_t lines_of(const tile::Box& box) {
-  const std::uint64_t first = box.address / kLineBytes;
-  const std::uint64_t last = (box.address + box.row_bytes - 1) / kLineBytes;
-  return std::uint64_t{box.rows} * (last - first + 1);
-}
+using tile::kPostCycles;
+using tile::kPostedStores;
+using tile::kThreadsPerWarp;
+using tile::kVectorLatency;
 
 }  // namespace
 
@@ -414,7 +404,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
 
     case OpKind::tma_load: {
       at += cycles(kPostCycles);
-      const auto lines = static_cast<double>(lines_of(op.box));
+      const auto lines = static_cast<double>(op.box.lines());
       const Time issued = occupy(tma_, at, lines / spec_.tma_lines_per_cycle);
       const Time first = issued - cycles(lines / spec_.tma_lines_per_cycle);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
@@ -430,7 +420,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::tma_store: {
       at += cycles(kPostCycles);
       const auto bytes = static_cast<double>(op.box.bytes());
-      const Time issued = occupy(tma_, at, static_cast<double>(lines_of(op.box)) / spec_.tma_lines_per_cycle);
+      const Time issued = occupy(tma_, at, static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle);
       const Time read =
           occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
@@ -528,7 +518,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
 
     case OpKind::load: {
       // 16 B per thread: one warp instruction asks for 512 B; the load-store unit takes a line a cycle.
-      const auto lines = static_cast<double>(lines_of(op.box));
+      const auto lines = static_cast<double>(op.box.lines());
       occupy(issue_, at,
              static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
       const Time issued = occupy(lsu_, at, lines);
@@ -542,7 +532,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     }
 
     case OpKind::async_load: {
-      const auto lines = static_cast<double>(lines_of(op.box));
+      const auto lines = static_cast<double>(op.box.lines());
       occupy(issue_, at,
              static_cast<double>(op.box.bytes()) / (16.0 * kThreadsPerWarp * spec_.subcores * share));
       const Time issued = occupy(lsu_, at, lines);
@@ -571,12 +561,12 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::store: {
       const auto bytes = static_cast<double>(op.box.bytes());
       occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
-      const Time issued = occupy(lsu_, at, static_cast<double>(lines_of(op.box)));
+      const Time issued = occupy(lsu_, at, static_cast<double>(op.box.lines()));
       const Time left = max(issued, occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
       counters_.store_bytes += op.box.bytes();
       gpc_.to_l2.send_at(at, left + cycles(spec_.l1_latency) + gpc_.to_l2.latency(),
                          L2Event{.kind = L2Event::Kind::write, .from = self, .box = op.box});
-      at = max(at + cycles(kPostCycles), issued - cycles(static_cast<double>(lines_of(op.box))));
+      at = max(at + cycles(kPostCycles), issued - cycles(static_cast<double>(op.box.lines())));
       if (++role.stores_pending <= kPostedStores) return true;
       role.blocked = Blocked::stores;
       role.stores_allowed = kPostedStores;

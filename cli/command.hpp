@@ -6,9 +6,12 @@
 // Failures travel as exceptions: config::InputError and UsageError end with 2,
 // ToleranceError with 3, everything else with 1.
 
-#include <CLI/CLI.hpp>
 #include <stdexcept>
 #include <string>
+
+namespace CLI {
+class App;
+}
 
 namespace tessera::cli {
 

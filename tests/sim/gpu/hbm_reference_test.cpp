@@ -156,7 +156,7 @@ TEST_CASE("a plain FR-FCFS controller gives the same bandwidth and mean latency"
         for (const std::size_t in_flight : {8, 32, 96}) {
           std::mt19937_64 random{7};
           std::vector<Request> requests;
-          for (int i = 0; i < 30'000; ++i) {
+          for (int i = 0; i < 10'000; ++i) {
             Request r = pattern.at(i, random);
             r.sectors = 1;
             r.write = static_cast<double>(random() % 3000) >= 3000 * reads;
@@ -189,7 +189,7 @@ TEST_CASE("a plain FR-FCFS controller gives the same latency at an offered rate"
       for (const double interval : {60.0, 20.0, 10.0}) {
         std::mt19937_64 random{11};
         std::vector<Request> requests;
-        for (int i = 0; i < 30'000; ++i) {
+        for (int i = 0; i < 10'000; ++i) {
           requests.push_back({.bank = static_cast<std::uint32_t>(random() % 16),
                               .row = static_cast<std::uint32_t>(random() % 16384),
                               .sectors = 1,

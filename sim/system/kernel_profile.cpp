@@ -177,6 +177,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   }
 
   double total_us = 0, uncertain_us = 0;
+  std::vector<double> interval_us(jobs.size());  // of a kernel's instances, which err alike
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     const Instance& instance = instances[id];
     if (instance.job.gpu == nullptr) continue;
@@ -203,9 +204,12 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     profile.kernel_of_task[id] = kernel;
     profile.duration_of_task[id] = duration;
     ++profile.kernels[kernel].instances;
+    interval_us[kernel] += duration.us() * results[kernel].ci95_percent / 100;
     total_us += duration.us();
   }
-  if (total_us > 0) profile.ci95_percent = 1.96 * 100 * uncertain_us / total_us;
+  double squares = 0;  // distinct kernels err independently
+  for (const double us : interval_us) squares += us * us;
+  if (total_us > 0) profile.ci95_percent = 100 * (std::sqrt(squares) + 1.96 * uncertain_us) / total_us;
   return profile;
 }
 

@@ -5,6 +5,7 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <stdexcept>
 #include <thread>
@@ -130,6 +131,26 @@ TEST_CASE("decode contexts are interpolated between three simulated ones") {
   for (std::size_t i = 0; i < 50; ++i)
     CHECK(p.duration_of_task[i] == Time::nanoseconds(1100 + static_cast<std::int64_t>(i)));
   CHECK(p.ci95_percent == Catch::Approx(0).margin(1e-9));
+}
+
+TEST_CASE("the intervals of sampled kernels add up: those of one kernel's instances alike, of others not") {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  // Eight times one kernel of 100 ns, on buffers never used before; once one of 600 ns.
+  for (std::uint32_t i = 0; i < 9; ++i) {
+    const models::Copy copy{i < 8 ? 100 : 600};
+    g.tasks.push_back({0, 0, 0, models::Stage::attention, models::Compute{copy, {2 * i, 2 * i + 1}}, {}});
+  }
+  const MachineSpec spec{small_gpu(), small_gpu(), {}};
+  const auto sampled = [](const KernelJob& job) {
+    KernelResult r;
+    const std::int64_t bytes = std::get<models::Copy>(job.op).bytes;
+    r.latency = Time::nanoseconds(bytes);
+    r.ci95_percent = bytes == 100 ? 3 : 4;
+    return r;
+  };
+  const KernelProfile p = profile_kernels(g, spec, {.jobs = 2}, sampled);
+  CHECK(p.ci95_percent == Catch::Approx(100 * std::hypot(24, 24) / 1400));
 }
 
 TEST_CASE("results cross the process boundary bit for bit, whatever the number of workers") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/gemm/gemm_ampere.hpp"
 #include "models/cost/rates.hpp"
 
 namespace tessera::kernels {
@@ -62,7 +63,9 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
   const double consumers = t.tile_m / 64.0;
   const double x_bytes = tile_rows * t.tile_k * element_, y_bytes = tile_cols * t.tile_k * element_;
   const double tensor = 2.0 * t.tile_m * t.tile_n * t.tile_k / sm_.tensor_flops_per_cycle;
-  const double shared = consumers * (64.0 + t.tile_n) * t.tile_k * element_ / sm_.shared_bytes_per_cycle;
+  const double shared_rows =
+      sm_.has_tma ? consumers * (64.0 + t.tile_n) : static_cast<double>(GemmAmpere::fragment_rows(t));
+  const double shared = shared_rows * t.tile_k * element_ / sm_.shared_bytes_per_cycle;
   const double port = (x_bytes + y_bytes) / sm_.ingress_bytes_per_cycle;
   // The ring of stages hides the latency of L2 and HBM up to the bytes it holds.
   s.step = std::max({tensor, shared, port, load_latency_ / t.stages});

@@ -28,8 +28,8 @@ std::uint32_t stages_that_fit(const GemmTiling& t, std::int64_t element_bytes, c
   // Two buffers of 64 x 64 for each consumer warpgroup.
   const std::int64_t consumers = t.tile_m / 64 <= 3 ? t.tile_m / 64 : 2;
   const std::int64_t staging = gpu.sm.has_tma ? consumers * 2 * 64 * 64 * 2 : 0;
-  return static_cast<std::uint32_t>(
-      std::min<std::int64_t>(16, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(
+      gpu.sm.has_tma ? 16 : 4, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
 }
 
 /// Calls visit(tiling), without split, for every tile that a library's kernels would have.
@@ -41,8 +41,11 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
     if (t.stages >= 2) visit(t);
   };
   if (gpu.architecture != GpuArchitecture::hopper) {
-    for (const std::uint32_t tile_n : {64U, 128U, 256U})
-      fit_and_visit({.tile_m = 128, .tile_n = tile_n, .tile_k = 32});
+    for (const std::uint32_t tile_m : {64U, 128U, 256U}) {
+      for (const std::uint32_t tile_n : {64U, 128U, 256U}) {
+        if (tile_m * tile_n <= 128 * 256) fit_and_visit({.tile_m = tile_m, .tile_n = tile_n, .tile_k = 64});
+      }
+    }
     return;
   }
   for (const bool transposed : {false, true}) {

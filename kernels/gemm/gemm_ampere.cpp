@@ -10,6 +10,7 @@ using tile::Box;
 
 namespace {
 constexpr std::uint32_t kGroups = 2;
+constexpr std::uint32_t kBlock = 16;  // k of one mma.sync
 std::uint32_t ceil_div(std::int64_t a, std::int64_t b) { return static_cast<std::uint32_t>((a + b - 1) / b); }
 }  // namespace
 
@@ -25,7 +26,6 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
       k_steps_{ceil_div(gemm.k, tiling.tile_k)} {
   order_.rows = ceil_div(gemm.m, tiling.tile_m);
   order_.cols = ceil_div(gemm.n, tiling.tile_n);
-  tiling_.stages = std::min(tiling_.stages, 4U);
   shape_.name = fmt::format("gemm {}x{}x{} mma stages {} split-k {}", tiling_.tile_m, tiling_.tile_n,
                             tiling_.tile_k, tiling_.stages, tiling_.split_k);
   shape_.grid = order_.count() * tiling_.split_k;
@@ -41,6 +41,11 @@ GemmAmpere::GemmAmpere(const models::Gemm& gemm, const GemmTiling& tiling, const
   }
   shape_.even_trips = shape_.trips;
   shape_.prologue_cycles = 200;
+}
+
+std::uint64_t GemmAmpere::fragment_rows(const GemmTiling& tiling) {
+  const std::uint32_t rows = tiling.tile_m / kGroups, down = std::max(1U, rows / 64), across = 4 / down;
+  return std::uint64_t{kGroups} * (rows * across + tiling.tile_n * down);
 }
 
 tile::Outline GemmAmpere::outline() const {
@@ -89,11 +94,23 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
   const std::uint32_t a_first = role * rows / kGroups, a_rows = (role + 1) * rows / kGroups - a_first;
   const std::uint32_t w_first = role * cols / kGroups, w_rows = (role + 1) * cols / kGroups - w_first;
 
+  const std::uint32_t group_rows = tiling_.tile_m / kGroups, blocks = tiling_.tile_k / kBlock;
+  const std::uint64_t block_bytes = fragment_rows(tiling_) / kGroups * kBlock * element_bytes_;
   const std::uint32_t ahead = tiling_.stages - 1;
   if (co_await tile::item(steps > ahead + 1 ? steps - 1 - ahead : 0) != 0) co_return;
+  const std::uint32_t loads = (a_rows > 0 ? 1U : 0U) + (w_rows > 0 ? 1U : 0U);
   for (std::uint32_t i = 0; i < steps + ahead; ++i) {
     // With the ring full, until the last step, which may be short, is to be loaded.
     if (i >= ahead && i + 1 < steps) i += static_cast<std::uint32_t>(co_await tile::trip(steps - 1 - i));
+    if (i >= ahead) {
+      // Fragments are loaded one block of k ahead of the products: when the next step's first are loaded,
+      // this step's are all in registers, and its last block is still to be multiplied.
+      if (i > ahead)
+        co_await tile::mma(group_rows, tiling_.tile_n, tiling_.tile_k - kBlock, block_bytes * (blocks - 1));
+      co_await tile::load_wait((std::min(i, steps) - (i - ahead) - 1) * loads);
+      co_await tile::named_sync(1, kGroups);
+    }
+    // Into the stage that all have read.
     if (i < steps) {
       const std::uint64_t step = first_step + i;
       const std::uint64_t k_offset = step * tiling_.tile_k * element_bytes_;
@@ -105,15 +122,12 @@ tile::Program GemmAmpere::program(tile::Cta cta, std::uint32_t role) const {
       if (w_rows > 0)
         co_await tile::load(Box{w_ + (col + w_first) * pitch + k_offset, w_rows, depth_bytes, pitch});
     }
-    if (i < ahead) continue;
-    const std::uint32_t in_flight = std::min(ahead, steps + ahead - 1 - i);
-    co_await tile::load_wait(in_flight * ((a_rows > 0 ? 1U : 0U) + (w_rows > 0 ? 1U : 0U)));
-    co_await tile::named_sync(1, kGroups);
-    // ldmatrix: a 2x2 arrangement of the group's warps over its half of the tile reads A twice and W twice.
-    co_await tile::shared_load(std::uint64_t{2} * (tiling_.tile_m / kGroups + tiling_.tile_n) *
-                               tiling_.tile_k * element_bytes_);
-    co_await tile::mma(tiling_.tile_m / kGroups, tiling_.tile_n, tiling_.tile_k);
+    if (i == ahead)
+      co_await tile::shared_load(block_bytes);
+    else if (i > ahead)
+      co_await tile::mma(group_rows, tiling_.tile_n, kBlock, block_bytes);
   }
+  if (steps > 0) co_await tile::mma(group_rows, tiling_.tile_n, tiling_.tile_k, block_bytes * (blocks - 1));
   if (out_bytes_ < 4) {
     co_await tile::compute({.convert = std::uint64_t{tiling_.tile_m} / kGroups * tiling_.tile_n / 2});
   }

@@ -16,6 +16,10 @@ class GemmAmpere final : public tile::Kernel {
   std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t pieces,
                                         std::uint32_t trips) const override;
 
+  /// Rows of A and of W that ldmatrix reads from shared memory, for all warps: those of a group lie over its
+  /// rows in pieces of 64, and beside each other over the columns.
+  static std::uint64_t fragment_rows(const GemmTiling& tiling);
+
  private:
   models::Gemm gemm_;
   GemmTiling tiling_;

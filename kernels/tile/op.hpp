@@ -33,7 +33,8 @@ enum class OpKind : std::uint8_t {
   named_arrive,  ///< bar.arrive: counts towards a named_sync without waiting
   wgmma,         ///< asynchronous m x n x k product of one warpgroup (Hopper)
   wgmma_wait,    ///< until at most `count` wgmma groups are pending
-  mma,           ///< synchronous mma.sync m x n x k over the role's warps (Ampere)
+  mma,           ///< synchronous mma.sync m x n x k over the role's warps; `count` bytes of fragments for the
+                 ///< next products are loaded from shared memory beside it
   compute,      ///< elementwise work on registers: FMA, integer, MUFU and conversion counts; at least `count`
                 ///< cycles
   shared_load,  ///< `count` bytes from shared memory into registers

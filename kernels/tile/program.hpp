@@ -125,9 +125,13 @@ inline Op wgmma(unsigned m, unsigned n, unsigned k, bool a_in_registers = false)
             .k = k};
 }
 inline Op wgmma_wait(unsigned pending) { return Op{.kind = OpKind::wgmma_wait, .count = pending}; }
-inline Op mma(unsigned m, unsigned n, unsigned k) {
-  return Op{
-      .kind = OpKind::mma, .m = static_cast<std::uint16_t>(m), .n = static_cast<std::uint16_t>(n), .k = k};
+/// `beside_bytes`: fragments of later products that the warps load meanwhile (ldmatrix, software-pipelined).
+inline Op mma(unsigned m, unsigned n, unsigned k, std::uint64_t beside_bytes = 0) {
+  return Op{.kind = OpKind::mma,
+            .m = static_cast<std::uint16_t>(m),
+            .n = static_cast<std::uint16_t>(n),
+            .k = k,
+            .count = beside_bytes};
 }
 /// `depth`: the cycles that the longest chain of dependent instructions takes, however many lanes are free.
 inline Op compute(const Vector& work, std::uint64_t depth = 0) {

@@ -233,9 +233,15 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       return true;
 
     case OpKind::mma: {
-      const double flops = 2.0 * op.m * op.n * op.k;
-      at = occupy(tensor, at, flops / (sm_.tensor_flops_per_cycle * share)) + sm_.tensor_latency;
+      const double flops = 2.0 * op.m * op.n * op.k, start = at;
+      at = occupy(tensor, start, flops / (sm_.tensor_flops_per_cycle * share)) + sm_.tensor_latency;
       sum_[tensor_flops] += flops;
+      if (op.count > 0) {
+        const auto moved = static_cast<double>(op.count);
+        occupy(issue, start, moved / vector_bytes);
+        at = std::max(at, occupy(shared, start, moved / sm_.shared_bytes_per_cycle) + sm_.shared_latency);
+        sum_[shared_bytes] += moved;
+      }
       return true;
     }
 

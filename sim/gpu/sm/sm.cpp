@@ -463,8 +463,17 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::mma: {
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
-      at = occupy(tensor_, at, flops / (spec_.tensor_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
+      const Time start = at;
+      at = occupy(tensor_, start, flops / (spec_.tensor_flops_per_cycle * share)) +
+           cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
+      if (op.count > 0) {
+        const auto bytes = static_cast<double>(op.count);
+        occupy(issue_, start, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
+        const Time loaded = occupy(shared_, start, bytes / spec_.shared_bytes_per_cycle);
+        at = max(at, loaded + cycles(spec_.shared_latency));
+        counters_.shared_bytes += op.count;
+      }
       return true;
     }
 

@@ -33,6 +33,7 @@ std::int64_t Architecture::active_parameters() const {
 
 std::int64_t Architecture::kv_bytes_per_token() const {
   std::int64_t bytes = 0;
+  if (!causal) return bytes;
   for (const Layer& l : layers) bytes += models::kv_bytes_per_token(l.attention, dtype);
   return bytes;
 }

@@ -41,7 +41,7 @@ struct Architecture {
   /// Those that one token meets: not the experts that it is not sent to, and one row of each table that is
   /// only looked up in.
   std::int64_t active_parameters() const;
-  /// What a further token adds to the caches of all layers.
+  /// What a further token adds to the caches of all layers. A bidirectional model has none.
   std::int64_t kv_bytes_per_token() const;
   /// What all layers keep of a sequence whatever its length.
   std::int64_t state_bytes_per_sequence() const;

@@ -35,11 +35,6 @@ std::string_view name_of(const FeedForwardShape& feed_forward) {
   return std::holds_alternative<MlpShape>(feed_forward) ? "MLP" : "MoE";
 }
 
-const DenseShape* dense_part(const AttentionShape& attention) {
-  if (const auto* moba = std::get_if<MobaShape>(&attention)) return &moba->dense;
-  return std::get_if<DenseShape>(&attention);
-}
-
 std::int64_t parameters_of(const AttentionShape& attention, std::int64_t hidden) {
   return std::visit(
       Overloaded{[&](const DenseShape& d) { return dense_parameters(d, hidden); },

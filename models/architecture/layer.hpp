@@ -89,9 +89,6 @@ std::string_view name_of(const AttentionShape& attention);
 /// "MLP", "MoE".
 std::string_view name_of(const FeedForwardShape& feed_forward);
 
-/// The dense attention that a layer is, or whose blocks it chooses from; null for the other kinds.
-const DenseShape* dense_part(const AttentionShape& attention);
-
 /// Weights and biases, norms inside the attention included, for a residual stream `hidden` wide.
 std::int64_t parameters_of(const AttentionShape& attention, std::int64_t hidden);
 std::int64_t parameters_of(const FeedForwardShape& feed_forward, std::int64_t hidden);

@@ -286,9 +286,10 @@ TEST_CASE("truncated and mutated config.json files give an architecture or an ho
   const auto below = [&](std::size_t n) {
     return std::uniform_int_distribution<std::size_t>{0, n - 1}(random);
   };
-  const std::vector<std::string> values{"0",    "-1",     "1",        "16777216", "9223372036854775807",
-                                        "1e99", "1e512", "null",   "true",     "[]",       "{}",
-                                        "\"\"", "[1, 2]", "\"silu\"", "0.5",      "[[[[]]]]"};
+  const std::vector<std::string> values{"0",       "-1",    "1",      "16777216", "9223372036854775807",
+                                        "1e99",    "1e512", "null",   "true",     "[]",
+                                        "{}",      "\"\"",  "[1, 2]", "\"silu\"", "0.5",
+                                        "[[[[]]]]"};
   int read = 0, refused = 0;
   for (const char* name :
        {"kimi_linear_48b_a3b", "deepseek_v3", "qwen3_30b_a3b", "llama3_8b", "bert_large"}) {

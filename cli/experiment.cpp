@@ -114,6 +114,11 @@ class Reader {
     return named;
   }
 
+  /// A file whose name stands in a document that was followed.
+  void add_to_hash(const std::filesystem::path& file) {
+    hashed_ += canonical(Document::read(file).root()) + "\n";
+  }
+
   /// UsageError if an override was below a name that the experiment does not have.
   void require_all_applied() const {
     if (overrides_.empty()) return;
@@ -296,7 +301,9 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   e.file = file;
   e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
   if (const auto description = root.find("description")) e.description = description->as_string();
-  e.model = models::read_architecture(reader.follow("models", root.at("model"), {"model"}));
+  const Document model = reader.follow("models", root.at("model"), {"model"});
+  if (const auto base = models::base_of(model)) reader.add_to_hash(*base);
+  e.model = models::read_architecture(model);
   read_workload(root.at("workload"), e);
   const Value sharding = root.at("sharding");
   if (sharding.is_scalar()) {

@@ -9,6 +9,7 @@
 #include "cli/config_files.hpp"
 #include "cli/kernel_arguments.hpp"
 #include "cli/table.hpp"
+#include "models/architecture/architecture.hpp"
 
 namespace tessera::cli {
 
@@ -35,8 +36,38 @@ void list_kernels() {
     fmt::print("  {:<18} {}\n  {:<18}   {}\n", k.name, k.summary, "", k.keys);
 }
 
+void list_models() {
+  struct Row {
+    std::string name;
+    models::Architecture model;
+    std::string layers;
+  };
+  std::vector<Row> rows;
+  std::string unreadable;
+  std::size_t width = 0;
+  for (const std::string& name : config_names("models")) {
+    try {
+      models::Architecture m = models::read_architecture(find_config("models", name));
+      rows.push_back({name, m, models::layers_text(m)});
+      width = std::max(width, rows.back().layers.size());
+    } catch (const config::InputError& e) {
+      unreadable += fmt::format("  {}  (unreadable: {})\n", name, e.what());
+    }
+  }
+  Table table{{"model", "parameters", "active", "KV bytes/token", "state bytes/sequence",
+               fmt::format("{:<{}}", "layers", width)}};
+  const auto count = [](std::int64_t n) { return count_text(static_cast<double>(n)); };
+  for (const Row& row : rows) {
+    const models::Architecture& m = row.model;
+    table.add({row.name, count(m.parameters()), count(m.active_parameters()), count(m.kv_bytes_per_token()),
+               count(m.state_bytes_per_sequence()), fmt::format("{:<{}}", row.layers, width)});
+  }
+  fmt::print("{}{}", table.text(), unreadable);
+}
+
 void list(const std::string& what) {
   if (what == "kernels") return list_kernels();
+  if (what == "models") return list_models();
   std::size_t width = 0;
   const std::vector<std::string> names = config_names(what);
   for (const std::string& name : names) width = std::max(width, name.size());

@@ -26,16 +26,26 @@ std::string exposure_text(const models::Exposure& e) {
                      e.smallest_gap > 0 ? fmt::format(", gaps from {}", e.smallest_gap) : "");
 }
 
+/// Its heads where every layer has the same dense ones, else the kinds of its layers.
+std::string model_text(const models::Architecture& m) {
+  const auto* dense = std::get_if<models::DenseShape>(&m.layers.front().attention);
+  const std::string kinds = models::layers_text(m);
+  const bool uniform = dense != nullptr && kinds == fmt::format("{} dense + MLP", m.layer_count());
+  const std::string layers =
+      uniform ? fmt::format("{} layers, hidden {}, {} heads ({} kv) of {}", m.layer_count(), m.hidden,
+                            dense->heads, dense->kv_heads, dense->head_dim)
+              : fmt::format("{} layers ({}), hidden {}", m.layer_count(), kinds, m.hidden);
+  return fmt::format("{}: {}, {} parameters, {}", m.name, layers,
+                     count_text(static_cast<double>(m.parameters())), models::name_of(m.dtype));
+}
+
 std::string header_text(const RunRecord& record) {
   const Experiment& e = record.experiment;
   std::string text = e.name + (e.description.empty() ? "" : ": " + e.description) + "\n";
   const auto line = [&](const char* label, const std::string& value) {
     text += fmt::format("  {:<10}{}\n", label, value);
   };
-  line("model",
-       fmt::format("{}: {} layers, hidden {}, {} heads ({} kv) of {}, {} parameters, {}", e.model.name,
-                   e.model.layers, e.model.hidden, e.model.heads, e.model.kv_heads, e.model.head_dim,
-                   count_text(static_cast<double>(e.model.parameters())), models::name_of(e.model.dtype)));
+  line("model", model_text(e.model));
   if (!e.cascade) {
     line("machine", "1 node: " + gpu_text(e.machine.comp_gpu));
   } else {

@@ -293,6 +293,40 @@ int second_document(const std::string& text) {
   return parser.HandleNextDocument(start) ? start.line : 0;
 }
 
+/// Throws what is wrong with a JSON text, and takes note of nothing else.
+class JsonCheck : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  JsonCheck(const std::string& file, const std::string& text) : file_{file}, text_{text} {}
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return true; }
+  bool key(string_t&) override { return true; }
+  bool end_object() override { return true; }
+  bool start_array(std::size_t) override { return true; }
+  bool end_array() override { return true; }
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception& e) override {
+    // "[json.exception.NAME.ID] parse error at line ...; what was found", or without the middle part.
+    std::string_view what = e.what();
+    for (const std::string_view separator : {"; ", "] "}) {
+      if (const std::size_t at = what.rfind(separator); at != std::string_view::npos) {
+        what.remove_prefix(at + separator.size());
+        break;
+      }
+    }
+    throw InputError{fmt::format("{}:{}: not valid JSON: {}", file_,
+                                 line_of_offset(text_, position > 0 ? position - 1 : 0), printable(what))};
+  }
+
+ private:
+  const std::string& file_;
+  const std::string& text_;
+};
+
 /// Results repeat names and texts in JSON, which is UTF-8.
 bool is_utf8(std::string_view text) {
   try {
@@ -356,15 +390,8 @@ YAML::Node replaced(const YAML::Node& map, std::string_view rest, const YAML::No
 Document Document::parse(const std::string& text, const std::filesystem::path& name) {
   const std::string file = name.string();
   if (name.extension() == ".json") {
-    try {
-      [[maybe_unused]] const auto checked = nlohmann::json::parse(text);
-    } catch (const nlohmann::json::parse_error& e) {
-      const std::string_view what = e.what();
-      const std::size_t detail = what.rfind("; ");
-      throw InputError{
-          fmt::format("{}:{}: not valid JSON: {}", file, line_of_offset(text, e.byte > 0 ? e.byte - 1 : 0),
-                      printable(detail == std::string_view::npos ? what : what.substr(detail + 2)))};
-    }
+    JsonCheck check{file, text};
+    nlohmann::json::sax_parse(text, &check);
   }
   Document document;
   document.state_ = std::make_shared<State>();

@@ -10,7 +10,14 @@ namespace {
 
 std::size_t z(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-HeadShape shape_of(const Architecture& m) { return {m.heads, m.kv_heads, m.head_dim}; }
+// The first layer stands for all.
+const DenseShape& dense_of(const Architecture& m) { return std::get<DenseShape>(m.layers.at(0).attention); }
+const MlpShape& mlp_of(const Architecture& m) { return std::get<MlpShape>(m.layers.at(0).feed_forward); }
+
+HeadShape shape_of(const Architecture& m) {
+  const DenseShape& d = dense_of(m);
+  return {d.heads, d.kv_heads, d.head_dim};
+}
 
 std::vector<double> normalise(const Architecture& m, const std::vector<double>& x,
                               const std::vector<double>& weight) {
@@ -24,17 +31,18 @@ struct Projected {
 Projected project(const Architecture& m, const LayerWeights& w, const std::vector<std::int32_t>& positions,
                   const std::vector<double>& hidden) {
   const std::vector<double> x = m.post_norm ? hidden : normalise(m, hidden, w.norm1);
-  const std::int64_t q_width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
+  const DenseShape& d = dense_of(m);
+  const std::int64_t q_width = d.q_width(), kv_width = d.kv_width();
   Projected p{{positions, linear(x, w.q, m.hidden, q_width)},
               {positions, linear(x, w.k, m.hidden, kv_width)},
               {positions, linear(x, w.v, m.hidden, kv_width)}};
-  if (m.qk_norm) {  // per head
-    p.q.values = rms_norm(p.q.values, w.q_norm, m.head_dim);
-    p.k.values = rms_norm(p.k.values, w.k_norm, m.head_dim);
+  if (d.qk_norm) {  // per head
+    p.q.values = rms_norm(p.q.values, w.q_norm, d.head_dim);
+    p.k.values = rms_norm(p.k.values, w.k_norm, d.head_dim);
   }
-  if (m.rope) {
-    rope(p.q, m.heads, m.head_dim, m.rope_theta);
-    rope(p.k, m.kv_heads, m.head_dim, m.rope_theta);
+  if (d.rope) {
+    rope(p.q, d.heads, d.head_dim, m.rope_theta);
+    rope(p.k, d.kv_heads, d.head_dim, m.rope_theta);
   }
   return p;
 }
@@ -46,17 +54,18 @@ void add(std::vector<double>& x, const std::vector<double>& y) {
 /// Everything after attention, for some rows.
 std::vector<double> finish(const Architecture& m, const LayerWeights& w, std::vector<double> hidden,
                            const std::vector<double>& attended) {
+  const MlpShape& shape = mlp_of(m);
   const auto mlp = [&](const std::vector<double>& x) {
-    std::vector<double> up = linear(x, w.up, m.hidden, m.intermediate);
-    if (m.gated_mlp) {
-      const std::vector<double> gate = linear(x, w.gate, m.hidden, m.intermediate);
+    std::vector<double> up = linear(x, w.up, m.hidden, shape.width);
+    if (shape.gated) {
+      const std::vector<double> gate = linear(x, w.gate, m.hidden, shape.width);
       for (std::size_t i = 0; i < up.size(); ++i) up[i] *= silu(gate[i]);
     } else {
       for (double& u : up) u = gelu(u);
     }
-    return linear(up, w.down, m.intermediate, m.hidden);
+    return linear(up, w.down, shape.width, m.hidden);
   };
-  add(hidden, linear(attended, w.o, m.heads * m.head_dim, m.hidden));
+  add(hidden, linear(attended, w.o, dense_of(m).q_width(), m.hidden));
   if (m.post_norm) {
     hidden = normalise(m, hidden, w.norm1);
     add(hidden, mlp(hidden));
@@ -106,7 +115,9 @@ LayerWeights random_weights(const Architecture& m, std::mt19937_64& random) {
     for (double& x : w) x = uniform(random);
     return w;
   };
-  const std::int64_t q_width = m.heads * m.head_dim, kv_width = m.kv_heads * m.head_dim;
+  const DenseShape& d = dense_of(m);
+  const MlpShape& mlp = mlp_of(m);
+  const std::int64_t q_width = d.q_width(), kv_width = d.kv_width();
   LayerWeights w{gain(m.hidden),
                  gain(m.hidden),
                  matrix(q_width, m.hidden),
@@ -114,14 +125,14 @@ LayerWeights random_weights(const Architecture& m, std::mt19937_64& random) {
                  matrix(kv_width, m.hidden),
                  matrix(m.hidden, q_width),
                  {},
-                 matrix(m.intermediate, m.hidden),
-                 matrix(m.hidden, m.intermediate),
+                 matrix(mlp.width, m.hidden),
+                 matrix(m.hidden, mlp.width),
                  {},
                  {}};
-  if (m.gated_mlp) w.gate = matrix(m.intermediate, m.hidden);
-  if (m.qk_norm) {
-    w.q_norm = gain(m.head_dim);
-    w.k_norm = gain(m.head_dim);
+  if (mlp.gated) w.gate = matrix(mlp.width, m.hidden);
+  if (d.qk_norm) {
+    w.q_norm = gain(d.head_dim);
+    w.k_norm = gain(d.head_dim);
   }
   return w;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Float64 numerics of a whole transformer layer, on one node and over CompNodes and AttnNodes.
+// Float64 numerics of a whole layer of dense attention and an MLP, on one node and over CompNodes and
+// AttnNodes. A model's first layer gives the shapes.
 
 #include <cstdint>
 #include <random>

@@ -22,6 +22,20 @@ TEST_CASE("list names what can be used") {
   require_bad_input(work.tessera({"list", "hardwar"}), {"did you mean 'hardware'?"});
 }
 
+TEST_CASE("list models counts parameters, cache and state") {
+  const Workplace work;
+  std::filesystem::create_directories(work.folder() / "configs" / "models");
+  work.write("configs/models/mine.yaml", "name: mine\nlayers: two\n");
+  const Outcome outcome = work.tessera({"list", "models"});
+  REQUIRE(outcome.exit_code == 0);
+  for (const char* text : {"49,122,681,728   3,106,974,848", "8,064            43,417,600",
+                           "20 KDA, 7 MLA (NoPE); 1 MLP, 26 MoE", "671,026,419,200",
+                           "29 MoBA, 3 dense; 32 MLP", "mine.yaml:2: layers: expected an integer"}) {
+    INFO(text << " in\n" << outcome.out);
+    REQUIRE(outcome.out.find(text) != std::string::npos);
+  }
+}
+
 TEST_CASE("a configs folder in the working directory comes first") {
   const Workplace work;
   std::filesystem::create_directories(work.folder() / "configs" / "experiments");

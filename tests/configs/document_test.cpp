@@ -49,6 +49,8 @@ TEST_CASE("malformed documents are one-line errors") {
   CHECK(complaint([] { parse("a: 1\na: 2\n"); }) == "f.yaml:2: a: key given twice");
   CHECK(complaint([] { parse(""); }) == "f.yaml:1: the file is empty");
   CHECK(complaint([] { parse("{\"a\": 1,\n \"b\": ", "f.json"); }).rfind("f.json:2: not valid JSON", 0) == 0);
+  CHECK(complaint([] { parse("{\"a\": 1,\n \"b\": 1e512}", "f.json"); }) ==
+        "f.json:2: not valid JSON: number overflow parsing '1e512'");
   CHECK(complaint([] { (void)Document::read("/"); }).find("is a directory") != std::string::npos);
   CHECK(complaint([] { (void)Document::read("no/such/file.yaml"); }).find("cannot be read") !=
         std::string::npos);

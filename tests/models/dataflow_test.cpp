@@ -9,18 +9,18 @@
 namespace tessera::models {
 namespace {
 
-Architecture small_model(std::int64_t layers = 2) {
+Architecture small_model(std::size_t layers = 2) {
   Architecture m;
   m.name = "small";
-  m.layers = layers;
+  m.layers.assign(layers, {DenseShape{.heads = 4, .kv_heads = 2, .head_dim = 16}, MlpShape{.width = 128}});
   m.hidden = 64;
-  m.heads = 4;
-  m.kv_heads = 2;
-  m.head_dim = 16;
-  m.intermediate = 128;
   m.vocab = 100;
   m.max_positions = 1 << 20;
   return m;
+}
+
+const DenseShape& dense_of(const Architecture& m, std::size_t layer = 0) {
+  return std::get<DenseShape>(m.layers[layer].attention);
 }
 
 struct Totals {
@@ -67,8 +67,8 @@ TEST_CASE("prefill moves the closed-form volume when every pair of sets is visib
       // OPERATORS.md: T beta (2 H d + 2 Hkv d) bytes-per-element, and max and expsum in fp32 with the
       // partials.
       CHECK(t.sent.at(Stage::send) + t.sent.at(Stage::returns) ==
-            tokens * beta * (2 * m.heads * m.head_dim + 2 * m.kv_heads * m.head_dim) * 2 +
-                tokens * beta * m.heads * 8);
+            tokens * beta * (2 * dense_of(m).q_width() + 2 * dense_of(m).kv_width()) * 2 +
+                tokens * beta * dense_of(m).heads * 8);
       CHECK(g.nodes.size() == static_cast<std::size_t>(alpha + beta * beta));
       CHECK(t.messages.at(Stage::send) <= alpha * beta * beta);
     }
@@ -114,12 +114,18 @@ Case random_case(std::mt19937_64& random, int most_prompt, int most_steps) {
     return std::uniform_int_distribution<int>{least, most}(random);
   };
   Case c;
-  c.model.layers = pick(1, 2);
-  c.model.kv_heads = 1 << pick(0, 2);
+  c.model.layers.clear();
+  for (int layers = pick(1, 2); layers > 0; --layers) {  // no two need be alike
+    const std::int64_t kv_heads = 1 << pick(0, 2);
+    c.model.layers.push_back({DenseShape{.heads = kv_heads << pick(0, 2),
+                                         .kv_heads = kv_heads,
+                                         .head_dim = 8 * pick(1, 3),
+                                         .window = 1000 * pick(0, 1),
+                                         .rope = pick(0, 1) == 1,
+                                         .qk_norm = pick(0, 1) == 1},
+                              MlpShape{.width = 32 * pick(1, 4), .gated = pick(0, 1) == 1}});
+  }
   c.model.post_norm = pick(0, 1) == 1;
-  c.model.rope = pick(0, 1) == 1;
-  c.model.qk_norm = pick(0, 1) == 1;
-  c.model.gated_mlp = pick(0, 1) == 1;
   c.model.causal = pick(0, 3) > 0;
   c.model.language_head = c.model.causal;
   c.workload = {.prefill_tokens = pick(1, most_prompt),
@@ -141,9 +147,6 @@ TEST_CASE("prefill: an AttnNode waits for exactly its rows, a CompNode merges ex
     const TaskGraph g = build_cascade(m, c.sharding, c.workload);
     totals_of(g);
     const auto before = ancestors_of(g);
-    const std::int64_t q_bytes = m.heads * m.head_dim * 2 * c.workload.batch,
-                       kv_bytes = 2 * m.kv_heads * m.head_dim * 2 * c.workload.batch,
-                       part_bytes = q_bytes + m.heads * 8 * c.workload.batch;
     INFO("case " << i << ": " << c.workload.prefill_tokens << " tokens, alpha " << r.size() << ", beta "
                  << s.size());
     // By definition: whether any row of S_j sees any of S_k.
@@ -155,7 +158,11 @@ TEST_CASE("prefill: an AttnNode waits for exactly its rows, a CompNode merges ex
       }
       return false;
     };
-    for (std::int32_t l = 0; l < m.layers; ++l) {
+    for (std::int32_t l = 0; l < m.layer_count(); ++l) {
+      const DenseShape& d = dense_of(m, static_cast<std::size_t>(l));
+      const std::int64_t q_bytes = d.q_width() * 2 * c.workload.batch,
+                         kv_bytes = 2 * d.kv_width() * 2 * c.workload.batch,
+                         part_bytes = q_bytes + d.heads * 8 * c.workload.batch;
       // AttnNodes: at most one kernel, and before it q and k, v of every row.
       for (std::size_t j = 0; j < s.size(); ++j) {
         for (std::size_t k = 0; k < s.size(); ++k) {
@@ -254,7 +261,7 @@ TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn"
       const auto token = static_cast<std::size_t>(c.workload.prefill_tokens + step);
       const auto owner = static_cast<std::uint32_t>(r_owner[token]);
       const auto j = static_cast<std::uint32_t>(s_owner[token]);
-      for (std::int32_t l = 0; l < m.layers; ++l) {
+      for (std::int32_t l = 0; l < m.layer_count(); ++l) {
         std::int64_t sent = 0, returned = 0, context = 0, parts = 0, nonempty = 0, appended = 0;
         for (const auto& column : c.sharding.s.sets)
           nonempty += !column.empty() && column.front() <= static_cast<std::int32_t>(token) ? 1 : 0;
@@ -301,9 +308,10 @@ TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn"
             REQUIRE(waited);
           }
         }
-        const std::int64_t row = m.heads * m.head_dim * 2;
-        REQUIRE(sent == batch * (nonempty * row + beta * 2 * m.kv_heads * m.head_dim * 2));
-        REQUIRE(returned == batch * nonempty * (row + m.heads * 8));
+        const DenseShape& d = dense_of(m, static_cast<std::size_t>(l));
+        const std::int64_t row = d.q_width() * 2;
+        REQUIRE(sent == batch * (nonempty * row + beta * 2 * d.kv_width() * 2));
+        REQUIRE(returned == batch * nonempty * (row + d.heads * 8));
         REQUIRE(context == static_cast<std::int64_t>(token) + 1);
         REQUIRE(appended == beta);
         REQUIRE(parts == (nonempty > 1 ? nonempty : 0));
@@ -439,6 +447,38 @@ TEST_CASE("impossible workloads are refused") {
   Architecture encoder = m;
   encoder.causal = false;
   CHECK_THROWS_AS(build_single(encoder, {.prefill_tokens = 4, .decode_steps = 1}), std::invalid_argument);
+}
+
+TEST_CASE("kinds of layers without a task graph are refused by layer and name") {
+  const auto complaint = [](const Architecture& m) -> std::string {
+    const auto text = [&](const auto& build) -> std::string {
+      try {
+        build();
+      } catch (const std::invalid_argument& e) {
+        return e.what();
+      }
+      return "";
+    };
+    const std::string single = text([&] { build_single(m, {.prefill_tokens = 8}); });
+    CHECK(single == text([&] {
+            build_cascade(m, {contiguous(8, 2), contiguous(8, 2)}, {.prefill_tokens = 8});
+          }));
+    return single;
+  };
+  Architecture m = small_model(3);
+  const DenseShape dense = dense_of(m);
+  CHECK(complaint(m).empty());
+  m.layers[1].attention = MlaShape{.heads = 4, .kv_lora = 32, .nope = 16, .rope = 8, .v_dim = 16};
+  CHECK(complaint(m).find("layer 1 of small has latent attention (MLA)") != std::string::npos);
+  m.layers[1].attention =
+      KdaShape{.heads = 4, .k_dim = 16, .v_dim = 16, .taps = 4, .decay_rank = 16, .gate_rank = 16};
+  CHECK(complaint(m).find("layer 1 of small has Kimi delta attention (KDA)") != std::string::npos);
+  m.layers[1].attention = MobaShape{.dense = dense, .block = 4, .topk = 1};
+  CHECK(complaint(m).find("layer 1 of small has MoBA attention") != std::string::npos);
+  m.layers[1].attention = DenseShape{.heads = 4, .kv_heads = 2, .head_dim = 16, .window = 7};
+  CHECK(complaint(m).find("a sliding window of 7 tokens, fewer than the 8") != std::string::npos);
+  m.layers[1] = {dense, MoeShape{.experts = 8, .topk = 2, .width = 32}};
+  CHECK(complaint(m).find("layer 1 of small has a mixture of experts (MoE)") != std::string::npos);
 }
 
 }  // namespace

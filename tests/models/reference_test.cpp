@@ -28,18 +28,19 @@ Architecture random_model(std::mt19937_64& random) {
   };
   Architecture m;
   m.name = "random";
-  m.layers = 1;
-  m.kv_heads = pick(1, 2);
-  m.heads = m.kv_heads << pick(0, 3);  // GQA ratios 1, 2, 4, 8
-  m.head_dim = 2 * pick(1, 6);
+  DenseShape d;
+  d.kv_heads = pick(1, 2);
+  d.heads = d.kv_heads << pick(0, 3);  // GQA ratios 1, 2, 4, 8
+  d.head_dim = 2 * pick(1, 6);
   m.hidden = pick(4, 20);
-  m.intermediate = pick(4, 24);
+  MlpShape mlp{.width = pick(4, 24)};
   m.causal = pick(0, 1) == 1;
-  m.rope = pick(0, 1) == 1;
-  m.gated_mlp = pick(0, 1) == 1;
+  d.rope = pick(0, 1) == 1;
+  mlp.gated = pick(0, 1) == 1;
   m.post_norm = pick(0, 1) == 1;
   m.norm = pick(0, 1) == 1 ? NormKind::rms : NormKind::layer;
-  m.qk_norm = pick(0, 1) == 1;
+  d.qk_norm = pick(0, 1) == 1;
+  m.layers = {{d, mlp}};
   return m;
 }
 

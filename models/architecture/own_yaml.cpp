@@ -1,0 +1,113 @@
+// Our YAML: a uniform dense transformer in full, or what a config.json lacks on top of one (`base`).
+
+#include <fmt/format.h>
+
+#include "models/architecture/fields.hpp"
+
+namespace tessera::models {
+
+namespace {
+
+using config::Document;
+using config::Value;
+using namespace fields;
+
+Architecture read_uniform(const Value& root) {
+  root.allow_only({"name",      "family",      "layers",       "hidden",     "heads",           "kv_heads",
+                   "head_dim",  "window",      "intermediate", "vocab",      "max_positions",   "norm",
+                   "post_norm", "mlp",         "causal",       "rope_theta", "tied_embeddings", "qkv_bias",
+                   "dtype",     "description", "moba"});
+  Architecture a;
+  a.name = root.at("name").as_string();
+  a.family = root.find("family") ? root.at("family").as_string() : "custom";
+  a.layers.resize(static_cast<std::size_t>(root.at("layers").as_integer(1, kMostLayers)));
+  a.hidden = root.at("hidden").as_integer(1, kMostHidden);
+  DenseShape dense = read_dense(root, a.hidden, "heads", "kv_heads");
+  MlpShape mlp{.width = root.at("intermediate").as_integer(1, kMostWidth)};
+  a.vocab = root.at("vocab").as_integer(1, kMostTokens);
+  a.max_positions = positive_or(root, "max_positions", kMostTokens, std::int64_t{1} << 20);
+  if (root.find("norm"))
+    a.norm = root.at("norm").as_one_of({"rms", "layer"}) == "rms" ? NormKind::rms : NormKind::layer;
+  a.post_norm = flag_or(root, "post_norm", false);
+  if (root.find("mlp")) mlp.gated = root.at("mlp").as_one_of({"swiglu", "gelu"}) == "swiglu";
+  a.causal = flag_or(root, "causal", true);
+  a.language_head = a.causal;
+  if (const auto window = root.find("window")) {
+    dense.window = window->as_integer(1, kMostTokens);
+    if (!a.causal) throw window->error("only a causal model has a sliding window");
+  }
+  const auto theta = root.find("rope_theta");
+  dense.rope = theta.has_value();
+  if (theta) a.rope_theta = theta->as_number(1, 1e12);
+  a.tied_embeddings = flag_or(root, "tied_embeddings", false);
+  dense.qkv_bias = flag_or(root, "qkv_bias", false);
+  a.dtype = read_dtype(root, "dtype");
+  for (Layer& l : a.layers) l = {dense, mlp};
+  return a;
+}
+
+/// The model of another file, cut short or given more positions if this one says so.
+Architecture read_based(const Value& root, const std::filesystem::path& base) {
+  root.allow_only({"name", "base", "layers", "max_positions", "moba", "description"});
+  const Document document = Document::read(base);
+  if (document.root().is_map() && document.root().find("base"))
+    throw root.at("base").error("names a file that has a base of its own; name that one");
+  Architecture a = read_architecture(document);
+  a.name = root.at("name").as_string();
+  if (const auto layers = root.find("layers"))
+    a.layers.resize(static_cast<std::size_t>(layers->as_integer(1, a.layer_count())));
+  a.max_positions = positive_or(root, "max_positions", kMostTokens, a.max_positions);
+  return a;
+}
+
+/// Makes dense layers MoBA layers, but for the first and last few.
+void read_moba(const Value& moba, Architecture& a) {
+  moba.allow_only({"block", "topk", "first_full", "last_full"});
+  if (!a.causal) throw moba.error("only a causal model can have it");
+  const std::int64_t block = moba.at("block").as_integer(1, kMostTokens);
+  const std::int64_t topk = moba.at("topk").as_integer(1, kMostTokens);
+  const auto full = [&](const char* key) {
+    const auto value = moba.find(key);
+    return value ? value->as_integer(0, a.layer_count()) : 0;
+  };
+  const std::int64_t first = full("first_full"), last = a.layer_count() - full("last_full");
+  if (first > last)
+    throw moba.error(fmt::format("first_full and last_full exceed the {} layers", a.layer_count()));
+  for (std::int64_t l = first; l < last; ++l) {
+    AttentionShape& attention = a.layers[static_cast<std::size_t>(l)].attention;
+    const auto* dense = std::get_if<DenseShape>(&attention);
+    if (dense == nullptr || dense->window > 0) {
+      throw moba.error(
+          fmt::format("layer {} is {}: blocks can be chosen of dense attention only", l, name_of(attention)));
+    }
+    attention = MobaShape{.dense = *dense, .block = block, .topk = topk};
+  }
+}
+
+}  // namespace
+
+std::optional<std::filesystem::path> base_of(const Document& document) {
+  const Value root = document.root();
+  const auto base = root.is_map() && !root.find("model_type") ? root.find("base") : std::nullopt;
+  if (!base) return std::nullopt;
+  const std::string name = base->as_string();
+  std::filesystem::path file = root.file().parent_path() / name;
+  std::error_code status;
+  if (std::filesystem::is_directory(file, status)) file /= "config.json";
+  if (!std::filesystem::is_regular_file(file, status)) {
+    throw base->error(fmt::format(
+        "expected a model's file, or a folder with a config.json, beside this one; there is no {}",
+        file.string()));
+  }
+  return file;
+}
+
+Architecture read_own(const Document& document) {
+  const Value root = document.root();
+  const auto base = base_of(document);
+  Architecture a = base ? read_based(root, *base) : read_uniform(root);
+  if (const auto moba = root.find("moba")) read_moba(*moba, a);
+  return a;
+}
+
+}  // namespace tessera::models

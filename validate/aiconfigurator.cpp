@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "validate/formats.hpp"
+#include "validate/linear_rows.hpp"
 #include "validate/shapes.hpp"
 
 namespace tessera::validate {
@@ -29,7 +30,6 @@ struct Later {
 /// Layouts of kinds that the simulator cannot run yet, the most particular first.
 const std::vector<Later>& later_layouts() {
   static const std::vector<Later> all{
-      {"kda", {"kernel_source", "phase", "num_k_heads", "num_v_heads"}},
       {"mla_decode", {"num_heads", "batch_size", "tp_size", "step"}},
       {"mla_prefill", {"num_heads", "batch_size", "tp_size", "isl"}},
       {"moe", {"num_tokens", "hidden_size", "topk", "num_experts"}},
@@ -106,13 +106,27 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool attention_file =
       timed && table.has_all({"batch_size", "num_heads", "num_key_value_heads", "head_dim"}) &&
       (table.has("isl") || table.has("step")) && (!table.has_all({"isl", "step"}) || table.has("op_name"));
-  const std::string later = gemm || attention_file ? "" : later_kind(table);
-  if (!gemm && !attention_file && later.empty()) return false;
+  const bool linear = timed && is_linear(table);
+  const std::string later = gemm || attention_file || linear ? "" : later_kind(table);
+  if (!gemm && !attention_file && !linear && later.empty()) return false;
 
   for (std::size_t i = 0; i < table.size(); ++i) {
     const CsvRow row = table.row(i);
     if (!later.empty()) {
       into.skip(table.file(), later, "this build does not simulate the kind");
+      continue;
+    }
+    if (linear) {
+      std::optional<Measurement> m = linear_row(row);
+      if (!m) {
+        into.skip(table.file(), "kda", fmt::format("kernel {} is not simulated", row.text("kernel_source")));
+        continue;
+      }
+      m->file = table.file();
+      m->line = row.line();
+      m->measured_us = latency_us(row, table);
+      require_possible(*m, [&](const std::string& message) { return row.error("", message); });
+      into.rows.push_back(std::move(*m));
       continue;
     }
     const models::Dtype dtype = dtype_of(row, table);

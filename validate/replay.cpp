@@ -9,7 +9,7 @@ std::vector<std::uint32_t> warm_after_replay(const models::Operator& op, const C
                                              std::int64_t l2_bytes) {
   const std::vector<models::Operand> operands = models::operands_of(op);
   std::int64_t run = 0;  // the bytes that one run touches
-  for (const models::Operand& o : operands) run += o.bytes;
+  for (const models::Operand& o : operands) run += o.over < 0 ? o.bytes : 0;
   std::vector<std::uint32_t> warm;
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
     // Between two uses of one copy of the weights lie the runs with all the others; they share the rest.

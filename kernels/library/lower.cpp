@@ -5,6 +5,7 @@
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
+#include "kernels/linear_attention/linear_attention.hpp"
 #include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
@@ -44,6 +45,9 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                    return a.paged ? make_paged_decode(a, gpu, addresses)
                                   : make_attention_decode(a, gpu, addresses);
                  },
+                 [&](const models::LinearAttention& l) { return make_linear_attention(l, gpu, addresses); },
+                 [&](const models::LinearDecode& l) { return make_linear_decode(l, gpu, addresses); },
+                 [&](const models::CausalConv1d& c) { return make_causal_conv1d(c, gpu, addresses); },
                  [&](const models::Merge& m) { return stream(merge_work(m, addresses)); },
                  [&](const models::Norm& n) { return stream(norm_work(n, addresses)); },
                  [&](const models::Rope& r) { return stream(rope_work(r, addresses)); },

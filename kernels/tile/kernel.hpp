@@ -63,6 +63,9 @@ struct Outline {
   std::uint64_t store_bytes = 0;  ///< and send to it
   /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.
   std::uint64_t reread_bytes = 0, rereads = 1;
+  /// Distinct bytes that the kernel reads and writes: said by the kernels of an operator that pass on to each
+  /// other, through a workspace, more than the operator's own operands.
+  std::uint64_t reads = 0, writes = 0;
 };
 
 class Kernel {

@@ -183,7 +183,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   double reads = 0, cold = 0, written = 0, footprint = 0;
   for (std::size_t i = 0; i < operands.size(); ++i) {
     const auto bytes = static_cast<double>(operands[i].bytes);
-    footprint += bytes;
+    if (operands[i].over < 0) footprint += bytes;
     (operands[i].written ? written : reads) += bytes;
     if (!operands[i].written) cold += bytes - warm[i];
   }
@@ -203,9 +203,27 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   }
   if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
-  for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(
-        launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+  // Kernels that pass a workspace on: of what each reads and writes, the share crosses the pins that the L2
+  // cannot hold of all of it.
+  double passed_on = 0;
+  for (const tile::Outline& o : outlines) passed_on += static_cast<double>(o.writes);
+  const double all = std::max(footprint, passed_on);
+  const bool workspace = passed_on > 0;
+  const double beyond = all > l2 ? 1 - l2 / all : 0;
+  if (workspace) traffic = {};
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    Traffic own{.missing = traffic.missing};
+    if (i == main) own = traffic;
+    if (workspace) {
+      const tile::Outline& o = outlines[i];
+      const double in = static_cast<double>(o.reads > 0 ? o.reads : o.load_bytes),
+                   out = static_cast<double>(o.writes > 0 ? o.writes : o.store_bytes);
+      own = {.read = beyond * in, .written = beyond * out, .missing = beyond};
+      traffic.read += own.read;
+      traffic.written += own.written;
+    }
+    launches.push_back(launch(*kernels[i], outlines[i], own));
+  }
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);

@@ -25,6 +25,7 @@ struct Operand {
   std::string_view role;  ///< "a", "weights", "q", "k", "v", "out", ...
   std::int64_t bytes = 0;
   bool written = false;
+  std::int32_t over = -1;  ///< written in place: over the operand of this index
 };
 
 /// Row maximum and sum of exponentials, fp32, of a row and head of a partial attention.

@@ -46,7 +46,7 @@ std::vector<Operand> operands(const Norm& op) {
 std::vector<Operand> operands(const Rope& op) {
   const std::int64_t q = op.rows * op.heads * op.head_dim * bytes_of(op.dtype);
   const std::int64_t k = op.rows * op.kv_heads * op.head_dim * bytes_of(op.dtype);
-  return {{"q", q, false}, {"k", k, false}, {"q_out", q, true}, {"k_out", k, true}};
+  return {{"q", q, false}, {"k", k, false}, {"q_out", q, true, 0}, {"k_out", k, true, 1}};
 }
 std::vector<Operand> operands(const Activation& op) {
   const std::int64_t out = op.rows * op.width * bytes_of(op.dtype);

@@ -26,8 +26,8 @@ kernels::Addresses place(const models::Operator& op) {
   std::uint64_t next = kAlignment;
   const std::vector<models::Operand> operands = models::operands_of(op);
   for (std::size_t i = 0; i < operands.size(); ++i) {
-    if (std::holds_alternative<models::Rope>(op) && operands[i].written) {
-      addresses.operands.push_back(addresses.operands[i - 2]);
+    if (operands[i].over >= 0) {
+      addresses.operands.push_back(addresses.operands[static_cast<std::size_t>(operands[i].over)]);
       continue;
     }
     addresses.operands.push_back(next);

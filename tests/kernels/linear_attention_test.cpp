@@ -1,0 +1,138 @@
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <random>
+
+#include "kernels/library/lower.hpp"
+#include "tests/kernels/counting.hpp"
+#include "tests/kernels/gpus.hpp"
+
+namespace tessera::kernels {
+namespace {
+
+using tile::testing::addresses_for;
+using tile::testing::ampere;
+using tile::testing::hopper;
+using tile::testing::kStride;
+
+struct Work {
+  double tensor_flops = 0;
+  std::uint64_t loaded = 0;
+};
+
+/// Runs all kernels of `op`: each result is stored whole, without gap, and no byte beyond its end.
+Work check_stores(const models::Operator& op, const GpuSpec& gpu, bool once = true) {
+  INFO(models::signature_of(op) << (gpu.sm.has_tma ? " on hopper" : " on ampere"));
+  const Addresses addresses = addresses_for(op);
+  Work work;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> stores;
+  for (const auto& kernel : lower(op, gpu, addresses)) {
+    const tile::testing::Counts c = tile::testing::count(*kernel);
+    stores.insert(stores.end(), c.stores.begin(), c.stores.end());
+    work.tensor_flops += c.tensor_flops;
+    work.loaded += c.loaded;
+    const tile::Outline o = kernel->outline();
+    CHECK(static_cast<double>(c.stored) <= 1.1 * static_cast<double>(o.store_bytes) + 65536);
+    // An excerpt ends, whatever its size.
+    for (const std::uint32_t trips : {1U, 3U})
+      CHECK_NOTHROW(tile::testing::count(*kernel->excerpt(2, 1, trips)));
+  }
+  std::sort(stores.begin(), stores.end());
+  const std::vector<models::Operand> operands = models::operands_of(op);
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (!operands[i].written) continue;
+    std::uint64_t next = addresses.operands[i];
+    for (const auto& [first, last] : stores) {
+      if (first < addresses.operands[i] || first >= addresses.operands[i] + kStride) continue;
+      if (once)
+        REQUIRE(first == next);
+      else
+        REQUIRE(first <= next);
+      next = std::max(next, last);
+    }
+    REQUIRE(next == addresses.operands[i] + static_cast<std::uint64_t>(operands[i].bytes));
+  }
+  return work;
+}
+
+TEST_CASE("linear attention of random shapes stores every result once and does every FLOP") {
+  std::mt19937_64 random{5};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most - least + 1));
+  };
+  for (const models::Recurrence& rule : models::kRecurrences) {
+    for (int i = 0; i < 4; ++i) {
+      const models::LinearAttention op{.rule = rule,
+                                       .batch = pick(1, 3),
+                                       .seq = i == 0 ? 1 : pick(1, 300),
+                                       .heads = i == 3 ? 40 : pick(1, 6),
+                                       .k_dim = 64 * pick(1, 2),
+                                       .v_dim = 64 * pick(1, 3),
+                                       .initial_state = i % 2 == 0};
+      for (const GpuSpec& gpu : {hopper(), ampere()})
+        CHECK(check_stores(op, gpu).tensor_flops >= 0.5 * models::flops_of(op));
+    }
+  }
+}
+
+TEST_CASE("a KDA call of few chunks is fused, one of many is not") {
+  const auto kernels_of = [](std::int64_t seq) {
+    const models::LinearAttention op{.seq = seq, .heads = 12};
+    return lower(op, hopper(), addresses_for(op)).size();
+  };
+  CHECK(kernels_of(21 * 64) == 7);  // 252 chunks and heads
+  CHECK(kernels_of(22 * 64) == 9);
+}
+
+TEST_CASE("the state pass goes through the chunks one after another, by sequence, head and slice") {
+  const models::LinearAttention op{.batch = 2, .seq = 640, .heads = 3};
+  const auto kernels = lower(op, hopper(), addresses_for(op));
+  const tile::Outline o = kernels[kernels.size() - 2]->outline();
+  REQUIRE(o.pieces.size() == 1);
+  CHECK(o.pieces[0].count == 2 * 3 * 4);
+  CHECK(o.pieces[0].trips == 10);
+}
+
+TEST_CASE("decode steps read and write every state once") {
+  for (const models::Recurrence& rule : models::kRecurrences) {
+    for (const std::int64_t batch : {1, 3, 70}) {
+      for (const std::int64_t tokens : {1, 3}) {
+        const models::LinearDecode op{
+            .rule = rule,
+            .batch = batch,
+            .heads = 5,
+            .tokens = tokens,
+            .form = tokens == 1 ? models::DecodeForm::packed : models::DecodeForm::verify};
+        const auto states = static_cast<std::uint64_t>(batch * models::state_bytes(op));
+        CHECK(check_stores(op, hopper()).loaded >= states);
+        CHECK(check_stores(op, ampere()).loaded >= states);
+      }
+    }
+  }
+  const models::LinearDecode fused{.batch = 3, .heads = 12, .form = models::DecodeForm::fused};
+  CHECK(check_stores(fused, hopper()).loaded >= static_cast<std::uint64_t>(3 * models::state_bytes(fused)));
+  CHECK_THROWS_AS(lower(fused, ampere(), addresses_for(fused)), std::invalid_argument);
+}
+
+TEST_CASE("short convolutions store every result") {
+  for (const std::int64_t seq : {1, 2, 8, 29}) {
+    const models::CausalConv1d prefill{.batch = 3, .seq = seq, .channels = 384};
+    const auto x = static_cast<std::uint64_t>(3 * seq * 3 * 384 * 2);
+    CHECK(check_stores(prefill, hopper()).loaded >= x);
+    models::CausalConv1d update = prefill;
+    update.update = true;  // tokens of a sequence write its state one after another
+    CHECK(check_stores(update, hopper(), seq == 1).loaded >= x);
+  }
+}
+
+TEST_CASE("what linear attention has no kernel for is refused by name") {
+  const auto refuses = [](const models::Operator& op) {
+    CHECK_THROWS_AS(lower(op, hopper(), addresses_for(op)), std::invalid_argument);
+  };
+  refuses(models::LinearAttention{.seq = 64, .heads = 1, .chunk = 32});
+  refuses(models::LinearAttention{.seq = 64, .heads = 1, .k_dim = 100});
+  refuses(models::LinearAttention{.seq = 64, .heads = 1, .dtype = models::Dtype::fp8});
+  refuses(models::LinearDecode{.heads = 1, .dtype = models::Dtype::fp32});
+}
+
+}  // namespace
+}  // namespace tessera::kernels

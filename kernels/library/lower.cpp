@@ -3,8 +3,10 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_paged/call.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
+#include "kernels/gemm/batched.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
+#include "kernels/latent/latent.hpp"
 #include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
@@ -44,6 +46,9 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                    return a.paged ? make_paged_decode(a, gpu, addresses)
                                   : make_attention_decode(a, gpu, addresses);
                  },
+                 [&](const models::BatchedGemm& g) { return make_batched_gemm(g, gpu, addresses); },
+                 [&](const models::LatentAttention& a) { return make_latent_attention(a, gpu, addresses); },
+                 [&](const models::LatentDecode& a) { return make_latent_decode(a, gpu, addresses); },
                  [&](const models::Merge& m) { return stream(merge_work(m, addresses)); },
                  [&](const models::Norm& n) { return stream(norm_work(n, addresses)); },
                  [&](const models::Rope& r) { return stream(rope_work(r, addresses)); },

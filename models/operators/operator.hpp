@@ -16,13 +16,14 @@
 
 #include "models/operators/attention.hpp"
 #include "models/operators/gemm.hpp"
+#include "models/operators/latent.hpp"
 #include "models/operators/operand.hpp"
 #include "models/operators/per_token.hpp"
 
 namespace tessera::models {
 
-using Operator =
-    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding>;
+using Operator = std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy,
+                              Embedding, BatchedGemm, LatentAttention, LatentDecode>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

@@ -71,6 +71,7 @@ const std::vector<Kind>& kinds();
 
 // The families: a file each.
 std::vector<Kind> dense_kinds();      ///< products and dense attention
+std::vector<Kind> latent_kinds();     ///< multi-head latent attention and its products
 std::vector<Kind> per_token_kinds();  ///< norms, rotation, activation, copies
 std::vector<Kind> linear_kinds();     ///< linear attention and its short convolutions
 Kind hbm_stream_kind();

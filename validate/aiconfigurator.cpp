@@ -30,8 +30,6 @@ struct Later {
 /// Layouts of kinds that the simulator cannot run yet, the most particular first.
 const std::vector<Later>& later_layouts() {
   static const std::vector<Later> all{
-      {"mla_decode", {"num_heads", "batch_size", "tp_size", "step"}},
-      {"mla_prefill", {"num_heads", "batch_size", "tp_size", "isl"}},
       {"moe", {"num_tokens", "hidden_size", "topk", "num_experts"}},
       {"nccl", {"op_name", "nccl_dtype", "num_gpus", "message_size"}},
       {"deepep", {"hidden_size", "num_token", "num_topk", "num_experts"}},
@@ -44,14 +42,6 @@ std::string later_kind(const CsvTable& table) {
     if (table.has_all(later.columns)) return later.kind;
   }
   return "";
-}
-
-double latency_us(const CsvRow& row, const CsvTable& table) {
-  const bool us = table.has("latency_us");
-  const char* column = us ? "latency_us" : "latency";
-  const double value = row.number(column) * (us ? 1 : 1e3);
-  if (value <= 0) throw row.error(column, "expected a time above 0");
-  return value;
 }
 
 /// Why a row with these particulars cannot be run; empty if it can. Files that leave the columns out are
@@ -100,6 +90,14 @@ Measurement attention(const CsvRow& row, const CsvTable& table, models::Dtype dt
 
 }  // namespace
 
+double aiconfigurator_us(const CsvRow& row, const CsvTable& table) {
+  const bool us = table.has("latency_us");
+  const char* column = us ? "latency_us" : "latency";
+  const double value = row.number(column) * (us ? 1 : 1e3);
+  if (value <= 0) throw row.error(column, "expected a time above 0");
+  return value;
+}
+
 bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool timed = table.has("latency") || table.has("latency_us");
   const bool gemm = timed && table.has_all({"m", "n", "k"});
@@ -134,7 +132,7 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
                          : attention(row, table, dtype);
     m.file = table.file();
     m.line = row.line();
-    m.measured_us = latency_us(row, table);
+    m.measured_us = aiconfigurator_us(row, table);
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
     if (gemm) {
       const auto& g = std::get<models::Gemm>(m.op);

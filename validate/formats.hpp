@@ -17,6 +17,10 @@ namespace tessera::validate {
 
 /// ai-dynamo/aiconfigurator: one kernel a row; `latency` in milliseconds, or `latency_us`.
 bool read_aiconfigurator(const CsvTable& table, Measurements& into);
+/// Its files of latent attention (MLA).
+bool read_aiconfigurator_latent(const CsvTable& table, Measurements& into);
+/// The time of a row of one of its files.
+double aiconfigurator_us(const CsvRow& row, const CsvTable& table);
 /// microsoft/vidur, data/profiling/compute/*/mlp.csv and attention.csv: several kernels a row,
 /// `time_stats.NAME.median` in milliseconds.
 bool read_vidur(const CsvTable& table, Measurements& into);

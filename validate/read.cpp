@@ -34,10 +34,13 @@ void read_text(std::string_view text, const fs::path& file, const ParseKernel& p
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first != std::string_view::npos && text[first] == '{') return read_jsonl(text, file, parse, into);
   const CsvTable table{text, file};
-  if (read_aiconfigurator(table, into) || read_vidur(table, into)) return;
+  if (read_aiconfigurator_latent(table, into) || read_aiconfigurator(table, into) || read_vidur(table, into))
+    return;
   throw config::InputError{
       fmt::format("{}:1: the columns are of no known layout: expected those of aiconfigurator (m, n, k, "
-                  "latency; or batch_size, isl or step, num_heads, num_key_value_heads, head_dim, latency), "
+                  "latency; or batch_size, isl or step, num_heads, num_key_value_heads, head_dim, latency; "
+                  "or batch_size, isl or step, num_heads, "
+                  "tp_size, latency), "
                   "of Vidur's mlp.csv or attention.csv, or JSON lines",
                   file.string())};
 }

@@ -76,6 +76,23 @@ Measurement through_paged_cache(Measurement attention) {
   return attention;
 }
 
+Measurement latent_prefill_row(std::int64_t batch, std::int64_t seq, std::int64_t heads,
+                               models::Dtype dtype) {
+  return row_of(
+      "mla_prefill", {{"batch", batch}, {"seq", seq}, {"heads", heads}},
+      models::LatentDecode{
+          .batch = batch, .context = seq, .heads = heads, .q_rows = seq, .dtype = dtype, .paged = true},
+      dtype, {{"form", "absorbed"}, {"kv_cache", "paged"}});
+}
+
+Measurement latent_decode_row(std::int64_t batch, std::int64_t context, std::int64_t heads,
+                              models::Dtype dtype) {
+  return row_of(
+      "mla_decode", {{"batch", batch}, {"context", context}, {"heads", heads}},
+      models::LatentDecode{.batch = batch, .context = context, .heads = heads, .dtype = dtype, .paged = true},
+      dtype, {{"kv_cache", "paged"}});
+}
+
 Measurement rope_row(std::int64_t rows, const AttentionShape& s, models::Dtype dtype) {
   return row_of(
       "rope", {{"rows", rows}, {"heads", s.heads}, {"kv_heads", s.kv_heads}, {"head_dim", s.head_dim}},

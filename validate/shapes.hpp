@@ -21,6 +21,11 @@ Measurement prefill_row(const AttentionShape& shape, std::int64_t chunk, std::in
 Measurement decode_row(const AttentionShape& shape, std::int64_t context, models::Dtype dtype);
 /// The same attention as a serving engine calls it: new k and v rows written to a paged cache first.
 Measurement through_paged_cache(Measurement attention);
+/// Absorbed latent attention through a serving engine's cache: of whole sequences (`seq` new rows, no past),
+/// or of one new row over `context` rows, its own included. DeepSeek-V3's widths.
+Measurement latent_prefill_row(std::int64_t batch, std::int64_t seq, std::int64_t heads, models::Dtype dtype);
+Measurement latent_decode_row(std::int64_t batch, std::int64_t context, std::int64_t heads,
+                              models::Dtype dtype);
 Measurement rope_row(std::int64_t rows, const AttentionShape& shape, models::Dtype dtype);
 Measurement activation_row(std::int64_t rows, std::int64_t width, models::ActivationKind kind,
                            models::Dtype dtype);

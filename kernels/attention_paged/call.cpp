@@ -35,19 +35,6 @@ StreamWork indexed_write(const PagedCall& call, std::uint64_t from, std::uint64_
   return work;
 }
 
-StreamWork combine_work(const PagedCall& call, std::uint32_t splits, const PagedAddresses& at) {
-  const auto rows = static_cast<std::uint64_t>(call.batch * call.new_rows * call.heads);
-  const auto d = static_cast<std::uint64_t>(call.head_dim);
-  StreamWork work{.name = "flash3 combine", .rows = static_cast<std::int64_t>(rows), .whole_rows = true};
-  for (std::uint64_t s = 0; s < splits; ++s) {
-    work.in.push_back({at.partials + s * rows * d * 4, d * 4, d * 4});
-    work.in.push_back({at.statistics + s * rows * 4, 4, 4});
-  }
-  work.out = {{at.out, d * 2, d * 2}};
-  work.per_row = {.fma = splits * (d + 4), .integer = splits, .mufu = splits + 1, .convert = d / 2};
-  return work;
-}
-
 std::vector<std::unique_ptr<tile::Kernel>> kernels_of(const PagedCall& call, models::Dtype dtype,
                                                       const GpuSpec& gpu, const Addresses& addresses) {
   if (!gpu.sm.has_tma) {

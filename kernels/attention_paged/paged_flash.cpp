@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/attention_paged/search_cost.hpp"
 #include "kernels/attention_prefill/softmax_cost.hpp"
 
 namespace tessera::kernels {
@@ -12,17 +13,6 @@ using tile::Box;
 using tile::Program;
 
 namespace {
-
-constexpr std::uint32_t kSequencesPerStep = 31;  // of the search for the next tile: one per lane, less one
-// Dependent instruction chains of one warp, in cycles. A shuffle takes about 24, an integer operation 5.
-constexpr std::uint32_t kSearchStep = 230;   // prefix sum over the lanes in five steps, total, comparison
-constexpr std::uint32_t kPagePointers = 80;  // division by the page size, 64-bit pointers, first broadcast
-constexpr std::uint32_t kL1Hit = 38;
-// The way into a tile, for the producer and the consumers alike: lengths, ranges of key tiles by integer
-// divisions.
-constexpr std::uint32_t kTileSetup = 200;
-// Eight threads copy 128 B of a row at a time, so that the 128 of the producer have 16 rows in one pass.
-constexpr std::uint32_t kRowsPerPass = 16, kBytesPerPass = 128;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint8_t at(int first, std::uint32_t stage) {

@@ -17,25 +17,7 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 }  // namespace
 
-PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
-  PagedSchedule s;
-  // hopper/tile_size.h and heuristics.h, bf16, keys not through TMA. Few rows are left to one warpgroup.
-  const bool few =
-      call.new_rows * call.group() <= kWarpgroupRows && (call.head_dim == 64 || call.head_dim == 128);
-  if (few) {
-    s.tile_q = kWarpgroupRows, s.tile_kv = call.head_dim == 64 ? 192 : 128;
-  } else if (call.head_dim <= 64) {
-    s.tile_q = 192, s.tile_kv = call.causal ? 128 : 160, s.p_in_registers = call.causal;
-  } else if (call.head_dim <= 96) {
-    s.tile_q = 192, s.tile_kv = 128, s.p_in_registers = false;
-  } else if (call.head_dim <= 128) {
-    s.tile_q = 128, s.tile_kv = 128;
-  } else if (call.head_dim <= 192) {
-    s.tile_q = 128, s.tile_kv = 96;
-  } else {
-    s.tile_q = 128, s.tile_kv = 80;
-  }
-  s.longest_first = call.causal;
+void choose_splits(PagedSchedule& s, const PagedCall& call, std::int64_t sms) {
   s.overlapped = call.batch <= kOneCtaSequences;
   const std::int64_t query_tiles = ceil_div(call.new_rows * call.group(), s.tile_q);
   s.query_tiles = static_cast<std::uint32_t>(query_tiles);
@@ -55,6 +37,29 @@ PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
     s.splits =
         static_cast<std::uint32_t>(std::clamp<std::int64_t>(ceil_div(kv_tiles, per_cta), 1, s.most_splits));
   }
+}
+
+PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms) {
+  PagedSchedule s;
+  // hopper/tile_size.h and heuristics.h, bf16, keys not through TMA. Few rows are left to one warpgroup.
+  const bool few =
+      call.new_rows * call.group() <= kWarpgroupRows && (call.head_dim == 64 || call.head_dim == 128);
+  if (few) {
+    s.tile_q = kWarpgroupRows, s.tile_kv = call.head_dim == 64 ? 192 : 128;
+  } else if (call.head_dim <= 64) {
+    s.tile_q = 192, s.tile_kv = call.causal ? 128 : 160, s.p_in_registers = call.causal;
+  } else if (call.head_dim <= 96) {
+    s.tile_q = 192, s.tile_kv = 128, s.p_in_registers = false;
+  } else if (call.head_dim <= 128) {
+    s.tile_q = 128, s.tile_kv = 128;
+  } else if (call.head_dim <= 192) {
+    s.tile_q = 128, s.tile_kv = 96;
+  } else {
+    s.tile_q = 128, s.tile_kv = 80;
+  }
+  s.longest_first = call.causal;
+  choose_splits(s, call, sms);
+  const std::int64_t kv_tiles = ceil_div(call.context, s.tile_kv);
   const std::int64_t tiles_in_l2 = kL2Share / (2 * s.tile_kv * call.head_dim * call.element_bytes);
   const std::int64_t head_tiles = ceil_div(kv_tiles, s.splits);
   s.heads_in_l2 = 16;

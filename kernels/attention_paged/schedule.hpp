@@ -20,5 +20,7 @@ struct PagedSchedule {
 };
 
 PagedSchedule schedule_of(const PagedCall& call, std::int64_t sms);
+/// What follows from the tile sizes: query_tiles, overlapped, most_splits and splits.
+void choose_splits(PagedSchedule& schedule, const PagedCall& call, std::int64_t sms);
 
 }  // namespace tessera::kernels

@@ -2,6 +2,7 @@
 // The kernels around a paged attention: the cache write, the schedule, a combination with nothing to combine.
 
 #include "kernels/attention_paged/schedule.hpp"
+#include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
 
@@ -44,5 +45,8 @@ class NothingToCombine final : public tile::Kernel {
   PagedAddresses at_;
   tile::LaunchShape shape_;
 };
+
+/// The combination of so many splits.
+StreamWork combine_work(const PagedCall& call, std::uint32_t splits, const PagedAddresses& at);
 
 }  // namespace tessera::kernels

@@ -22,48 +22,53 @@ struct TileSize {
 };
 
 // FlashAttention-3 forward, bf16 (hopper/tile_size.h).
-TileSize tile_size(std::int64_t head_dim, bool causal) {
+TileSize tile_size(std::int64_t head_dim, std::int64_t value_dim, bool causal) {
   if (head_dim <= 64) return {192, causal ? 128U : 192U};
   if (head_dim <= 96) return {192, causal ? 128U : 144U};
   if (head_dim <= 128) return {128, causal ? 128U : 176U};
+  if (head_dim <= 192 && value_dim <= 128) return {128, 128};
   if (head_dim <= 192) return {128, causal ? 96U : 112U};
   return {128, 80};
 }
 
 }  // namespace
 
-Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses)
+Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses,
+               std::int64_t value_dim)
     : attention_{attention},
       q_{addresses.operands.at(0)},
       k_{addresses.operands.at(1)},
       v_{addresses.operands.at(2)},
       out_{addresses.operands.at(3)},
       element_bytes_{static_cast<std::uint32_t>(models::bytes_of(attention.dtype))},
+      value_dim_{static_cast<std::uint32_t>(value_dim > 0 ? value_dim : attention.head_dim)},
       turns_{attention.head_dim <= 128},
       p_in_registers_{attention.head_dim > 96 || (attention.head_dim <= 64 && attention.causal)},
       dynamic_{attention.causal} {
   if (attention.partial) stats_ = addresses.operands.at(4);
-  const TileSize size = tile_size(attention.head_dim, attention.causal);
+  const TileSize size = tile_size(attention.head_dim, value_dim_, attention.causal);
   tile_q_ = size.q;
   tile_kv_ = size.kv;
   consumers_ = tile_q_ / kWarpgroupRows;
   query_tiles_ = query_tiles(attention, tile_q_, tile_kv_);
 
   const std::int64_t group = attention.heads / attention.kv_heads;
-  const std::int64_t kv_bytes = 2 * attention.kv_rows * attention.head_dim * element_bytes_;
+  const std::int64_t kv_bytes = attention.kv_rows * (attention.head_dim + value_dim_) * element_bytes_;
   const std::int64_t kv_heads_in_l2 =
       std::max<std::int64_t>(1, kL2Section / std::max<std::int64_t>(1, kv_bytes));
   heads_per_section_ =
       static_cast<std::uint32_t>(std::min(attention.batch * attention.heads, kv_heads_in_l2 * group));
 
   const auto d = static_cast<std::uint32_t>(attention.head_dim);
-  shape_.name = fmt::format("flash3 {}x{} d{}{}", tile_q_, tile_kv_, d, attention.causal ? " causal" : "");
+  shape_.name =
+      fmt::format("flash3 {}x{} d{}{}{}", tile_q_, tile_kv_, d,
+                  value_dim_ == d ? "" : fmt::format("/{}", value_dim_), attention.causal ? " causal" : "");
   shape_.grid = std::min(tiles(), static_cast<std::uint32_t>(gpu.sms()));
   shape_.roles.push_back({"producer", 4});
   for (std::uint32_t c = 0; c < consumers_; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;
   shape_.shared_bytes = std::int64_t{tile_q_} * d * element_bytes_ +
-                        std::int64_t{2} * kStages * tile_kv_ * d * element_bytes_ +
+                        std::int64_t{kStages} * tile_kv_ * (d + value_dim_) * element_bytes_ +
                         (p_in_registers_ ? 0 : std::int64_t{2} * tile_q_ * tile_kv_);
   shape_.barriers = {
       {"q_full", 1},    {"q_empty", consumers_}, {"tile_full", 1},           {"tile_empty", consumers_},
@@ -106,7 +111,7 @@ tile::Outline Flash3::outline() const {
   tile::Outline o{.in_turn = true,
                   .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial,
                                      query_tiles_.front().rows, excerpt_of(query_tiles_, 16).unmasked_tiles)};
-  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_);
+  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_, value_dim_);
   return o;
 }
 
@@ -129,7 +134,7 @@ Program Flash3::program(tile::Cta cta, std::uint32_t role) const {
 Program Flash3::producer(tile::Cta cta) const {
   const auto row_bytes = static_cast<std::uint32_t>(attention_.head_dim) * element_bytes_;
   const std::uint64_t q_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
-  const std::uint64_t kv_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.kv_heads);
+  const std::uint32_t v_row_bytes = value_dim_ * element_bytes_;
   const auto group = static_cast<std::uint32_t>(attention_.heads / attention_.kv_heads);
   std::uint32_t stage = 0, phase = 0, tile_phase = 0, q_phase = 0;
   for (std::uint32_t index = cta.index;;) {
@@ -154,18 +159,19 @@ Program Flash3::producer(tile::Cta cta) const {
         Box{q_ + q_row * q_pitch + std::uint64_t{t.head} * row_bytes, t.query->rows, row_bytes, q_pitch},
         q_full());
     // From the diagonal down to the first keys, K one tile ahead of V.
-    const auto kv_box = [&](std::uint64_t base, std::uint32_t n) {
+    const auto kv_box = [&](std::uint64_t base, std::uint32_t n, std::uint32_t width) {
       const std::uint64_t row =
           t.batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
-      return Box{base + row * kv_pitch + std::uint64_t{t.head / group} * row_bytes,
-                 static_cast<std::uint32_t>(kv_rows_in(n)), row_bytes, kv_pitch};
+      const std::uint64_t pitch = std::uint64_t{width} * static_cast<std::uint64_t>(attention_.kv_heads);
+      return Box{base + row * pitch + std::uint64_t{t.head / group} * width,
+                 static_cast<std::uint32_t>(kv_rows_in(n)), width, pitch};
     };
     std::uint32_t v_stage = stage, v_phase = phase;
     for (std::uint32_t i = 0; i <= t.query->kv_tiles; ++i) {
       if (const std::uint32_t n = t.query->alike(i); n > 0)
         i += static_cast<std::uint32_t>(co_await tile::trip(n));
       if (i < t.query->kv_tiles) {
-        const Box k = kv_box(k_, t.query->kv_tiles - 1 - i);
+        const Box k = kv_box(k_, t.query->kv_tiles - 1 - i, row_bytes);
         co_await tile::wait(k_empty(stage), phase ^ 1U);
         co_await tile::expect(k_full(stage), k.bytes());
         co_await tile::tma_load(k, k_full(stage));
@@ -175,7 +181,7 @@ Program Flash3::producer(tile::Cta cta) const {
         }
       }
       if (i > 0) {
-        const Box v = kv_box(v_, t.query->kv_tiles - i);
+        const Box v = kv_box(v_, t.query->kv_tiles - i, v_row_bytes);
         co_await tile::wait(v_empty(v_stage), v_phase ^ 1U);
         co_await tile::expect(v_full(v_stage), v.bytes());
         co_await tile::tma_load(v, v_full(v_stage));
@@ -192,10 +198,10 @@ Program Flash3::producer(tile::Cta cta) const {
 
 Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
   const auto d = static_cast<std::uint32_t>(attention_.head_dim);
-  const std::uint32_t row_bytes = d * element_bytes_;
-  const std::uint64_t q_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
-  const std::uint64_t outputs = std::uint64_t{kWarpgroupRows} * d;
-  const SoftmaxCost cost{tile_kv_, d};
+  const std::uint32_t row_bytes = value_dim_ * element_bytes_;
+  const std::uint64_t out_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
+  const std::uint64_t outputs = std::uint64_t{kWarpgroupRows} * value_dim_;
+  const SoftmaxCost cost{tile_kv_, value_dim_};
   const std::uint64_t p_bytes = std::uint64_t{2} * kWarpgroupRows * tile_kv_;
   const std::uint32_t next = (me + 1) % consumers_;
   const auto my_turn = static_cast<std::uint8_t>(me), next_turn = static_cast<std::uint8_t>(next);
@@ -239,7 +245,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       co_await tile::wgmma(kWarpgroupRows, tile_kv_, d);  // next S = Q K^T
       if (!turns_) co_await cost.rescale();
       co_await tile::wait(v_full(v_stage), v_phase);
-      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, p_in_registers_);  // O += P V
+      co_await tile::wgmma(kWarpgroupRows, value_dim_, tile_kv_, p_in_registers_);  // O += P V
       if (turns_) co_await tile::named_arrive(next_turn, 2);
       co_await tile::wgmma_wait(1);
       co_await tile::arrive(k_empty(k_stage));
@@ -265,7 +271,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
     if (blocks > 0) {
       if (!turns_ && blocks > 1) co_await cost.rescale();
       co_await tile::wait(v_full(v_stage), v_phase);
-      co_await tile::wgmma(kWarpgroupRows, d, tile_kv_, p_in_registers_);
+      co_await tile::wgmma(kWarpgroupRows, value_dim_, tile_kv_, p_in_registers_);
       co_await cost.finalize();
       co_await tile::wgmma_wait(0);
       co_await tile::arrive(v_empty(v_stage));
@@ -286,7 +292,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       co_await tile::store_wait();
       co_await tile::shared_store(outputs * element_bytes_);
       co_await tile::tma_store(
-          Box{out_ + row * q_pitch + std::uint64_t{t.head} * row_bytes, rows, row_bytes, q_pitch});
+          Box{out_ + row * out_pitch + std::uint64_t{t.head} * row_bytes, rows, row_bytes, out_pitch});
       if (attention_.partial) {
         // (max, expsum) per row and head, fp32, [rows, heads, 2].
         const std::uint64_t stats_pitch = static_cast<std::uint64_t>(attention_.heads) * 8;

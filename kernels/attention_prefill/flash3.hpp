@@ -9,7 +9,9 @@ namespace tessera::kernels {
 
 class Flash3 final : public tile::Kernel {
  public:
-  Flash3(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses);
+  /// `value_dim`: the width of V and of the output, where it is not the head dimension.
+  Flash3(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses,
+         std::int64_t value_dim = 0);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
@@ -42,7 +44,7 @@ class Flash3 final : public tile::Kernel {
 
   models::Attention attention_;
   std::uint64_t q_, k_, v_, out_, stats_ = 0;
-  std::uint32_t element_bytes_;
+  std::uint32_t element_bytes_, value_dim_;
   std::uint32_t tile_q_, tile_kv_, consumers_;
   std::uint32_t heads_per_section_;  // whose K and V fit in the L2 together
   std::vector<QueryTile> query_tiles_;

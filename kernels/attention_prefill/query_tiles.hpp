@@ -46,15 +46,17 @@ inline std::vector<QueryTile> query_tiles(const models::Attention& a, std::uint3
 }
 
 /// The outline's pieces: one per query tile, the longest first if they differ; one round per section of
-/// heads.
+/// heads. `value_dim`: of V and the output, where it is not the head dimension.
 inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, std::uint32_t tile_kv,
                        const models::Attention& a, std::uint64_t element_bytes,
-                       std::uint32_t heads_per_section = 0) {
+                       std::uint32_t heads_per_section = 0, std::int64_t value_dim = 0) {
   const auto heads = static_cast<std::uint64_t>(a.batch * a.heads);
   const std::uint64_t width =
       heads_per_section == 0 ? heads : std::min<std::uint64_t>(heads_per_section, heads);
   o.rounds = (heads + width - 1) / width;
   const auto row_bytes = static_cast<std::uint64_t>(a.head_dim) * element_bytes;
+  const std::uint64_t v_bytes =
+      value_dim > 0 ? static_cast<std::uint64_t>(value_dim) * element_bytes : row_bytes;
   for (std::size_t i = tiles.size(); i-- > 0;) {
     const QueryTile& t = tiles[i];
     if (!o.pieces.empty() && o.pieces.back().trips == t.kv_tiles)
@@ -63,8 +65,8 @@ inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, st
       o.pieces.push_back({width, t.kv_tiles});
     const std::uint64_t keys =
         std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv, static_cast<std::uint64_t>(a.kv_rows));
-    o.load_bytes += heads * (t.rows + 2 * keys) * row_bytes;
-    o.store_bytes += heads * t.rows * (row_bytes + (a.partial ? 8 : 0));
+    o.load_bytes += heads * (t.rows * row_bytes + keys * (row_bytes + v_bytes));
+    o.store_bytes += heads * t.rows * (v_bytes + (a.partial ? 8 : 0));
   }
 }
 

@@ -3,8 +3,10 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_paged/call.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
+#include "kernels/gemm/batched.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
+#include "kernels/latent/latent.hpp"
 #include "kernels/linear_attention/linear_attention.hpp"
 #include "kernels/stream/stream.hpp"
 
@@ -48,6 +50,9 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                  [&](const models::LinearAttention& l) { return make_linear_attention(l, gpu, addresses); },
                  [&](const models::LinearDecode& l) { return make_linear_decode(l, gpu, addresses); },
                  [&](const models::CausalConv1d& c) { return make_causal_conv1d(c, gpu, addresses); },
+                 [&](const models::BatchedGemm& g) { return make_batched_gemm(g, gpu, addresses); },
+                 [&](const models::LatentAttention& a) { return make_latent_attention(a, gpu, addresses); },
+                 [&](const models::LatentDecode& a) { return make_latent_decode(a, gpu, addresses); },
                  [&](const models::Merge& m) { return stream(merge_work(m, addresses)); },
                  [&](const models::Norm& n) { return stream(norm_work(n, addresses)); },
                  [&](const models::Rope& r) { return stream(rope_work(r, addresses)); },

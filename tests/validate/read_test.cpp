@@ -88,10 +88,39 @@ TEST_CASE("aiconfigurator: the columns of upstream's own files") {
   CHECK(all.skipped[1].reason == "sliding windows are not simulated");
 }
 
+TEST_CASE("aiconfigurator: latent attention is absorbed in both phases, the new rows written to a cache") {
+  const Measurements prefill = read("num_heads,batch_size,isl,tp_size,latency\n8,2,512,16,0.045\n");
+  REQUIRE(prefill.rows.size() == 1);
+  CHECK(prefill.rows[0].kind == "mla_prefill");
+  CHECK(shape_text(prefill.rows[0]) == "batch=2 seq=512 heads=8 form=absorbed kv_cache=paged");
+  CHECK(prefill.rows[0].measured_us == 45);
+  const auto& p = std::get<models::LatentDecode>(prefill.rows[0].op);
+  CHECK((p.batch == 2 && p.q_rows == 512 && p.context == 512 && p.heads == 8 && p.causal && p.paged));
+  const Measurements decode = read("num_heads,batch_size,tp_size,step,latency\n16,4,8,2047,0.0192\n");
+  REQUIRE(decode.rows.size() == 1);
+  CHECK(decode.rows[0].kind == "mla_decode");
+  const auto& d = std::get<models::LatentDecode>(decode.rows[0].op);
+  CHECK((d.batch == 4 && d.q_rows == 1 && d.context == 2048 && d.heads == 16 && d.paged));
+  CHECK((d.latent == 512 && d.rope == 64));
+}
+
+TEST_CASE("aiconfigurator: upstream's files of latent attention name the phase, dtype and kernel") {
+  const Measurements all = read(
+      "op_name,kernel_source,mla_dtype,kv_cache_dtype,num_heads,batch_size,isl,tp_size,step,latency\n"
+      "mla_context,flash_attention,float16,float16,16,1,64,8,0,0.01\n"
+      "mla_generation,flash_attention,float16,float16,16,1,1,8,63,0.01\n"
+      "mla_generation,flash_attention,float16,fp8,16,1,1,8,63,0.01\n"
+      "mla_generation,trtllm_mla,float16,float16,16,1,1,8,63,0.01\n");
+  REQUIRE(all.rows.size() == 2);
+  CHECK(all.rows[0].kind == "mla_prefill");
+  CHECK(std::get<models::LatentDecode>(all.rows[1].op).context == 64);
+  REQUIRE(all.skipped.size() == 2);
+  CHECK(all.skipped[0].reason == "kv_cache_dtype fp8 is not simulated");
+  CHECK(all.skipped[1].reason == "kernel trtllm_mla is not simulated");
+}
+
 TEST_CASE("kinds that cannot be run yet are counted, not read") {
   const std::pair<const char*, const char*> layouts[]{
-      {"mla_decode", "num_heads,batch_size,tp_size,step,latency\n"},
-      {"mla_prefill", "num_heads,batch_size,isl,tp_size,latency\n"},
       {"kda", "kernel_source,phase,batch_size,seq_len,num_tokens,num_k_heads,num_v_heads,latency\n"},
       {"moe",
        "num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,distribution,latency\n"},

@@ -234,7 +234,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::mma: {
       const double flops = 2.0 * op.m * op.n * op.k;
-      at = occupy(tensor, at, flops / (sm_.tensor_flops_per_cycle * share)) + sm_.tensor_latency;
+      at = occupy(tensor, at, flops / (sm_.mma_flops_per_cycle * share)) + sm_.tensor_latency;
       sum_[tensor_flops] += flops;
       return true;
     }

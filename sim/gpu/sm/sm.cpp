@@ -463,7 +463,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::mma: {
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
-      at = occupy(tensor_, at, flops / (spec_.tensor_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
+      at = occupy(tensor_, at, flops / (spec_.mma_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
       return true;
     }

@@ -20,9 +20,9 @@ const std::vector<Key> kCommonKeys{
     {"dtype", "bf16"}, {"data", "random"}, {"l2", "warm"}, {"launch", "graph"}};
 
 // Kinds of the design that this build cannot simulate.
-const std::vector<std::string> kLaterKinds{"mla_prefill", "mla_decode",     "moba_prefill", "kda_prefill",
-                                           "kda_decode",  "causal_conv1d",  "moe",          "all_reduce",
-                                           "all_gather",  "reduce_scatter", "all_to_all",   "send_recv"};
+const std::vector<std::string> kLaterKinds{"mla_prefill",    "mla_decode", "kda_prefill", "kda_decode",
+                                           "causal_conv1d",  "moe",        "all_reduce",  "all_gather",
+                                           "reduce_scatter", "all_to_all", "send_recv"};
 
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;

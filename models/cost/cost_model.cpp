@@ -203,15 +203,30 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   }
   if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
-  for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(
-        launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+  // What kernels leave for each other crosses the HBM's pins if it takes more than half of the L2: the other
+  // half is what is written beside it.
+  double hbm_read = traffic.read, hbm_written = traffic.written;
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    Traffic t = i == main ? traffic : Traffic{.missing = traffic.missing};
+    const auto left = static_cast<double>(outlines[i].scratch_read_bytes),
+               leaves = static_cast<double>(outlines[i].scratch_written_bytes);
+    if (left > 0) t.missing = left > l2 / 2 ? 1 : 0;
+    if (left > l2 / 2) {
+      t.read += left;
+      hbm_read += left;
+    }
+    if (leaves > l2 / 2) {
+      t.written += leaves;
+      hbm_written += leaves;
+    }
+    launches.push_back(launch(*kernels[i], outlines[i], t));
+  }
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);
   const PowerSpec& p = gpu_.power;
   const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
-  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
+  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = hbm_read + hbm_written;
   const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
                                total[mufu_ops] * p.mufu_pj_per_op +
                                total[shared_bytes] * p.shared_pj_per_byte + l2_bytes * p.l2_pj_per_byte);
@@ -262,9 +277,9 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.flops = models::flops_of(op);
   c.operations = total[operations];
   c.l2_bytes = l2_bytes;
-  c.hbm_read_bytes = traffic.read;
-  c.hbm_write_bytes = traffic.written;
-  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
+  c.hbm_read_bytes = hbm_read;
+  c.hbm_write_bytes = hbm_written;
+  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - hbm_read / total[load_bytes]) : 1;
   c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 +
                p.idle_w * c.latency_us * 1e-6;
   const double sm_us = c.execution_us * gpu_.sms() * mhz;

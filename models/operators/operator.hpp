@@ -22,9 +22,8 @@
 
 namespace tessera::models {
 
-using Operator =
-    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding, Moba,
-                 BlockPool, BlockGate, BlockSparseAttention>;
+using Operator = std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy,
+                              Embedding, Moba, BlockPool, BlockGate, BlockSparseAttention>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

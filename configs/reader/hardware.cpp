@@ -60,6 +60,7 @@ constexpr Field<SmSpec> kSm[] = {
     {"mufu_per_cycle", &SmSpec::mufu_per_cycle},
     {"conversions_per_cycle", &SmSpec::conversions_per_cycle},
     {"tensor_flops_per_cycle", &SmSpec::tensor_flops_per_cycle},
+    {"mma_flops_per_cycle", &SmSpec::mma_flops_per_cycle},
     {"tensor_latency", &SmSpec::tensor_latency},
     {"registers", &SmSpec::registers},
     {"shared_bytes", &SmSpec::shared_bytes},

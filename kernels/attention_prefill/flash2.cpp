@@ -9,73 +9,172 @@ namespace tessera::kernels {
 using tile::Box;
 
 Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses)
-    : attention_{attention},
+    : heads_{static_cast<std::uint32_t>(attention.heads)},
+      kv_heads_{static_cast<std::uint32_t>(attention.kv_heads)},
+      head_dim_{static_cast<std::uint32_t>(attention.head_dim)},
+      causal_{attention.causal},
+      element_bytes_{static_cast<std::uint32_t>(models::bytes_of(attention.dtype))},
       q_{addresses.operands.at(0)},
       k_{addresses.operands.at(1)},
       v_{addresses.operands.at(2)},
-      out_{addresses.operands.at(3)},
-      element_bytes_{static_cast<std::uint32_t>(models::bytes_of(attention.dtype))} {
-  if (attention.partial) stats_ = addresses.operands.at(4);
-  const auto d = static_cast<std::uint32_t>(attention.head_dim);
-  if (d <= 64) tile_kv_ = 128;
-  if (d > 128) tile_q_ = 64;
+      out_{addresses.operands.at(3)} {
+  if (attention.partial) {
+    stats_ = addresses.operands.at(4);
+    stats_bytes_ = models::kStatsBytes;
+  }
+  lay_out(gpu);
   query_tiles_ = query_tiles(attention, tile_q_, tile_kv_);
-  shape_.name = fmt::format("flash2 {}x{} d{}{}", tile_q_, tile_kv_, d, attention.causal ? " causal" : "");
-  shape_.grid = static_cast<std::uint32_t>(attention.batch * attention.heads) *
-                static_cast<std::uint32_t>(query_tiles_.size());
-  shape_.roles = {{"warps", 4}};
-  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
-  shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * d * element_bytes_;
+  blocks_ = static_cast<std::uint32_t>(query_tiles_.size());
+  for (std::int64_t b = 0; b < attention.batch; ++b) {
+    sequences_.push_back(
+        {static_cast<std::uint64_t>(b * attention.q_rows), static_cast<std::uint64_t>(b * attention.kv_rows),
+         static_cast<std::uint32_t>(attention.q_rows), static_cast<std::uint32_t>(attention.kv_rows)});
+  }
+  shape_.name =
+      fmt::format("flash2 {}x{} d{}{}", tile_q_, tile_kv_, head_dim_, attention.causal ? " causal" : "");
+  shape_.grid = blocks_ * heads_ * static_cast<std::uint32_t>(attention.batch);
   for (const QueryTile& q : query_tiles_) shape_.trips += q.alike();
   shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.heads);
   shape_.even_trips = shape_.trips;
+}
+
+Flash2::Flash2(const FlashVarlen& call, const GpuSpec& gpu)
+    : heads_{static_cast<std::uint32_t>(call.heads)},
+      kv_heads_{static_cast<std::uint32_t>(call.kv_heads)},
+      head_dim_{static_cast<std::uint32_t>(call.head_dim)},
+      causal_{call.causal},
+      element_bytes_{call.element_bytes},
+      q_{call.q},
+      k_{call.k},
+      v_{call.v},
+      out_{call.out},
+      stats_{call.lse},
+      stats_bytes_{4},
+      varlen_{true},
+      scratch_read_bytes_{call.scratch_read_bytes},
+      scratch_written_bytes_{call.scratch_written_bytes},
+      sequences_{call.sequences} {
+  lay_out(gpu);
+  blocks_ = static_cast<std::uint32_t>((call.longest_q + tile_q_ - 1) / tile_q_);
+  shape_.name = call.name;
+  shape_.grid = blocks_ * heads_ * static_cast<std::uint32_t>(sequences_.size());
+  for (const FlashSequence& s : sequences_) {
+    for (std::uint32_t b = 0; b * tile_q_ < s.q_rows; ++b) shape_.trips += query_tile(s, b).alike() * heads_;
+  }
+  shape_.even_trips = shape_.trips;
+}
+
+void Flash2::lay_out(const GpuSpec& gpu) {
+  if (head_dim_ <= 64) tile_kv_ = 128;
+  if (head_dim_ > 128) tile_q_ = 64;
+  shape_.roles = {{"warps", 4}};
+  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
+  shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * head_dim_ * element_bytes_;
   shape_.prologue_cycles = 200;
 }
 
+QueryTile Flash2::query_tile(const FlashSequence& s, std::uint32_t block) const {
+  if (!varlen_) return query_tiles_[block];
+  QueryTile t{.first_row = block * tile_q_};
+  if (t.first_row >= s.q_rows) return t;
+  t.rows = std::min(tile_q_, s.q_rows - t.first_row);
+  const std::uint32_t most = causal_ ? t.first_row + t.rows : s.kv_rows;
+  t.kv_tiles = (most + tile_kv_ - 1) / tile_kv_;
+  t.unmasked_tiles = (causal_ ? t.first_row + 1 : s.kv_rows) / tile_kv_;
+  return t;
+}
+
+Flash2::Tile Flash2::tile_at(std::uint32_t index) const {
+  // Query tiles vary fastest, so that CTAs of one head, and its K and V, run together; of a dense causal call
+  // the longest first.
+  const std::uint32_t block = index % blocks_;
+  const auto sequences = static_cast<std::uint32_t>(sequences_.size());
+  // A packed grid is (tiles, sequences, heads); of equal sequences the order does not matter.
+  const std::uint32_t sequence = varlen_ ? index / blocks_ % sequences : index / blocks_ / heads_;
+  const FlashSequence& s = sequences_[sequence];
+  const std::uint32_t head = varlen_ ? index / blocks_ / sequences : index / blocks_ % heads_;
+  const QueryTile query = query_tile(s, causal_ && !varlen_ ? blocks_ - 1 - block : block);
+  return {query, s.first_q + query.first_row, s.first_kv, s.kv_rows, head};
+}
+
 tile::Outline Flash2::outline() const {
-  tile::Outline o{.key = fmt::format("flash2 {} {} {} {} {} {}", tile_q_, tile_kv_, attention_.head_dim,
-                                     element_bytes_, attention_.partial, query_tiles_.front().rows)};
-  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_);
+  tile::Outline o;
+  const std::uint64_t row_bytes = std::uint64_t{head_dim_} * element_bytes_;
+  std::uint32_t masked = 0;
+  const auto add = [&](std::uint64_t count, std::uint32_t trips) {
+    if (count == 0) return;
+    if (!o.pieces.empty() && o.pieces.back().trips == trips)
+      o.pieces.back().count += count;
+    else
+      o.pieces.push_back({count, trips});
+  };
+  for (std::size_t i = 0; i < sequences_.size();) {
+    // Sequences of the same lengths together.
+    const FlashSequence& s = sequences_[i];
+    std::uint64_t alike = 0;
+    for (; i < sequences_.size() && sequences_[i].q_rows == s.q_rows && sequences_[i].kv_rows == s.kv_rows;
+         ++i)
+      alike += heads_;
+    const std::uint32_t used = varlen_ ? (s.q_rows + tile_q_ - 1) / tile_q_ : blocks_;
+    for (std::uint32_t n = 0; n < used; ++n) {
+      const QueryTile t = query_tile(s, causal_ && !varlen_ ? used - 1 - n : n);
+      const bool many = varlen_ && !causal_ && t.rows == tile_q_;
+      const std::uint64_t count = many ? alike * (s.q_rows / tile_q_) : alike;
+      if (many) n = s.q_rows / tile_q_ - 1;
+      add(count, t.kv_tiles);
+      masked = std::max(masked, t.kv_tiles - std::min(t.kv_tiles, t.unmasked_tiles));
+      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv_, s.kv_rows);
+      o.load_bytes += count * (t.rows + 2 * keys) * row_bytes;
+      o.store_bytes += count * t.rows * (row_bytes + stats_bytes_);
+    }
+    add(alike * (blocks_ - used), 0);
+  }
+  o.key = fmt::format("flash2 {} {} {} {} {} {} {}", tile_q_, tile_kv_, head_dim_, element_bytes_,
+                      stats_bytes_, varlen_ ? tile_q_ : query_tiles_.front().rows, masked);
+  o.scratch_read_bytes = scratch_read_bytes_;
+  o.scratch_written_bytes = scratch_written_bytes_;
   return o;
 }
 
 std::unique_ptr<tile::Kernel> Flash2::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t trips) const {
   auto e = std::make_unique<Flash2>(*this);
-  e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
-  e->attention_.batch = ctas;
-  e->attention_.heads = e->attention_.kv_heads = 1;
-  e->attention_.kv_rows = std::int64_t{trips} * tile_kv_;
+  const std::uint32_t masked = causal_ ? (tile_q_ + tile_kv_ - 1) / tile_kv_ : 0;
+  const std::uint32_t rows = varlen_ ? (trips == 0 ? 0 : tile_q_) : query_tiles_.front().rows;
+  e->query_tiles_ = {{.rows = rows, .kv_tiles = trips, .unmasked_tiles = trips - std::min(trips, masked)}};
+  if (!varlen_) e->query_tiles_ = {excerpt_of(query_tiles_, trips)};
+  e->varlen_ = false;
+  e->heads_ = e->kv_heads_ = e->blocks_ = 1;
+  e->sequences_.assign(ctas, {0, 0, tile_q_, trips * tile_kv_});
   e->shape_.grid = ctas;
   return e;
 }
 
 tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
-  const auto d = static_cast<std::uint32_t>(attention_.head_dim);
-  const std::uint32_t row_bytes = d * element_bytes_;
-  const std::uint64_t q_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.heads);
-  const std::uint64_t kv_pitch = std::uint64_t{row_bytes} * static_cast<std::uint64_t>(attention_.kv_heads);
-  const auto blocks = static_cast<std::uint32_t>(query_tiles_.size());
-  // Query tiles vary fastest, so that CTAs of one head, and its K and V, run together; longest first.
-  const std::uint32_t block = cta.index % blocks;
-  const QueryTile& query = query_tiles_[attention_.causal ? blocks - 1 - block : block];
-  const auto heads = static_cast<std::uint32_t>(attention_.heads);
-  const std::uint32_t head = cta.index / blocks % heads, batch = cta.index / blocks / heads;
-  const std::uint32_t kv_head = head / static_cast<std::uint32_t>(attention_.heads / attention_.kv_heads);
-  const std::uint64_t q_row = batch * static_cast<std::uint64_t>(attention_.q_rows) + query.first_row;
+  const std::uint32_t d = head_dim_, row_bytes = d * element_bytes_;
+  const std::uint64_t q_pitch = std::uint64_t{row_bytes} * heads_,
+                      kv_pitch = std::uint64_t{row_bytes} * kv_heads_;
+  const Tile tile = tile_at(cta.index);
+  const QueryTile& query = tile.query;
+  const std::uint32_t kv_head = tile.head / (heads_ / kv_heads_);
+  if (query.rows == 0) {  // has read where its sequence begins and ends
+    co_await tile::load(Box{q_, 1, 8, 8});
+    co_await tile::load_wait();
+    co_return;
+  }
   const auto kv_box = [&](std::uint64_t base, std::uint32_t n) {
-    const std::uint64_t row =
-        batch * static_cast<std::uint64_t>(attention_.kv_rows) + std::uint64_t{n} * tile_kv_;
-    const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        tile_kv_, static_cast<std::uint64_t>(attention_.kv_rows) - std::uint64_t{n} * tile_kv_));
+    const std::uint64_t row = tile.kv_row + std::uint64_t{n} * tile_kv_;
+    const auto rows = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(tile_kv_, tile.kv_rows - std::uint64_t{n} * tile_kv_));
     return Box{base + row * kv_pitch + std::uint64_t{kv_head} * row_bytes, rows, row_bytes, kv_pitch};
   };
   const std::uint64_t scores = std::uint64_t{tile_q_} * tile_kv_, outputs = std::uint64_t{tile_q_} * d;
-  // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix.
+  // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix; Q too, its own rows,
+  // for every key tile: it is not kept in registers.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
 
   if (co_await tile::item(query.alike()) != 0) co_return;
   co_await tile::load(
-      Box{q_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
+      Box{q_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows, row_bytes, q_pitch});
   if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));
   for (std::uint32_t i = 0; i < query.kv_tiles; ++i) {
     // K of the next tile is on its way: it stands for that of the tile gone on with.
@@ -84,7 +183,7 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
     const std::uint32_t n = query.kv_tiles - 1 - i;
     co_await tile::load_wait(0);  // K of this tile (and Q)
     co_await tile::load(kv_box(v_, n));
-    co_await tile::shared_load(operand_bytes + (i == 0 ? outputs * element_bytes_ : 0));
+    co_await tile::shared_load(operand_bytes + outputs * element_bytes_);
     co_await tile::mma(tile_q_, tile_kv_, d);  // S = Q K^T
     co_await tile::load_wait(0);               // V of this tile
     if (n > 0) co_await tile::load(kv_box(k_, n - 1));
@@ -98,12 +197,12 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_q_} * 4, .convert = outputs / 2});
   co_await tile::shared_store(outputs * element_bytes_);
   co_await tile::shared_load(outputs * element_bytes_);
-  co_await tile::store(
-      Box{out_ + q_row * q_pitch + std::uint64_t{head} * row_bytes, query.rows, row_bytes, q_pitch});
-  if (attention_.partial) {
-    const std::uint64_t stats_pitch = static_cast<std::uint64_t>(attention_.heads) * 8;
-    co_await tile::store(
-        Box{stats_ + q_row * stats_pitch + std::uint64_t{head} * 8, query.rows, 8, stats_pitch});
+  co_await tile::store(Box{out_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows,
+                           row_bytes, q_pitch});
+  if (stats_bytes_ > 0) {
+    const std::uint64_t stats_pitch = std::uint64_t{heads_} * stats_bytes_;
+    co_await tile::store(Box{stats_ + tile.q_row * stats_pitch + std::uint64_t{tile.head} * stats_bytes_,
+                             query.rows, stats_bytes_, stats_pitch});
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "kernels/attention_prefill/attention_prefill.hpp"
@@ -7,11 +8,31 @@
 
 namespace tessera::kernels {
 
+/// A sequence of a packed call: its q rows among all q rows, its key rows among all key rows.
+struct FlashSequence {
+  std::uint64_t first_q = 0, first_kv = 0;
+  std::uint32_t q_rows = 0, kv_rows = 0;
+};
+
+/// flash_attn_varlen_func: sequences of different lengths, one after another in packed rows. The grid is as
+/// long as `longest_q` needs for every sequence: CTAs beyond the end of theirs leave at once.
+struct FlashVarlen {
+  std::string name;
+  std::vector<FlashSequence> sequences;
+  std::int64_t longest_q = 0;
+  std::int64_t heads = 1, kv_heads = 1, head_dim = 0;
+  bool causal = false;  ///< then a sequence's q and key rows are the same
+  std::uint32_t element_bytes = 2;
+  std::uint64_t q = 0, k = 0, v = 0, out = 0, lse = 0;              ///< addresses; lse is fp32
+  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;  ///< see tile::Outline
+};
+
 /// FlashAttention-2: four warps share a query tile; K and V tiles by cp.async, one ahead; two CTAs per SM
-/// hide each other's softmax.
+/// hide each other's softmax. Products are mma.sync, on Hopper too.
 class Flash2 final : public tile::Kernel {
  public:
   Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses);
+  Flash2(const FlashVarlen& call, const GpuSpec& gpu);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   tile::Outline outline() const override;
@@ -19,11 +40,26 @@ class Flash2 final : public tile::Kernel {
                                         std::uint32_t trips) const override;
 
  private:
-  models::Attention attention_;
-  std::uint64_t q_, k_, v_, out_, stats_ = 0;
+  struct Tile {
+    QueryTile query;  ///< no rows: beyond the end of its sequence
+    std::uint64_t q_row = 0, kv_row = 0, kv_rows = 0;
+    std::uint32_t head = 0;
+  };
+  Tile tile_at(std::uint32_t index) const;
+  QueryTile query_tile(const FlashSequence& sequence, std::uint32_t block) const;
+  void lay_out(const GpuSpec& gpu);
+
+  std::uint32_t heads_, kv_heads_, head_dim_;
+  bool causal_;
   std::uint32_t element_bytes_;
+  std::uint64_t q_, k_, v_, out_, stats_ = 0;
+  std::uint32_t stats_bytes_ = 0;  // per row and head
   std::uint32_t tile_q_ = 128, tile_kv_ = 64;
-  std::vector<QueryTile> query_tiles_;
+  bool varlen_ = false;
+  std::uint64_t scratch_read_bytes_ = 0, scratch_written_bytes_ = 0;
+  std::vector<FlashSequence> sequences_;
+  std::uint32_t blocks_ = 0;            // query tiles of the longest sequence
+  std::vector<QueryTile> query_tiles_;  // unless varlen: of every sequence
   tile::LaunchShape shape_;
 };
 

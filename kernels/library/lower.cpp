@@ -3,6 +3,7 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_paged/call.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
+#include "kernels/block_sparse/block_sparse.hpp"
 #include "kernels/gemm/batched.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
@@ -59,7 +60,13 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                  [&](const models::Activation& a) { return stream(activation_work(a, addresses)); },
                  [&](const models::Softmax& s) { return stream(softmax_work(s, addresses)); },
                  [&](const models::Copy& c) { return stream(copy_work(c, addresses)); },
-                 [&](const models::Embedding& e) { return stream(embedding_work(e, addresses)); }},
+                 [&](const models::Embedding& e) { return stream(embedding_work(e, addresses)); },
+                 [&](const models::Moba& m) { return make_moba(m, gpu, addresses); },
+                 [&](const models::BlockPool& p) { return make_block_pool(p, gpu, addresses); },
+                 [&](const models::BlockGate& g) { return make_block_gate(g, gpu, addresses); },
+                 [&](const models::BlockSparseAttention& a) {
+                   return make_block_sparse_attention(a, gpu, addresses);
+                 }},
       op);
 }
 

@@ -40,6 +40,7 @@ StreamKernel::StreamKernel(StreamWork work, const GpuSpec& gpu) : work_{std::mov
   shape_.roles = {{"threads", kWarps}};
   shape_.registers_per_cta = kWarps * 32 * 32;
   shape_.grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(trips_, u(gpu.sms()) * 8));
+  if (work_.sampled) shape_.trips = shape_.even_trips = trips_ - shape_.grid;
 }
 
 tile::Outline StreamKernel::outline() const {
@@ -57,6 +58,8 @@ tile::Outline StreamKernel::outline() const {
   };
   for (const RowStream& s : work_.in) add(s, o.load_bytes);
   for (const RowStream& s : work_.out) add(s, o.store_bytes);
+  o.scratch_read_bytes = work_.scratch_read_bytes;
+  o.scratch_written_bytes = work_.scratch_written_bytes;
   return o;
 }
 
@@ -74,7 +77,11 @@ tile::Program StreamKernel::program(tile::Cta cta, std::uint32_t) const {
   if (work_.once.row_bytes > 0) {
     co_await tile::load(Box{work_.once.address, 1, static_cast<std::uint32_t>(work_.once.row_bytes), 0});
   }
+  if (work_.sampled && co_await tile::item((trips_ - 1 - cta.index) / shape_.grid) != 0) co_return;
   for (std::uint64_t trip = cta.index; trip < trips_; trip += shape_.grid) {
+    // The last one is always made.
+    if (const std::uint64_t alike = (trips_ - 1 - trip) / shape_.grid; work_.sampled && alike > 0)
+      trip += shape_.grid * co_await tile::trip(alike);
     const std::uint64_t row = trip / pieces_ * rows_per_trip_;
     const auto rows =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(rows_per_trip_, u(work_.rows) - row));

@@ -25,6 +25,8 @@ struct StreamWork {
   std::vector<RowStream> in, out;
   RowStream once;          ///< read once per CTA (a norm's weight); 0 bytes: nothing
   tile::Vector per_row{};  ///< thread-level operations per row
+  bool sampled = false;    ///< its trips may be passed over: docs/skipping.md
+  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;  ///< see tile::Outline
 };
 
 /// Grid-stride kernel over rows: CTAs of eight warps, as many as fit, each with a few KB in flight.

@@ -229,7 +229,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   for (const Launch& l : launches) add(total, l.total, 1);
   const PowerSpec& p = gpu_.power;
   const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
-  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
+  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = hbm_read + hbm_written;
   const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
                                total[mufu_ops] * p.mufu_pj_per_op +
                                total[shared_bytes] * p.shared_pj_per_byte + l2_bytes * p.l2_pj_per_byte);
@@ -280,9 +280,9 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.flops = models::flops_of(op);
   c.operations = total[operations];
   c.l2_bytes = l2_bytes;
-  c.hbm_read_bytes = traffic.read;
-  c.hbm_write_bytes = traffic.written;
-  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
+  c.hbm_read_bytes = hbm_read;
+  c.hbm_write_bytes = hbm_written;
+  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - hbm_read / total[load_bytes]) : 1;
   c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 +
                p.idle_w * c.latency_us * 1e-6;
   const double sm_us = c.execution_us * gpu_.sms() * mhz;

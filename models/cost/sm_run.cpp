@@ -234,7 +234,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::mma: {
       const double flops = 2.0 * op.m * op.n * op.k, start = at;
-      at = occupy(tensor, start, flops / (sm_.tensor_flops_per_cycle * share)) + sm_.tensor_latency;
+      at = occupy(tensor, start, flops / (sm_.mma_flops_per_cycle * share)) + sm_.tensor_latency;
       sum_[tensor_flops] += flops;
       if (op.count > 0) {
         const auto moved = static_cast<double>(op.count);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "models/operators/attention.hpp"
+#include "models/operators/block_sparse.hpp"
 #include "models/operators/gemm.hpp"
 #include "models/operators/latent.hpp"
 #include "models/operators/linear_attention.hpp"
@@ -25,7 +26,8 @@ namespace tessera::models {
 
 using Operator =
     std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding,
-                 LinearAttention, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention, LatentDecode>;
+                 LinearAttention, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention, LatentDecode,
+                 Moba, BlockPool, BlockGate, BlockSparseAttention>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

@@ -21,6 +21,7 @@ struct SmSpec {
   double mufu_per_cycle = 16;                  ///< exp2, rcp, rsqrt, ... results per cycle
   double conversions_per_cycle = 64;           ///< fp32 -> bf16 pairs and other F2F results per cycle
   double tensor_flops_per_cycle = 4096;        ///< dense bf16, one FMA = 2 FLOP
+  double mma_flops_per_cycle = 4096;           ///< the same by mma.sync, whose operands are all in registers
   double tensor_latency = 33;                  ///< cycles from the last operand read to a result's visibility
   std::int64_t registers = 65536;              ///< 32-bit registers
   std::int64_t shared_bytes = 233472;          ///< shared memory of the SM

@@ -19,7 +19,7 @@ inline GpuSpec ampere() {
   GpuSpec g = hopper();
   g.architecture = GpuArchitecture::ampere;
   g.sm.has_tma = false;
-  g.sm.tensor_flops_per_cycle = 2048;
+  g.sm.tensor_flops_per_cycle = g.sm.mma_flops_per_cycle = 2048;
   g.sm.shared_bytes = 167936;
   g.sm.shared_bytes_per_cta = 166912;
   return g;

@@ -464,8 +464,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
       const Time start = at;
-      at = occupy(tensor_, start, flops / (spec_.tensor_flops_per_cycle * share)) +
-           cycles(spec_.tensor_latency);
+      at = occupy(tensor_, start, flops / (spec_.mma_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
       if (op.count > 0) {
         const auto bytes = static_cast<double>(op.count);

@@ -1,0 +1,397 @@
+#include "kernels/block_sparse/flash_moba.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "kernels/attention_prefill/softmax_cost.hpp"
+
+namespace tessera::kernels {
+
+using tile::Box;
+
+namespace {
+
+constexpr std::uint32_t kThreads = 128, kWarps = 4;
+std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
+std::uint32_t w(std::int64_t n) { return static_cast<std::uint32_t>(n); }
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------------
+
+namespace {
+constexpr std::uint32_t kPoolRows = 32;
+}
+
+BlockMeansKernel::BlockMeansKernel(const BlockMeans& means, const GpuSpec&) : means_{means} {
+  shape_.name = "mean pool";
+  shape_.roles = {{"warps", kWarps}};
+  shape_.registers_per_cta = kThreads * 64;
+  key_ = fmt::format("block_means {} {} {}", means.head_dim, means.element_bytes, means.out_bytes);
+  std::int64_t first = 0;
+  for (const std::int64_t rows : means.rows) {
+    first_.push_back(first);
+    first += rows;
+    add_ctas(1, u(std::max<std::int64_t>(1, (rows + kPoolRows - 1) / kPoolRows)));
+  }
+  first_.push_back(first);
+  set_work(std::move(pieces_), u(means.kv_heads * means.sequences));
+}
+
+tile::Program BlockMeansKernel::body(std::uint32_t cta, std::uint32_t trips) const {
+  const auto blocks = w(static_cast<std::int64_t>(means_.rows.size()));
+  const std::uint32_t block = cta % blocks, head = cta / blocks % w(means_.kv_heads),
+                      sequence = cta / blocks / w(means_.kv_heads);
+  const std::uint32_t row_bytes = w(means_.head_dim) * means_.element_bytes;
+  const std::uint64_t pitch = std::uint64_t{row_bytes} * u(means_.kv_heads);
+  if (co_await tile::item(trips - 1) != 0) co_return;
+  for (std::uint32_t i = 0; i < trips; ++i) {
+    if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+    const std::int64_t left = means_.rows[block] - std::int64_t{i} * kPoolRows;
+    if (left <= 0) break;
+    const std::uint64_t row = u(std::int64_t{sequence} * first_.back() + first_[block]) + i * kPoolRows;
+    co_await tile::load(Box{means_.k + row * pitch + std::uint64_t{head} * row_bytes,
+                            w(std::min<std::int64_t>(left, kPoolRows)), row_bytes, pitch});
+    co_await tile::load_wait();
+    const std::uint64_t elements = kPoolRows * u(means_.head_dim);
+    co_await tile::compute({.fma = elements, .integer = elements / 2});
+  }
+  co_await tile::compute({.shuffle = std::uint64_t{kThreads} * 5});
+  const std::uint64_t at = (std::uint64_t{sequence} * blocks + block) * u(means_.kv_heads) + head;
+  co_await tile::store(Box{means_.out + at * means_.out_bytes, 1, means_.out_bytes, 0});
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+TiledTopKKernel::TiledTopKKernel(const TiledTopK& topk, const GpuSpec&) : topk_{topk} {
+  const std::uint32_t rows = topk.tile_rows(), width = topk.tile_blocks(), d = w(topk.head_dim);
+  shape_.name = fmt::format("flash_topk{} {}x{} d{}", topk.list(), rows, width, d);
+  shape_.roles = {{"warps", kWarps}};
+  shape_.registers_per_cta = kThreads * 168;
+  shape_.shared_bytes = std::int64_t{rows + width} * d * topk.element_bytes +
+                        std::int64_t{rows} * topk.list() * 8 + std::int64_t{rows} * width * 4;
+  shape_.prologue_cycles = 200;
+  double visible = 0;
+  for (const std::uint32_t blocks : topk.blocks) {
+    add_ctas(1, std::max<std::uint32_t>(1, (blocks + width - 1) / width));
+    visible += blocks;
+  }
+  // A score is among the k best of t with chance k / t; a warp inserts if any of its 32 rows does.
+  const double mean = std::max(1.0, visible / static_cast<double>(topk.blocks.size()));
+  double inserting = 0;
+  for (double t = 1; t <= mean; ++t)
+    inserting += 1 - std::pow(1 - std::min(1.0, static_cast<double>(topk.topk) / t), 32.0);
+  inserting_columns_ = inserting / mean * width;
+  key_ = fmt::format("{} {} {:.4} {} {}", shape_.name, topk.element_bytes, inserting_columns_, topk.topk,
+                     topk.counts != 0);
+  set_work(std::move(pieces_), u(topk.heads * topk.sequences));
+}
+
+tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) const {
+  const std::uint32_t d = w(topk_.head_dim), width = topk_.tile_blocks(), row_bytes = d * topk_.element_bytes;
+  const auto tiles = static_cast<std::uint32_t>(topk_.blocks.size());
+  const std::uint32_t first = cta % tiles * topk_.tile_rows(), head = cta / tiles % w(topk_.heads),
+                      sequence = cta / tiles / w(topk_.heads),
+                      kv_head = head / w(topk_.heads / topk_.kv_heads);
+  const std::uint32_t rows =
+      std::min(topk_.tile_rows(), w(topk_.q_rows) - std::min(w(topk_.q_rows) - 1, first));
+  const std::uint64_t q_row = u(std::int64_t{sequence} * topk_.q_rows) + first;
+  const std::uint64_t q_pitch = std::uint64_t{row_bytes} * u(topk_.heads),
+                      km_pitch = std::uint64_t{row_bytes} * u(topk_.kv_heads);
+  const auto means = [&](std::uint32_t n) {
+    const std::uint32_t from = std::min(n * width, w(topk_.all_blocks) - 1);
+    return Box{topk_.means + (u(std::int64_t{sequence} * topk_.all_blocks) + from) * km_pitch +
+                   std::uint64_t{kv_head} * row_bytes,
+               std::min(width, w(topk_.all_blocks) - from), row_bytes, km_pitch};
+  };
+  const std::uint64_t scores = std::uint64_t{topk_.tile_rows()} * width;
+  const std::uint64_t list_bytes = std::uint64_t{topk_.tile_rows()} * topk_.list() * 8;
+  // A warp: a wavefront of 128 B moves what 32 lanes ask for if they ask for 32 banks.
+  constexpr std::uint64_t kWavefront = 128;
+
+  if (co_await tile::item(trips - 1) != 0) co_return;
+  co_await tile::load(
+      Box{topk_.q + q_row * q_pitch + std::uint64_t{head} * row_bytes, rows, row_bytes, q_pitch});
+  co_await tile::load(means(trips - 1));
+  for (std::uint32_t i = 0; i < trips; ++i) {
+    if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+    co_await tile::load_wait();
+    co_await tile::shared_load((std::uint64_t{topk_.tile_rows()} + std::uint64_t{kWarps} * width) *
+                               row_bytes);
+    co_await tile::mma(topk_.tile_rows(), width, d);
+    if (i + 1 < trips) co_await tile::load(means(trips - 2 - i));
+    co_await tile::shared_store(scores * 4);
+    // Lists into registers: rows 64 B (or more) apart, 16 B a lane: four lanes of eight meet in a bank.
+    co_await tile::shared_load(list_bytes * 4);
+    // Scores: lanes a row of 32 (64) floats apart, all in one bank: 32 wavefronts for a column.
+    co_await tile::shared_load(std::uint64_t{kWarps} * width * 32 * kWavefront);
+    co_await tile::compute({.fma = scores, .integer = 4 * scores}, std::uint64_t{width} * 8);
+    // An insertion goes through the whole list, whose index the compiler does not know: local memory, through
+    // the L1. Two values and two ids are read, and written where they change places.
+    const auto inserting =
+        static_cast<std::uint64_t>(inserting_columns_ * static_cast<double>(topk_.topk - 1));
+    co_await tile::l1_load(kWarps * inserting * 8 * kWavefront);
+    co_await tile::chain(inserting * (38 + 3 * kAluLatency));
+    co_await tile::shared_store(list_bytes * 4);
+  }
+  if (topk_.counts != 0) {
+    // An atomic for each row and entry, on the counter of its block.
+    for (std::uint32_t n = 0; n < topk_.topk; ++n)
+      co_await tile::store(Box{topk_.counts + (std::uint64_t{head} * u(topk_.all_blocks)) * 4, rows, 4, 4});
+  }
+  const std::uint32_t entry = topk_.padded ? topk_.list() : w(topk_.topk);
+  const std::uint64_t list_pitch = u(topk_.heads) * entry * 4,
+                      at = q_row * list_pitch + std::uint64_t{head} * entry * 4;
+  co_await tile::shared_load(list_bytes);
+  co_await tile::store(Box{topk_.indices + at, rows, entry * 4, list_pitch});
+  if (topk_.values != 0) co_await tile::store(Box{topk_.values + at, rows, entry * 4, list_pitch});
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Prefix sums of the counts of each head's blocks by one thread.
+class OffsetsKernel final : public LoopKernel<OffsetsKernel> {
+ public:
+  OffsetsKernel(std::uint64_t blocks, std::uint64_t heads, std::uint64_t counts) : counts_{counts} {
+    shape_.name = "offsets";
+    shape_.roles = {{"thread", 1}};
+    shape_.registers_per_cta = 32 * 32;
+    key_ = "moba_offsets";
+    set_work({{heads, static_cast<std::uint32_t>((blocks + 31) / 32)}}, 1);
+  }
+
+ private:
+  friend class LoopKernel<OffsetsKernel>;
+  tile::Program body(std::uint32_t cta, std::uint32_t trips) const {
+    if (co_await tile::item(trips - 1) != 0) co_return;
+    for (std::uint32_t i = 0; i < trips; ++i) {
+      if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+      const std::uint64_t at = counts_ + (std::uint64_t{cta} * trips + i) * tile::kLineBytes;
+      co_await tile::load(Box{at, 1, 128, 0});
+      co_await tile::load_wait();
+      co_await tile::chain(32 * (38 + kAluLatency));
+      co_await tile::store(Box{at + (std::uint64_t{1} << 30U), 1, 256, 0});
+    }
+  }
+  std::uint64_t counts_;
+};
+
+/// Each id to the next place of its block's list: an atomic that answers, and a store, a sector each.
+class ScatterKernel final : public LoopKernel<ScatterKernel> {
+ public:
+  ScatterKernel(std::uint64_t pairs, std::uint64_t indices, std::uint64_t lists)
+      : indices_{indices}, lists_{lists}, pairs_{pairs} {
+    shape_.name = "scatter ids";
+    shape_.roles = {{"threads", kWarps}};
+    shape_.registers_per_cta = kThreads * 40;
+    key_ = "moba_scatter";
+    scratch_read_bytes_ = pairs * 4;
+    scratch_written_bytes_ = pairs * 4;
+    set_work({{(pairs + kEach - 1) / kEach, kEach / kThreads}}, 1);
+  }
+
+ private:
+  friend class LoopKernel<ScatterKernel>;
+  static constexpr std::uint64_t kEach = 2048;
+  tile::Program body(std::uint32_t cta, std::uint32_t trips) const {
+    if (co_await tile::item(trips - 1) != 0) co_return;
+    for (std::uint32_t i = 0; i < trips; ++i) {
+      if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+      const std::uint64_t first = std::uint64_t{cta} * kEach + std::uint64_t{i} * kThreads;
+      co_await tile::load(Box{indices_ + first * 4, 1, kThreads * 4, 0});
+      co_await tile::load_wait();
+      co_await tile::load(Box{lists_ + pairs_ * 4 + first % 4096 * 4, kThreads, 4, 4096});
+      co_await tile::load_wait();
+      co_await tile::store(Box{lists_ + first % 4096 * 4, kThreads, 4, 4096});
+    }
+  }
+  std::uint64_t indices_, lists_, pairs_;
+};
+
+/// cub::DeviceSegmentedSort of int32 keys, segments of hundreds to thousands of keys: a CTA of 256 threads
+/// sorts one in shared memory, 6 bits a pass.
+class SortKernel final : public LoopKernel<SortKernel> {
+ public:
+  SortKernel(std::uint64_t pairs, std::uint64_t segments, std::uint64_t lists) : lists_{lists} {
+    keys_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, pairs / segments));
+    shape_.name = "segmented sort";
+    shape_.roles = {{"threads", 8}};
+    shape_.registers_per_cta = 256 * 64;
+    shape_.shared_bytes = 40960;
+    key_ = fmt::format("moba_sort {}", std::bit_ceil(keys_));
+    scratch_read_bytes_ = pairs * 4;
+    scratch_written_bytes_ = pairs * 4;
+    // Tiles of at most 4864 keys; longer segments pass through memory once for every 6 bits.
+    const std::uint64_t tiles = (keys_ + kTile - 1) / kTile;
+    set_work({{segments, static_cast<std::uint32_t>(tiles == 1 ? 1 : kPasses * tiles)}}, 1);
+  }
+
+ private:
+  friend class LoopKernel<SortKernel>;
+  static constexpr std::uint32_t kTile = 4864, kPasses = 6;
+  tile::Program body(std::uint32_t cta, std::uint32_t trips) const {
+    const std::uint32_t keys = std::min(keys_, kTile);
+    const Box box{lists_ + std::uint64_t{cta} * keys_ * 4, 1, keys * 4, 0};
+    if (co_await tile::item(trips - 1) != 0) co_return;
+    for (std::uint32_t i = 0; i < trips; ++i) {
+      if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+      co_await tile::load(box);
+      co_await tile::load_wait();
+      // The block sort ranks every place of the tile, padding too: digit, match, count, prefix, exchange.
+      for (std::uint32_t pass = 0; pass < (trips == 1 ? kPasses : 1); ++pass) {
+        co_await tile::compute({.integer = std::uint64_t{kTile} * 24}, 600);
+        co_await tile::shared_store(std::uint64_t{kTile} * 8);
+        co_await tile::shared_load(std::uint64_t{kTile} * 8);
+      }
+      co_await tile::store(box);
+    }
+  }
+  std::uint64_t lists_;
+  std::uint32_t keys_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<tile::Kernel>> list_kernels(std::uint64_t pairs, std::uint64_t blocks,
+                                                        std::uint64_t heads, std::uint64_t indices,
+                                                        std::uint64_t lists, const GpuSpec&) {
+  std::vector<std::unique_ptr<tile::Kernel>> kernels;
+  if (pairs == 0) return kernels;
+  kernels.push_back(std::make_unique<OffsetsKernel>(blocks, heads, lists + pairs * 4));
+  kernels.push_back(std::make_unique<ScatterKernel>(pairs, indices, lists));
+  kernels.push_back(std::make_unique<SortKernel>(pairs, blocks * heads, lists));
+  return kernels;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+namespace {
+constexpr std::uint32_t kGatherRows = 64;
+}
+
+GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const GpuSpec& gpu) : call_{call} {
+  const std::uint32_t d = w(call.head_dim);
+  shape_.name = fmt::format("flash_moba {}x64 d{} of {} keys", kGatherRows, d, call.block_keys);
+  shape_.roles = {{"warps", kWarps}};
+  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, kThreads * 255);
+  // Q, K, V tiles; ids; row sums and maxima, kept four times over.
+  shape_.shared_bytes =
+      std::int64_t{3} * 64 * d * call.element_bytes + call.range_rows * 4 + 2 * 4 * call.range_rows * 4;
+  shape_.prologue_cycles = 200;
+  std::uint64_t rows = 0, tiles = 0, visits = 0;
+  for (const GatherAttention::Range& r : call.ranges) {
+    const std::uint64_t trips = std::max<std::uint64_t>(1, r.tiles);
+    add_ctas(1, trips);
+    rows += r.rows;
+    tiles += trips;
+    visits += r.visits;
+  }
+  mean_rows_ =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>((rows + tiles / 2) / tiles, 1, kGatherRows));
+  searches_ = static_cast<std::uint32_t>((visits + tiles / 2) / tiles);
+  const std::uint64_t row = u(call.head_dim);
+  scratch_read_bytes_ = call.pairs * (row * 4 + 4);
+  scratch_written_bytes_ = call.pairs * row * 4;
+  key_ = fmt::format("{} {} {} {} {} {} {}", shape_.name, call.element_bytes, mean_rows_, searches_,
+                     std::bit_width(call.list_length), call.stats != 0, call.range_rows);
+  set_work(std::move(pieces_),
+           call.ranges.size() == call.ranges_per_head ? u(call.sequences * call.heads) : 1);
+}
+
+tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips) const {
+  const std::uint32_t d = w(call_.head_dim), row_bytes = d * call_.element_bytes;
+  const auto ranges = static_cast<std::uint32_t>(call_.ranges_per_head);
+  const std::uint32_t range = cta % ranges, all_head = cta / ranges, head = all_head % w(call_.heads),
+                      sequence = all_head / w(call_.heads);
+  const std::uint32_t first = range * w(call_.range_rows);
+  const std::uint64_t q_row = u(std::int64_t{sequence} * call_.q_rows) + first;
+  const std::uint64_t q_pitch = std::uint64_t{row_bytes} * u(call_.heads),
+                      q_column = std::uint64_t{head} * row_bytes;
+  const std::uint64_t kv_pitch = std::uint64_t{row_bytes} * u(call_.kv_heads);
+  const std::uint64_t kv_offset = u(std::int64_t{sequence} * call_.kv_rows) * kv_pitch +
+                                  std::uint64_t{head / w(call_.heads / call_.kv_heads)} * row_bytes;
+  const std::uint64_t kv_tiles = u((call_.block_keys + 63) / 64);
+  const std::uint64_t scores = std::uint64_t{kGatherRows} * 64, outputs = std::uint64_t{kGatherRows} * d;
+  const std::uint64_t operand_bytes = std::uint64_t{kWarps} * 64 * row_bytes;
+  const auto keys = [&](std::uint64_t base, std::uint32_t i, std::uint64_t n) {
+    const std::uint64_t row = std::min<std::uint64_t>(
+        (std::uint64_t{trips - 1 - i} * kv_tiles + n) * 64 % std::max<std::uint64_t>(64, u(call_.kv_rows)),
+        u(call_.kv_rows - 1));
+    const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(64, u(call_.kv_rows) - row));
+    return Box{base + kv_offset + row * kv_pitch, rows, row_bytes, kv_pitch};
+  };
+  // Gathered rows lie evenly over the range.
+  const std::uint32_t in_range =
+      std::min(w(call_.range_rows), w(call_.q_rows) - std::min(w(call_.q_rows) - 1, first));
+  const std::uint32_t gathered = std::min(mean_rows_, in_range);
+  const std::uint64_t apart = in_range / gathered;
+  const Box q_box{call_.q + q_row * q_pitch + q_column, gathered, row_bytes, apart * q_pitch};
+  const std::uint32_t unfinished_bytes = d * 4;
+  const std::uint64_t unfinished_pitch = std::uint64_t{unfinished_bytes} * u(call_.heads);
+  const std::uint64_t unfinished =
+      call_.unfinished + q_row * unfinished_pitch + std::uint64_t{head} * unfinished_bytes;
+  const Box o_box{unfinished, gathered, unfinished_bytes, apart * unfinished_pitch};
+  const std::uint64_t list_base = call_.lists + std::uint64_t{all_head} * call_.list_length * 4;
+  const auto steps = static_cast<std::uint32_t>(std::bit_width(call_.list_length));
+
+  if (co_await tile::item(trips - 1) != 0) co_return;
+  for (std::uint32_t i = 0; i < trips; ++i) {
+    if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+    // The ids of this range in the block's list: two binary searches, one after the other's steps.
+    for (std::uint32_t s = 0; s < searches_; ++s) {
+      for (std::uint32_t step = 0; step < 2 * steps; ++step) {
+        co_await tile::load(Box{list_base + (std::uint64_t{i} * 4096 + step * 128) % (1U << 28U), 1, 4, 0});
+        co_await tile::load_wait();
+        co_await tile::chain(3 * kAluLatency);
+      }
+    }
+    co_await tile::load(Box{list_base + std::uint64_t{i} * 4096 % (1U << 28U), 1, gathered * 4, 0});
+    co_await tile::load_wait();
+    co_await tile::shared_store(std::uint64_t{gathered} * 4);
+    co_await tile::load(keys(call_.k, i, kv_tiles - 1));
+    // Unfinished outputs come through shared memory into the accumulators.
+    co_await tile::load(o_box);
+    co_await tile::load_wait();
+    co_await tile::shared_store(outputs * 4);
+    co_await tile::shared_load(outputs * 4);
+    co_await tile::load(q_box);
+    for (std::uint64_t n = kv_tiles; n-- > 0;) {
+      co_await tile::load_wait();
+      co_await tile::load(keys(call_.v, i, n));
+      co_await tile::shared_load(operand_bytes + outputs * call_.element_bytes);
+      co_await tile::mma(kGatherRows, 64, d);
+      co_await tile::load_wait();  // V is waited for before the softmax
+      if (n > 0) co_await tile::load(keys(call_.k, i, n - 1));
+      co_await tile::compute({.integer = 3 * scores, .shuffle = std::uint64_t{4} * kGatherRows * 2});
+      // Row maxima and sums live in shared memory, found by id.
+      co_await tile::shared_load(std::uint64_t{4} * kGatherRows * 2 * 8);
+      co_await tile::compute({.fma = 2 * scores, .mufu = scores});
+      co_await tile::compute({.fma = outputs, .convert = scores / 2});
+      co_await tile::shared_store(std::uint64_t{4} * kGatherRows * 2 * 8);
+      co_await tile::shared_load(operand_bytes);
+      co_await tile::mma(kGatherRows, d, 64);
+    }
+    co_await tile::shared_store(outputs * 4);
+    co_await tile::shared_load(outputs * 4);
+    co_await tile::store(o_box);
+  }
+  // Normalises the whole range, 64 rows at a time.
+  for (std::uint32_t row = 0; row < in_range; row += kGatherRows) {
+    const std::uint32_t rows = std::min(kGatherRows, in_range - row);
+    co_await tile::load(Box{unfinished + row * unfinished_pitch, rows, unfinished_bytes, unfinished_pitch});
+    co_await tile::load_wait();
+    co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{kGatherRows} * 4, .convert = outputs / 2});
+    co_await tile::store(Box{call_.out + (q_row + row) * q_pitch + q_column, rows, row_bytes, q_pitch});
+    const std::uint64_t stats_pitch = u(call_.heads) * 8;
+    if (call_.stats != 0)
+      co_await tile::store(
+          Box{call_.stats + (q_row + row) * stats_pitch + std::uint64_t{head} * 8, rows, 8, stats_pitch});
+  }
+}
+
+}  // namespace tessera::kernels

@@ -334,7 +334,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
       k.next();
       co_await cost.mask();
       co_await cost.row_max();
-      co_await cost.exponentials();
+      for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
       co_await cost.row_sum();
       co_await cost.rounding();
       if (!p_in_registers) co_await tile::shared_store(p_bytes);
@@ -354,7 +354,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
         k.next();
         if (masked(i)) co_await cost.mask();
         co_await cost.row_max();
-        co_await cost.exponentials();
+        for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
         co_await cost.row_sum();
         co_await tile::wgmma_wait(0);
         co_await tile::arrive(at(v_empty, v.stage));

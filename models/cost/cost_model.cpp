@@ -53,7 +53,7 @@ Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outli
 }
 
 CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline,
-                                    const Traffic& traffic) {
+                                    double missing) {
   const tile::LaunchShape& shape = kernel.shape();
   const std::uint64_t resident = tile::resident_ctas(gpu_.sm, shape);
   const auto sms = static_cast<std::uint64_t>(gpu_.sms());
@@ -69,7 +69,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
     const auto stride = static_cast<std::uint32_t>(
         std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
-    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit),
+    const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit),
                                 rates_.store, rates_.l2_hit};
     const Figures f = run_.run(kernel, together, stride, latency);
     add(l.total, f, static_cast<double>(shape.grid) / together);
@@ -85,7 +85,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
     const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
-      return demand(kernel, outline, together, pieces, trips, traffic.missing);
+      return demand(kernel, outline, together, pieces, trips, missing);
     };
     const bool many = std::any_of(outline.pieces.begin(), outline.pieces.end(),
                                   [](const tile::Pieces& p) { return p.trips > kExactTrips; });
@@ -143,8 +143,6 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
   l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read,
                       l.total[store_bytes] * share / rates_.gpc_write,
                       (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
-  if (const double bytes = traffic.read + traffic.written; bytes > 0)
-    l.hbm_us = bytes / rates_.hbm(traffic.written / bytes);
   return l;
 }
 
@@ -187,13 +185,17 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     (operands[i].written ? written : reads) += bytes;
     if (!operands[i].written) cold += bytes - warm[i];
   }
-  Traffic traffic{.read = cold, .missing = reads > 0 ? cold / reads : 0};
-  if (footprint > l2) traffic.written = conditions.replayed ? written : std::min(written, footprint - l2);
+  const double missing = reads > 0 ? cold / reads : 0;
+  // Of what is written, what is not overwritten in the L2.
+  const auto leaving = [&](double bytes) {
+    return footprint <= l2 ? 0 : conditions.replayed ? bytes : std::min(bytes, footprint - l2);
+  };
+  Traffic traffic{.read = cold, .written = leaving(written)};
 
   Cost c;
   std::vector<Launch> launches;
   std::vector<tile::Outline> outlines;
-  std::size_t main = 0;  // the kernel that moves most has all the traffic
+  std::size_t main = 0;  // the kernel that moves most
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
     c.kernels.push_back(kernels[i]->shape().name);
@@ -204,8 +206,22 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
   for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(
-        launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+    launches.push_back(launch(*kernels[i], outlines[i], missing));
+  // What prepares operands for the main kernel reads and writes each byte once; the main kernel has the rest of
+  // the operands' traffic.
+  Traffic rest = traffic;
+  const auto hbm_us = [&](const Traffic& t) {
+    const double bytes = t.read + t.written;
+    return bytes > 0 ? bytes / rates_.hbm(t.written / bytes) : 0;
+  };
+  for (std::size_t i = 0; i < main; ++i) {
+    const Figures& f = launches[i].total;
+    const Traffic own{.read = std::min(rest.read, missing * f[load_bytes]), .written = leaving(f[store_bytes])};
+    launches[i].hbm_us = hbm_us(own);
+    rest.read -= own.read;
+    traffic.written += own.written;
+  }
+  launches[main].hbm_us = hbm_us(rest);
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);

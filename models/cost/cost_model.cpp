@@ -69,8 +69,8 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
     const auto stride = static_cast<std::uint32_t>(
         std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
-    const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit),
-                                rates_.store, rates_.l2_hit};
+    const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit), rates_.store,
+                                rates_.l2_hit};
     const Figures f = run_.run(kernel, together, stride, latency);
     add(l.total, f, static_cast<double>(shape.grid) / together);
     l.ends_cycles = f[cycles];
@@ -207,8 +207,8 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
   for (std::size_t i = 0; i < kernels.size(); ++i)
     launches.push_back(launch(*kernels[i], outlines[i], missing));
-  // What prepares operands for the main kernel reads and writes each byte once; the main kernel has the rest of
-  // the operands' traffic.
+  // What prepares operands for the main kernel reads and writes each byte once; the main kernel has the rest
+  // of the operands' traffic.
   Traffic rest = traffic;
   const auto hbm_us = [&](const Traffic& t) {
     const double bytes = t.read + t.written;
@@ -216,7 +216,8 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   };
   for (std::size_t i = 0; i < main; ++i) {
     const Figures& f = launches[i].total;
-    const Traffic own{.read = std::min(rest.read, missing * f[load_bytes]), .written = leaving(f[store_bytes])};
+    const Traffic own{.read = std::min(rest.read, missing * f[load_bytes]),
+                      .written = leaving(f[store_bytes])};
     launches[i].hbm_us = hbm_us(own);
     rest.read -= own.read;
     traffic.written += own.written;

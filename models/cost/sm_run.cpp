@@ -264,7 +264,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       }
       sum_[fp32_ops] += fma;
       sum_[mufu_ops] += special;
-      at = std::max(end, start + slow * static_cast<double>(op.count)) + (op.last_in_group ? kVectorLatency : 0);
+      at = std::max(end, start + slow * static_cast<double>(op.count)) +
+           (op.last_in_group ? kVectorLatency : 0);
       return true;
     }
 

@@ -14,7 +14,7 @@ namespace tessera::cost {
 
 namespace {
 
-constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 24;  // beyond the first, affine through both
+constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 48;  // beyond the first, affine through both
 constexpr std::uint64_t kApart = std::uint64_t{1} << 40U;     // operands do not overlap
 
 /// a + x (b - a)

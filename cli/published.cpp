@@ -16,6 +16,7 @@
 #include "configs/reader/document.hpp"
 #include "configs/reader/hardware.hpp"
 #include "kernels/microbench/microbench.hpp"
+#include "sim/system/kernel_cost.hpp"
 #include "sim/system/kernel_profile.hpp"
 
 namespace tessera::cli {
@@ -30,7 +31,8 @@ struct Run {
   std::int64_t in_flight_bytes = 65536;
   std::optional<KernelRequest> kernel;  // else the microbenchmark `kind`
   const kernels::MicrobenchKind* kind = nullptr;
-  bool bandwidth = false;  // of a kernel: HBM bytes over latency, else the latency
+  enum class Measure { latency, hbm_bandwidth, tflops } measure = Measure::latency;  // of a kernel
+  bool cost = false;                                                                 // by the cost model
   std::uint32_t variants() const { return kind != nullptr ? kind->variants : 1; }
 };
 
@@ -71,7 +73,7 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 Run read_run(const std::string& name, const config::Value& at) {
-  at.allow_only({"microbench", "kernel", "measure", "in_flight_bytes"});
+  at.allow_only({"microbench", "kernel", "measure", "fidelity", "in_flight_bytes"});
   Run run{.name = name};
   if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
   if (const auto kernel = at.find("kernel")) {
@@ -80,8 +82,12 @@ Run read_run(const std::string& name, const config::Value& at) {
     const std::string kind = words.front();
     words.erase(words.begin());
     run.kernel = parse_kernel(kind, words);
-    run.bandwidth = at.at("measure").as_one_of({"latency", "hbm_bandwidth"}) == "hbm_bandwidth";
-    run.unit = run.bandwidth ? "GB/s" : "us";
+    const std::string measure = at.at("measure").as_one_of({"latency", "hbm_bandwidth", "tflops"});
+    if (measure == "hbm_bandwidth") run.measure = Run::Measure::hbm_bandwidth;
+    if (measure == "tflops") run.measure = Run::Measure::tflops;
+    run.unit = measure == "latency" ? "us" : measure == "tflops" ? "TFLOP/s" : "GB/s";
+    if (const auto fidelity = at.find("fidelity"))
+      run.cost = fidelity->as_one_of({"cycle", "cost"}) == "cost";
     return run;
   }
   std::vector<std::string> kinds;
@@ -125,6 +131,8 @@ struct Job {
 };
 
 sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec& gpu) {
+  if (run.cost)
+    return sim::result_of(cost::CostModel{gpu}.cost(run.kernel->op, sim::conditions_of(run.kernel->options)));
   if (run.kernel) return sim::simulate_kernel(gpu, run.kernel->op, run.kernel->options);
   kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes, variant);
   std::vector<std::unique_ptr<tile::Kernel>> launches;
@@ -137,9 +145,16 @@ sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec&
 }
 
 double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) {
-  if (run.kernel)
-    return run.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns()
-                         : r.latency.us();
+  if (run.kernel) {
+    switch (run.measure) {
+      case Run::Measure::latency:
+        return r.latency.us();
+      case Run::Measure::hbm_bandwidth:
+        return static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns();
+      case Run::Measure::tflops:
+        return r.flops / r.latency.us() * 1e-6;
+    }
+  }
   const kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes);
   return bench.value((bench.with_launch ? r.latency : r.execution).seconds(), r.clock_mhz * 1e6);
 }
@@ -167,6 +182,7 @@ Json to_json(const std::vector<Figure>& figures) {
     row["hardware"] = f.hardware;
     row["unit"] = f.run->unit;
     if (f.run->kind != nullptr) row["in_flight_bytes"] = f.run->in_flight_bytes;
+    if (f.run->cost) row["fidelity"] = "cost";
     row["simulated"] = f.simulated;
     if (f.published) {
       row["published"] = *f.published;

@@ -69,7 +69,7 @@ PagedFlash::Tile PagedFlash::tile_at(std::uint32_t index) const {
   t.batch = index / tiles_per_sequence();
   std::uint32_t within = index % tiles_per_sequence(), block = 0;
   if (schedule_.longest_first) {
-    const std::uint32_t heads = kv_heads_ * splits, turn = schedule_.heads_in_l2 * splits;
+    const std::uint32_t heads = kv_heads_ * splits, turn = heads_per_section();
     const std::uint32_t first = within / (turn * m_tiles) * turn, width = std::min(turn, heads - first);
     within -= first * m_tiles;
     block = m_tiles - 1 - within / width;
@@ -136,22 +136,40 @@ Box PagedFlash::kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile)
 }
 
 tile::Outline PagedFlash::outline() const {
-  // Sequences are equal: a round is one sequence's tiles, or all of them where they are alike.
+  // A round: the tiles of one sequence or of one of its equal sections, or all of them where they are alike.
   const std::uint32_t m_tiles = schedule_.query_tiles, splits = schedule_.splits;
-  tile::Outline o{.rounds = m_tiles > 1 ? sequences_ : 1, .in_turn = true};
-  const std::uint64_t heads = std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_);
+  const std::uint32_t heads = kv_heads_ * splits;
+  tile::Outline o{.in_turn = true};
+  const auto add_pieces = [&](std::uint64_t count, std::uint32_t trips) {
+    if (trips == 0) return;  // a split that has no keys is told at once
+    if (!o.pieces.empty() && o.pieces.back().trips == trips)
+      o.pieces.back().count += count;
+    else
+      o.pieces.push_back({count, trips});
+  };
+  const auto trips_of = [&](std::uint32_t block, std::uint32_t split) {
+    const Tile t = tile_of(block, split);
+    return t.kv_last - t.kv_first;
+  };
+  if (m_tiles == 1 || !schedule_.longest_first) {
+    o.rounds = m_tiles > 1 ? sequences_ : 1;
+    for (std::uint32_t block = 0; block < m_tiles; ++block)
+      for (std::uint32_t split = 0; split < splits; ++split)
+        add_pieces(std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_), trips_of(block, split));
+  } else {
+    const std::uint32_t width = heads_per_section();
+    const std::uint32_t alike = splits > 1 ? kv_heads_ : heads % width == 0 ? heads / width : 1;
+    o.rounds = std::uint64_t{sequences_} * alike;
+    for (std::uint32_t first = 0; first < heads / alike; first += width)
+      for (std::uint32_t block = m_tiles; block-- > 0;)
+        add_pieces(std::min(width, heads - first), trips_of(block, first % splits));
+  }
   const std::uint64_t sequence_heads = std::uint64_t{kv_heads_} * sequences_;
   const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
-  for (std::uint32_t i = 0; i < m_tiles; ++i) {
-    const std::uint32_t block = schedule_.longest_first ? m_tiles - 1 - i : i;
+  for (std::uint32_t block = 0; block < m_tiles; ++block) {
     for (std::uint32_t split = 0; split < splits; ++split) {
       const Tile t = tile_of(block, split);
-      const std::uint32_t trips = t.kv_last - t.kv_first;
-      if (trips == 0) continue;  // a split that has no keys is told at once
-      if (!o.pieces.empty() && o.pieces.back().trips == trips)
-        o.pieces.back().count += heads;
-      else
-        o.pieces.push_back({heads, trips});
+      if (t.kv_first == t.kv_last) continue;
       const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv,
                                                          static_cast<std::uint64_t>(call_.context)) -
                                  std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv,
@@ -324,7 +342,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
       k.next();
       co_await cost.mask();
       co_await cost.row_max();
-      co_await cost.exponentials();
+      for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
       co_await cost.row_sum();
       co_await cost.rounding();
       if (!p_in_registers) co_await tile::shared_store(p_bytes);
@@ -344,7 +362,7 @@ Program PagedFlash::consumer(tile::Cta cta, std::uint32_t me) const {
         k.next();
         if (masked(i)) co_await cost.mask();
         co_await cost.row_max();
-        co_await cost.exponentials();
+        for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
         co_await cost.row_sum();
         co_await tile::wgmma_wait(0);
         co_await tile::arrive(at(v_empty, v.stage));

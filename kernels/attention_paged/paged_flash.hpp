@@ -75,6 +75,9 @@ class PagedFlash final : public tile::Kernel {
 
   std::uint32_t tiles_per_sequence() const { return kv_heads_ * schedule_.query_tiles * schedule_.splits; }
   std::uint32_t tiles() const { return sequences_ * tiles_per_sequence(); }
+  /// Where tiles are taken longest first, how many heads are finished before the next ones begin: as many as
+  /// share the L2; of split ones, one split of one head (hopper/tile_scheduler.hpp).
+  std::uint32_t heads_per_section() const { return schedule_.splits > 1 ? 1 : schedule_.heads_in_l2; }
   Tile tile_at(std::uint32_t index) const;
   /// Rows and keys of a query tile's split.
   Tile tile_of(std::uint32_t block, std::uint32_t split) const;

@@ -232,7 +232,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       }
       co_await cost.mask();
       co_await cost.row_max();
-      co_await cost.exponentials();
+      for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
       co_await cost.row_sum();
       co_await cost.rounding();
       if (!p_in_registers_) co_await tile::shared_store(p_bytes);
@@ -255,7 +255,7 @@ Program Flash3::consumer(tile::Cta cta, std::uint32_t me) const {
       }
       if (masked(i)) co_await cost.mask();
       co_await cost.row_max();
-      co_await cost.exponentials();
+      for (std::uint32_t e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
       co_await cost.row_sum();
       co_await tile::wgmma_wait(0);
       co_await tile::arrive(v_empty(v_stage));

@@ -16,6 +16,9 @@ constexpr std::uint32_t kWarpgroupRows = 64;
 // 2402.13499 and public microbenchmarks]
 constexpr std::uint32_t kAluLatency = 4, kShuffleLatency = 24, kMufuLatency = 22;
 
+/// Two k-steps of PV.
+constexpr std::uint32_t kPartColumns = 32;
+
 struct SoftmaxCost {
   std::uint32_t tile_kv, head_dim;
 
@@ -37,10 +40,18 @@ struct SoftmaxCost {
                           .shuffle = 4 * kWarpgroupRows * 2},
                          reduction() + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
   }
+  /// The exponentials take longest, so they are told in parts: products that another warpgroup begins
+  /// meanwhile slow down what is left.
+  std::uint32_t parts() const { return (tile_kv + kPartColumns - 1) / kPartColumns; }
   /// Per score: scale and subtract in one FMA, exp2.
-  tile::Op exponentials() const {
-    return tile::compute({.fma = scores(), .integer = 0, .mufu = scores(), .convert = 0, .shuffle = 0},
-                         kAluLatency + kMufuLatency);
+  tile::Op exponentials(std::uint32_t part) const {
+    const bool last = part + 1 == parts();
+    const std::uint64_t n =
+        std::uint64_t{kWarpgroupRows} * (last ? tile_kv - part * kPartColumns : kPartColumns);
+    tile::Op op = tile::compute({.fma = n, .integer = 0, .mufu = n, .convert = 0, .shuffle = 0},
+                                last ? kAluLatency + kMufuLatency : 0);
+    op.last_in_group = last;
+    return op;
   }
   /// To a thread's part of the row's sum.
   tile::Op row_sum() const {

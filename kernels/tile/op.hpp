@@ -70,7 +70,7 @@ struct Op {
   std::uint8_t rank = 0;
   std::uint16_t cluster_mask = 0;  ///< 0: only this CTA
   bool a_in_registers = false;     ///< wgmma: A does not load shared memory
-  bool last_in_group = true;       ///< wgmma: closes a commit group
+  bool last_in_group = true;       ///< wgmma: closes a commit group; compute: its results are waited for
   bool promote = false;            ///< tma_load: the tensor map promotes L2 misses to 256 B
   std::uint16_t m = 0, n = 0;
   std::uint32_t k = 0;

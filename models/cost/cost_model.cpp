@@ -14,7 +14,7 @@ namespace tessera::cost {
 
 namespace {
 
-constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 24;  // beyond the first, affine through both
+constexpr std::uint32_t kExactTrips = 16, kAffineTrips = 48;  // beyond the first, affine through both
 constexpr std::uint64_t kApart = std::uint64_t{1} << 40U;     // operands do not overlap
 
 /// a + x (b - a)
@@ -53,7 +53,7 @@ Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outli
 }
 
 CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline,
-                                    const Traffic& traffic) {
+                                    double missing) {
   const tile::LaunchShape& shape = kernel.shape();
   const std::uint64_t resident = tile::resident_ctas(gpu_.sm, shape);
   const auto sms = static_cast<std::uint64_t>(gpu_.sms());
@@ -69,8 +69,8 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
     const auto stride = static_cast<std::uint32_t>(
         std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
-    const MemoryLatency latency{rates_.l2_hit + traffic.missing * (rates_.l2_miss - rates_.l2_hit),
-                                rates_.store, rates_.l2_hit};
+    const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit), rates_.store,
+                                rates_.l2_hit};
     const Figures f = run_.run(kernel, together, stride, latency);
     add(l.total, f, static_cast<double>(shape.grid) / together);
     l.ends_cycles = f[cycles];
@@ -85,7 +85,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
     const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
-      return demand(kernel, outline, together, pieces, trips, traffic.missing);
+      return demand(kernel, outline, together, pieces, trips, missing);
     };
     const bool many = std::any_of(outline.pieces.begin(), outline.pieces.end(),
                                   [](const tile::Pieces& p) { return p.trips > kExactTrips; });
@@ -143,8 +143,6 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
   l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read,
                       l.total[store_bytes] * share / rates_.gpc_write,
                       (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
-  if (const double bytes = traffic.read + traffic.written; bytes > 0)
-    l.hbm_us = bytes / rates_.hbm(traffic.written / bytes);
   return l;
 }
 
@@ -187,13 +185,17 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     (operands[i].written ? written : reads) += bytes;
     if (!operands[i].written) cold += bytes - warm[i];
   }
-  Traffic traffic{.read = cold, .missing = reads > 0 ? cold / reads : 0};
-  if (footprint > l2) traffic.written = conditions.replayed ? written : std::min(written, footprint - l2);
+  const double missing = reads > 0 ? cold / reads : 0;
+  // Of what is written, what is not overwritten in the L2.
+  const auto leaving = [&](double bytes) {
+    return footprint <= l2 ? 0 : conditions.replayed ? bytes : std::min(bytes, footprint - l2);
+  };
+  Traffic traffic{.read = cold, .written = leaving(written)};
 
   Cost c;
   std::vector<Launch> launches;
   std::vector<tile::Outline> outlines;
-  std::size_t main = 0;  // the kernel that moves most has all the traffic
+  std::size_t main = 0;  // the kernel that moves most
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
     c.kernels.push_back(kernels[i]->shape().name);
@@ -203,27 +205,24 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   }
   if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
     traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
-  // Kernels that pass a workspace on: of what each reads and writes, the share crosses the pins that the L2
-  // cannot hold of all of it.
-  double passed_on = 0;
-  for (const tile::Outline& o : outlines) passed_on += static_cast<double>(o.writes);
-  const double all = std::max(footprint, passed_on);
-  const bool workspace = passed_on > 0;
-  const double beyond = all > l2 ? 1 - l2 / all : 0;
-  if (workspace) traffic = {};
-  for (std::size_t i = 0; i < kernels.size(); ++i) {
-    Traffic own{.missing = traffic.missing};
-    if (i == main) own = traffic;
-    if (workspace) {
-      const tile::Outline& o = outlines[i];
-      const double in = static_cast<double>(o.reads > 0 ? o.reads : o.load_bytes),
-                   out = static_cast<double>(o.writes > 0 ? o.writes : o.store_bytes);
-      own = {.read = beyond * in, .written = beyond * out, .missing = beyond};
-      traffic.read += own.read;
-      traffic.written += own.written;
-    }
-    launches.push_back(launch(*kernels[i], outlines[i], own));
+  for (std::size_t i = 0; i < kernels.size(); ++i)
+    launches.push_back(launch(*kernels[i], outlines[i], missing));
+  // What prepares operands for the main kernel reads and writes each byte once; the main kernel has the rest
+  // of the operands' traffic.
+  Traffic rest = traffic;
+  const auto hbm_us = [&](const Traffic& t) {
+    const double bytes = t.read + t.written;
+    return bytes > 0 ? bytes / rates_.hbm(t.written / bytes) : 0;
+  };
+  for (std::size_t i = 0; i < main; ++i) {
+    const Figures& f = launches[i].total;
+    const Traffic own{.read = std::min(rest.read, missing * f[load_bytes]),
+                      .written = leaving(f[store_bytes])};
+    launches[i].hbm_us = hbm_us(own);
+    rest.read -= own.read;
+    traffic.written += own.written;
   }
+  launches[main].hbm_us = hbm_us(rest);
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);

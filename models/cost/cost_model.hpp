@@ -61,12 +61,13 @@ class CostModel {
     Figures total{};               ///< of all CTAs
     bool beside = false;
   };
+  /// HBM bytes.
   struct Traffic {
-    double read = 0, written = 0;  ///< HBM bytes
-    double missing = 0;            ///< share of loads that wait for HBM
+    double read = 0, written = 0;
   };
 
-  Launch launch(const tile::Kernel& kernel, const tile::Outline& outline, const Traffic& traffic);
+  /// All but hbm_us. `missing`: the share of loads that wait for HBM.
+  Launch launch(const tile::Kernel& kernel, const tile::Outline& outline, double missing);
   /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips, few enough to be counted.
   Figures demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
                  std::uint32_t pieces, std::uint32_t trips, double missing);

@@ -270,7 +270,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       }
       sum_[fp32_ops] += fma;
       sum_[mufu_ops] += special;
-      at = std::max(end, start + slow * static_cast<double>(op.count)) + kVectorLatency;
+      at = std::max(end, start + slow * static_cast<double>(op.count)) +
+           (op.last_in_group ? kVectorLatency : 0);
       return true;
     }
 
@@ -303,9 +304,10 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
-      const double in = take_in(issued + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle);
-      arrivals_.push_back({in, role.cta, op.barrier, bytes, true});
+      // What comes last was asked for last, as the threads came to it.
       at = std::max(issued, at + static_cast<double>(op.count));
+      const double in = take_in(at + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle);
+      arrivals_.push_back({in, role.cta, op.barrier, bytes, true});
       return true;
     }
 

@@ -174,6 +174,38 @@ TEST_CASE("a paged call is scheduled as FlashAttention-3 does") {
              .overlapped);
 }
 
+TEST_CASE(
+    "paged tiles are taken in sections of heads, split ones a head and split at a time, longest first") {
+  std::uint64_t pieces = 0;
+  std::uint32_t rises = 0;  // of the number of trips, from piece to piece: where a section begins
+  const auto rounds_of = [&](const models::Attention& a) {
+    std::uint64_t rounds = 0;
+    for (const auto& kernel : lower(a, hopper(), addresses_for(a))) {
+      if (kernel->shape().name.find("flash3 paged") == std::string::npos) continue;
+      const tile::Outline o = kernel->outline();
+      rounds = o.rounds;
+      pieces = rises = 0;
+      for (const tile::Pieces& p : o.pieces) pieces += p.count;
+      for (std::size_t i = 1; i < o.pieces.size(); ++i) rises += o.pieces[i].trips > o.pieces[i - 1].trips;
+    }
+    return rounds;
+  };
+  models::Attention a{.batch = 2, .q_rows = 6144, .kv_rows = 6144, .causal = true, .paged = true};
+  a.head_dim = 256;
+  a.heads = a.kv_heads = 8;  // 77 key tiles of a head: one at a time leaves the other's in the L2
+  CHECK(rounds_of(a) == 2 * 8);
+  CHECK((pieces == 48 && rises == 0));
+  a.q_rows = a.kv_rows = 1536;  // 20 key tiles: four heads at a time
+  CHECK(rounds_of(a) == 2 * 2);
+  CHECK((pieces == 4 * 12 && rises == 0));
+  a.heads = a.kv_heads = 11;  // 4, 4 and 3
+  CHECK(rounds_of(a) == 2);
+  CHECK((pieces == 11 * 12 && rises == 2));
+  a.q_rows = a.kv_rows = 6144, a.heads = a.kv_heads = 1;  // 96 tiles on 132 SMs: two splits
+  CHECK(rounds_of(a) == 2);
+  CHECK((pieces == 2 * 48 && rises == 1));
+}
+
 TEST_CASE("streaming kernels of random widths are complete") {
   std::mt19937_64 random{3};
   for (int i = 0; i < 40; ++i) {

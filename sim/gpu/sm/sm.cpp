@@ -507,7 +507,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       counters_.fp32_ops += fma;
       counters_.integer_ops += integer;
       counters_.mufu_ops += mufu;
-      at = max(end, start + cycles(slow * static_cast<double>(op.count))) + cycles(kVectorLatency);
+      at = max(end, start + cycles(slow * static_cast<double>(op.count)));
+      if (op.last_in_group) at += cycles(kVectorLatency);
       return true;
     }
 

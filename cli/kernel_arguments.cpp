@@ -21,7 +21,7 @@ const std::vector<Key> kCommonKeys{
 
 // Kinds of the design that this build cannot simulate.
 const std::vector<std::string> kLaterKinds{"mla_prefill", "mla_decode",     "moba_prefill", "kda_prefill",
-                                           "kda_decode",  "causal_conv1d",  "moe",          "all_reduce",
+                                           "kda_decode",  "causal_conv1d",  "all_reduce",
                                            "all_gather",  "reduce_scatter", "all_to_all",   "send_recv"};
 
 std::vector<std::string> kind_names() {

@@ -37,6 +37,7 @@ class Arguments {
         fmt::format("kernel {}: {}: expected {}, not '{}'", kind_, key, fmt::join(names, " or "), text)};
   }
   double number(const std::string& key, double least, double most) const;
+  const std::string& text(const std::string& key) const { return values_.at(key); }
   bool is(const std::string& key, const char* text) const { return values_.at(key) == text; }
   bool truth(const std::string& key) const {
     return choice<bool>(
@@ -71,6 +72,7 @@ const std::vector<Kind>& kinds();
 
 // The families: a file each.
 std::vector<Kind> dense_kinds();      ///< products and dense attention
+std::vector<Kind> expert_kinds();     ///< mixture of experts
 std::vector<Kind> per_token_kinds();  ///< norms, rotation, activation, copies
 Kind hbm_stream_kind();
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "validate/formats.hpp"
+#include "validate/moe_rows.hpp"
 #include "validate/shapes.hpp"
 
 namespace tessera::validate {
@@ -32,7 +33,6 @@ const std::vector<Later>& later_layouts() {
       {"kda", {"kernel_source", "phase", "num_k_heads", "num_v_heads"}},
       {"mla_decode", {"num_heads", "batch_size", "tp_size", "step"}},
       {"mla_prefill", {"num_heads", "batch_size", "tp_size", "isl"}},
-      {"moe", {"num_tokens", "hidden_size", "topk", "num_experts"}},
       {"nccl", {"op_name", "nccl_dtype", "num_gpus", "message_size"}},
       {"deepep", {"hidden_size", "num_token", "num_topk", "num_experts"}},
   };
@@ -106,8 +106,10 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool attention_file =
       timed && table.has_all({"batch_size", "num_heads", "num_key_value_heads", "head_dim"}) &&
       (table.has("isl") || table.has("step")) && (!table.has_all({"isl", "step"}) || table.has("op_name"));
-  const std::string later = gemm || attention_file ? "" : later_kind(table);
-  if (!gemm && !attention_file && later.empty()) return false;
+  const bool moe = timed && table.has_all({"num_tokens", "hidden_size", "inter_size", "topk", "num_experts",
+                                           "moe_tp_size", "moe_ep_size", "distribution"});
+  const std::string later = gemm || attention_file || moe ? "" : later_kind(table);
+  if (!gemm && !attention_file && !moe && later.empty()) return false;
 
   for (std::size_t i = 0; i < table.size(); ++i) {
     const CsvRow row = table.row(i);
@@ -116,8 +118,9 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       continue;
     }
     const models::Dtype dtype = dtype_of(row, table);
-    Measurement m = gemm ? gemm_row(row.integer("m"), row.integer("n"), row.integer("k"), dtype)
-                         : attention(row, table, dtype);
+    Measurement m = gemm  ? gemm_row(row.integer("m"), row.integer("n"), row.integer("k"), dtype)
+                    : moe ? moe_row(row)
+                          : attention(row, table, dtype);
     m.file = table.file();
     m.line = row.line();
     m.measured_us = latency_us(row, table);
@@ -127,7 +130,7 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       m.conditions.weights_in_turn = kWeightCopies * g.n * g.k * models::bytes_of(dtype);
     }
     std::string reason = unsupported(row, table);
-    if (!gemm && reason.empty() && table.has("kernel_source") && row.text("kernel_source") != "fa3" &&
+    if (!gemm && !moe && reason.empty() && table.has("kernel_source") && row.text("kernel_source") != "fa3" &&
         row.text("kernel_source") != "flash_attention") {
       reason = fmt::format("kernel {} is not simulated", row.text("kernel_source"));
     }

@@ -3,6 +3,7 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_paged/call.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
+#include "kernels/experts/experts.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/gemv/gemv.hpp"
 #include "kernels/stream/stream.hpp"
@@ -50,7 +51,9 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                  [&](const models::Activation& a) { return stream(activation_work(a, addresses)); },
                  [&](const models::Softmax& s) { return stream(softmax_work(s, addresses)); },
                  [&](const models::Copy& c) { return stream(copy_work(c, addresses)); },
-                 [&](const models::Embedding& e) { return stream(embedding_work(e, addresses)); }},
+                 [&](const models::Embedding& e) { return stream(embedding_work(e, addresses)); },
+                 [&](const models::Router& r) { return make_router(r, gpu, addresses); },
+                 [&](const models::Moe& m) { return make_moe(m, gpu, addresses); }},
       op);
 }
 

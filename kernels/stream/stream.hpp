@@ -25,6 +25,9 @@ struct StreamWork {
   std::vector<RowStream> in, out;
   RowStream once;          ///< read once per CTA (a norm's weight); 0 bytes: nothing
   tile::Vector per_row{};  ///< thread-level operations per row
+  /// Works on arrays between an operator's kernels: bytes of those read and written.
+  bool between = false;
+  std::uint64_t between_read = 0, between_written = 0;
 };
 
 /// Grid-stride kernel over rows: CTAs of eight warps, as many as fit, each with a few KB in flight.

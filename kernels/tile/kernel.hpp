@@ -63,6 +63,10 @@ struct Outline {
   std::uint64_t store_bytes = 0;  ///< and send to it
   /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.
   std::uint64_t reread_bytes = 0, rereads = 1;
+  /// Of a kernel between others of its operator: the operands' bytes that it reads, and of the arrays between
+  /// the kernels what it reads and writes, each byte once. Below 0: the kernel that moves most reads them all.
+  std::int64_t operand_bytes = -1;
+  std::uint64_t between_read = 0, between_written = 0;
 };
 
 class Kernel {

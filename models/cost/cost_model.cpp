@@ -201,11 +201,33 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
         outlines[main].load_bytes + outlines[main].store_bytes)
       main = i;
   }
-  if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
-    traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
-  for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(
-        launch(*kernels[i], outlines[i], i == main ? traffic : Traffic{.missing = traffic.missing}));
+  const bool shared = std::any_of(outlines.begin(), outlines.end(),
+                                  [](const tile::Outline& o) { return o.operand_bytes >= 0; });
+  Traffic all{.missing = traffic.missing};
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    const tile::Outline& o = outlines[i];
+    Traffic here = i == main && !shared ? traffic : Traffic{.missing = traffic.missing};
+    if ((i == main || shared) && o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
+      here.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
+    if (shared) {
+      // What lies between kernels comes back from HBM, and goes there, as far as the L2 does not hold it.
+      const auto beyond = [&](std::uint64_t bytes) {
+        const auto b = static_cast<double>(bytes);
+        return b * std::clamp(2 * b / l2 - 1, 0.0, 1.0);
+      };
+      here.read += traffic.missing * static_cast<double>(std::max<std::int64_t>(o.operand_bytes, 0)) +
+                   beyond(o.between_read);
+      here.written += beyond(o.between_written);
+      if (i + 1 == kernels.size()) here.written += traffic.written;
+      const double asked = static_cast<double>(std::max<std::int64_t>(o.operand_bytes, 0)) +
+                           static_cast<double>(o.between_read);
+      if (asked > 0) here.missing = std::min(1.0, here.read / asked);
+    }
+    all.read += here.read;
+    all.written += here.written;
+    launches.push_back(launch(*kernels[i], o, here));
+  }
+  traffic = all;
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "models/operators/attention.hpp"
+#include "models/operators/experts.hpp"
 #include "models/operators/gemm.hpp"
 #include "models/operators/operand.hpp"
 #include "models/operators/per_token.hpp"
@@ -22,7 +23,8 @@
 namespace tessera::models {
 
 using Operator =
-    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding>;
+    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding,
+                 Router, Moe>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

@@ -9,8 +9,7 @@ namespace {
 std::int64_t share(const Arguments& a, const char* whole, const char* parts) {
   const std::int64_t n = a.integer(whole), p = a.integer(parts);
   if (n % p != 0) {
-    throw UsageError{
-        fmt::format("kernel moe: {} ({}) must be a multiple of {} ({})", whole, n, parts, p)};
+    throw UsageError{fmt::format("kernel moe: {} ({}) must be a multiple of {} ({})", whole, n, parts, p)};
   }
   return n / p;
 }
@@ -44,6 +43,7 @@ std::vector<Kind> expert_kinds() {
         {"distribution", "balanced"},
         {"ep", "1"},
         {"tp", "1"},
+        {"activation", "swiglu"},
         {"seed", "1"}},
        [](const Arguments& a) -> Operator {
          const std::int64_t here = share(a, "experts", "ep");
@@ -54,19 +54,19 @@ std::vector<Kind> expert_kinds() {
                     .all_experts = a.integer("experts"),
                     .topk = a.integer("topk"),
                     .loads = first_node(a, here),
-                    .dtype = a.dtype()};
+                    .dtype = a.dtype(),
+                    .gated = a.choice<bool>("activation", {{"swiglu", true}, {"relu2", false}})};
        }},
       {"moe_router",
        "each token's experts and weights, from the router's logits",
        {{"tokens"}, {"experts"}, {"topk"}, {"score", "softmax"}, {"groups", "1"}},
        [](const Arguments& a) -> Operator {
-         return Router{
-             .tokens = a.integer("tokens"),
-             .experts = a.integer("experts"),
-             .topk = a.integer("topk"),
-             .score = a.choice<RouterScore>(
-                 "score", {{"softmax", RouterScore::softmax}, {"sigmoid", RouterScore::sigmoid}}),
-             .groups = a.integer("groups")};
+         return Router{.tokens = a.integer("tokens"),
+                       .experts = a.integer("experts"),
+                       .topk = a.integer("topk"),
+                       .score = a.choice<RouterScore>(
+                           "score", {{"softmax", RouterScore::softmax}, {"sigmoid", RouterScore::sigmoid}}),
+                       .groups = a.integer("groups")};
        }},
   };
 }

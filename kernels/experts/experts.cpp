@@ -16,9 +16,10 @@ std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 constexpr std::uint64_t kAlignment = 1U << 20U;
 std::uint64_t aligned(std::uint64_t address) { return (address + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Integer operations of an output element: PyTorch's general reduction, one thread an element, finds the offsets
-// of each by divisions (ATen/native/cuda/Reduce.cuh); vLLM's own kernel for two to four parts reads them in turn.
-// The first figure makes nodes with hardly any rows of their own, 16 K tokens, take as long as on an H200.
+// Integer operations of an output element: PyTorch's general reduction, one thread an element, finds the
+// offsets of each by divisions (ATen/native/cuda/Reduce.cuh); vLLM's own kernel for two to four parts reads
+// them in turn. The first figure makes nodes with hardly any rows of their own, 16 K tokens, take as long as
+// on an H200.
 constexpr std::uint64_t kReduceOps = 100, kOwnSumOps = 10;
 
 /// moe_sum: of each token, the rows of its experts.
@@ -27,7 +28,9 @@ StreamWork sum_work(const models::Moe& m, std::uint64_t from, std::uint64_t to) 
   StreamWork w{.name = "moe sum", .rows = m.tokens};
   for (std::uint64_t p = 0; p < parts; ++p) w.in.push_back({from + p * row, row, parts * row});
   w.out = {{to, row, row}};
-  w.per_row = {.fma = parts * u(m.hidden), .integer = (parts / 2 + (parts >= 2 && parts <= 4 ? kOwnSumOps : kReduceOps)) * u(m.hidden), .convert = u(m.hidden) / 2};
+  w.per_row = {.fma = parts * u(m.hidden),
+               .integer = (parts / 2 + (parts >= 2 && parts <= 4 ? kOwnSumOps : kReduceOps)) * u(m.hidden),
+               .convert = u(m.hidden) / 2};
   return w;
 }
 
@@ -47,6 +50,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
                       weights = addresses.operands.at(2), out = addresses.operands.at(3);
   const std::int64_t rows = m.tokens * m.topk;
   const std::uint64_t e = 2;
+  const std::int64_t up_columns = (m.matrices() - 1) * m.intermediate;
   // The first and the third array between the kernels share a buffer.
   const Sorting sorting{.choices = rows,
                         .experts = m.all_experts,
@@ -55,7 +59,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
                         .from = choices,
                         .to = addresses.workspace};
   const std::uint64_t gate_up = aligned(sorting.to + u(sorting.padded) * 8),
-                      act = aligned(gate_up + u(rows * std::max(2 * m.intermediate, m.hidden)) * e);
+                      act = aligned(gate_up + u(rows * std::max(up_columns, m.hidden)) * e);
 
   std::vector<std::unique_ptr<tile::Kernel>> kernels;
   const auto add_stream = [&](StreamWork work, std::uint64_t read, std::uint64_t written) {
@@ -70,7 +74,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
     kernels.push_back(std::make_unique<AlignBlocks>(sorting));
     if (!AlignBlocks::small(sorting)) kernels.push_back(std::make_unique<SortTokens>(sorting));
   }
-  GroupedProduct product{.n = 2 * m.intermediate,
+  GroupedProduct product{.n = up_columns,
                          .k = m.hidden,
                          .element_bytes = static_cast<std::uint32_t>(e),
                          .gathered = true,
@@ -83,10 +87,23 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
   Addresses between;
   between.operands = {gate_up, act};
   const std::uint64_t act_bytes = u(rows * m.intermediate) * e, out_bytes = u(rows * m.hidden) * e;
-  add_stream(activation_work({.rows = rows, .width = m.intermediate, .dtype = m.dtype}, between), 2 * act_bytes,
-             act_bytes);
+  if (m.gated) {
+    add_stream(activation_work({.rows = rows, .width = m.intermediate, .dtype = m.dtype}, between),
+               2 * act_bytes, act_bytes);
+  } else {
+    // relu in place, then the square: PyTorch's own kernels.
+    const std::uint64_t row = u(m.intermediate) * e, pairs = u(m.intermediate) / 2;
+    for (const std::uint64_t to : {gate_up, act}) {
+      add_stream({.name = to == act ? "square" : "relu",
+                  .rows = rows,
+                  .in = {{gate_up, row, row}},
+                  .out = {{to, row, row}},
+                  .per_row = {.fma = 2 * pairs, .integer = pairs, .mufu = 0, .convert = pairs, .shuffle = 0}},
+                 act_bytes, act_bytes);
+    }
+  }
   if (m.experts < m.all_experts) add_stream(zero_work(rows, u(m.hidden) * e, gate_up), 0, out_bytes);
-  product.weights += u(m.active_experts() * 2 * m.intermediate * m.hidden) * e;
+  product.weights += u(m.active_experts() * up_columns * m.hidden) * e;
   product.n = m.hidden;
   product.k = m.intermediate;
   product.gathered = false;

@@ -13,17 +13,19 @@ namespace tessera::kernels {
 struct GroupedProduct {
   std::int64_t n = 0, k = 0;
   std::uint32_t element_bytes = 2;
-  /// Rows of A lie in order of the tokens, of which an expert's are a part spread over all; else in sorted order.
+  /// Rows of A lie in order of the tokens, of which an expert's are a part spread over all; else in sorted
+  /// order.
   bool gathered = false;
   std::int64_t tokens = 0;  ///< if gathered
   bool weighted = false;    ///< results are multiplied by the router's weights
   std::uint64_t a = 0, weights = 0, c = 0, choices = 0;
 };
 
-/// A CTA makes one tile of C: tiles of A and W come by cp.async into a ring in shared memory, A row by row, and
-/// all warps multiply: by wgmma with tiles of at least 64 rows and four warps, else by mma.sync (Triton's
-/// MMAv3 and MMAv2 layouts). Padding rows are multiplied but neither loaded nor stored. Where k is no multiple
-/// of 16 Triton does not know the rows' alignment, loads element by element through registers, and has no ring.
+/// A CTA makes one tile of C: tiles of A and W come by cp.async into a ring in shared memory, A row by row,
+/// and all warps multiply: by wgmma with tiles of at least 64 rows and four warps, else by mma.sync (Triton's
+/// MMAv3 and MMAv2 layouts). Padding rows are multiplied but neither loaded nor stored. Where k is no
+/// multiple of 16 Triton does not know the rows' alignment, loads element by element through registers, and
+/// has no ring.
 class GroupedGemm final : public tile::Kernel {
  public:
   GroupedGemm(const GroupedProduct& product, const TritonTiling& tiling, Blocks blocks, const GpuSpec& gpu);
@@ -48,6 +50,7 @@ class GroupedGemm final : public tile::Kernel {
   Blocks blocks_;
   std::uint32_t steps_ = 0, columns_ = 0;  // columns of tiles
   bool wgmma_ = false, narrow_ = false;
+  std::uint64_t mma_chain_ = 0;  // cycles that a step's dependent products take beyond the last
   tile::LaunchShape shape_;
 };
 

@@ -15,9 +15,10 @@ struct TritonTiling {
   std::uint32_t warps = 4, stages = 4;
 };
 
-/// What vLLM launches: of its tuned files for the H200 the nearest number of tokens, where it has one for these
-/// experts and this width; else its rule of thumb (get_default_config), which looks at tokens and experts only.
-/// vllm-project/vllm, vllm/model_executor/layers/fused_moe/fused_moe.py and configs/, v0.17 to v0.27.
+/// What vLLM launches: of its tuned files for the H200 the nearest number of tokens, where it has one for
+/// these experts and this width; else its rule of thumb (get_default_config), which looks at tokens and
+/// experts only. vllm-project/vllm, vllm/model_executor/layers/fused_moe/fused_moe.py and configs/, v0.17 to
+/// v0.27.
 TritonTiling triton_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate);
 
 /// The tuned tiles; null where vLLM has none.

@@ -102,6 +102,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     batches_.clear();
     double once =
         outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
+    double idle_cycles = 0;  // of CTAs that find nothing to do, after all others: nothing streams beside them
     double long_pieces = 0, long_trips = 0;  // in units of kAffineTrips - kExactTrips, beyond kExactTrips
     for (const tile::Pieces& p : outline.pieces) {
       const double times = static_cast<double>(p.count * outline.rounds * shape.cluster) / together;
@@ -126,12 +127,15 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         once = std::max(once, one - duration);
       }
       batches_.push_back({p.count, duration});
+      if (p.trips == 0 && !outline.in_turn)
+        idle_cycles += static_cast<double>(p.count) * duration / static_cast<double>(machines);
     }
     if (long_pieces > 0) {
       add(l.total, few, long_pieces - long_trips);
       add(l.total, more, long_trips);
     }
     l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
+    l.ends_cycles += idle_cycles;
     if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
     if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
   }

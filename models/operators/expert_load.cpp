@@ -74,8 +74,9 @@ Loads power_law(const Routing& r, double exponent, std::uint64_t seed) {
   std::vector<double> draws(index(r.experts));
   for (std::size_t e = 0; e < draws.size(); ++e) {
     const double u = (static_cast<double>(e) + uniform(random)) / static_cast<double>(draws.size());
-    draws[e] = std::abs(a) < 1e-9 ? least * std::pow(most / least, u)
-                                  : std::pow((std::pow(most, a) - std::pow(least, a)) * u + std::pow(least, a), 1 / a);
+    draws[e] = std::abs(a) < 1e-9
+                   ? least * std::pow(most / least, u)
+                   : std::pow((std::pow(most, a) - std::pow(least, a)) * u + std::pow(least, a), 1 / a);
   }
   for (std::size_t e = draws.size(); e-- > 1;) std::swap(draws[e], draws[below(random, e + 1)]);
 
@@ -151,23 +152,9 @@ std::vector<std::int32_t> count_rows(const std::vector<std::int32_t>& choices, s
 
 ExpertLoads loads_of(const std::vector<std::int32_t>& loads, std::int64_t first, std::int64_t last) {
   if (first < 0 || first >= last || last > static_cast<std::int64_t>(loads.size())) {
-    throw std::invalid_argument{
-        fmt::format("experts [{}, {}) of {} are none", first, last, loads.size())};
+    throw std::invalid_argument{fmt::format("experts [{}, {}) of {} are none", first, last, loads.size())};
   }
   return std::make_shared<const Loads>(loads.begin() + first, loads.begin() + last);
-}
-
-// FNV-1a.
-std::uint64_t hash_of(const ExpertLoads& loads) {
-  if (!loads) return 0;
-  std::uint64_t h = 0xcbf29ce484222325ULL;
-  for (const std::int32_t rows : *loads) {
-    for (unsigned byte = 0; byte < 4; ++byte) {
-      h ^= static_cast<std::uint32_t>(rows) >> (8 * byte) & 0xffU;
-      h *= 0x100000001b3ULL;
-    }
-  }
-  return h;
 }
 
 }  // namespace tessera::models

@@ -31,14 +31,15 @@ struct Routing {
   std::int64_t nodes = 1;  ///< that the experts are spread over, experts / nodes each
 };
 
-/// Loads of all experts; they sum to tokens x topk, none above tokens. std::invalid_argument for an impossible
-/// routing.
+/// Loads of all experts; they sum to tokens x topk, none above tokens. std::invalid_argument for an
+/// impossible routing.
 ///
-/// balanced and power_law are those of aiconfigurator's collector (ai-dynamo/aiconfigurator, collector/helper.py:
-/// balanced_logits, power_law_logits_v3), whose node 0 is the one with the most rows under power_law. Density x^-a
-/// on [1, 0.8 tokens], or [0.01, 2] if there are fewer rows than experts. Where the collector draws each of the E
-/// variables over all of [0, 1), here each is drawn from a stratum of its own, 1 / E wide, and then they are
-/// shuffled: it measures the mean of five draws, which one such draw is closer to than one of its own.
+/// balanced and power_law are those of aiconfigurator's collector (ai-dynamo/aiconfigurator,
+/// collector/helper.py: balanced_logits, power_law_logits_v3), whose node 0 is the one with the most rows
+/// under power_law. Density x^-a on [1, 0.8 tokens], or [0.01, 2] if there are fewer rows than experts. Where
+/// the collector draws each of the E variables over all of [0, 1), here each is drawn from a stratum of its
+/// own, 1 / E wide, and then they are shuffled: it measures the mean of five draws, which one such draw is
+/// closer to than one of its own.
 std::vector<std::int32_t> expert_loads(const LoadDistribution& distribution, const Routing& routing);
 
 /// The rows of each expert in a recorded routing: one expert index for each of a token's choices.
@@ -47,7 +48,5 @@ std::vector<std::int32_t> count_rows(const std::vector<std::int32_t>& choices, s
 
 /// The loads of experts [first, last): what a node that holds those works on.
 ExpertLoads loads_of(const std::vector<std::int32_t>& loads, std::int64_t first, std::int64_t last);
-
-std::uint64_t hash_of(const ExpertLoads& loads);
 
 }  // namespace tessera::models

@@ -15,7 +15,8 @@ constexpr std::int64_t kScoreBytes = 4, kChoiceBytes = 8;  // fp32; index and we
 void require_at_most(std::string_view kind, std::string_view name, std::int64_t value, std::string_view of,
                      std::int64_t most) {
   if (value > most)
-    throw std::invalid_argument{fmt::format("{}: {} ({}) must not exceed {} ({})", kind, name, value, of, most)};
+    throw std::invalid_argument{
+        fmt::format("{}: {} ({}) must not exceed {} ({})", kind, name, value, of, most)};
 }
 
 }  // namespace
@@ -28,17 +29,21 @@ std::int64_t Moe::active_experts() const {
 }
 
 std::int64_t Moe::between_bytes() const {
-  return tokens * topk * (std::max(2 * intermediate, hidden) + intermediate) * bytes_of(dtype);
+  return tokens * topk * (std::max((matrices() - 1) * intermediate, hidden) + intermediate) * bytes_of(dtype);
 }
 
 std::string_view kind(const Router&) { return "moe_router"; }
 std::string_view kind(const Moe&) { return "moe"; }
 
-// softmax: maximum, difference, exponential, sum, product; sigmoid: negate, exponential, sum, reciprocal, bias.
-double flops(const Router& op) { return 5 * product({op.tokens, op.experts}) + 2 * product({op.tokens, op.topk}); }
+// softmax: maximum, difference, exponential, sum, product; sigmoid: negate, exponential, sum, reciprocal,
+// bias.
+double flops(const Router& op) {
+  return 5 * product({op.tokens, op.experts}) + 2 * product({op.tokens, op.topk});
+}
 double flops(const Moe& op) {
-  // Three products; SwiGLU (see Activation); weight and sum.
-  return product({op.rows(), op.intermediate}) * (6 * static_cast<double>(op.hidden) + 6) +
+  // The products; SwiGLU (see Activation), or two of relu(x)^2; weight and sum.
+  return product({op.rows(), op.intermediate}) *
+             (2 * static_cast<double>(op.matrices() * op.hidden) + (op.gated ? 6 : 2)) +
          2 * product({op.rows(), op.hidden});
 }
 
@@ -50,7 +55,9 @@ std::vector<Operand> operands(const Moe& op) {
   const std::int64_t e = bytes_of(op.dtype);
   return {{"hidden", std::min(op.tokens, std::max<std::int64_t>(op.rows(), 1)) * op.hidden * e, false},
           {"choices", op.tokens * op.topk * kChoiceBytes, false},
-          {"weights", std::max<std::int64_t>(op.active_experts(), 1) * 3 * op.hidden * op.intermediate * e, false},
+          {"weights",
+           std::max<std::int64_t>(op.active_experts(), 1) * op.matrices() * op.hidden * op.intermediate * e,
+           false},
           {"out", op.tokens * op.hidden * e, true}};
 }
 
@@ -59,8 +66,9 @@ std::string signature(const Router& op) {
                      op.score == RouterScore::softmax ? "softmax" : "sigmoid", op.groups);
 }
 std::string signature(const Moe& op) {
-  return fmt::format("moe {} {}x{} e{}/{} k{} {:x} {}", op.tokens, op.hidden, op.intermediate, op.experts,
-                     op.all_experts, op.topk, hash_of(op.loads), name_of(op.dtype));
+  return fmt::format("moe {} {}x{}{} e{}/{} k{} {:x} {}", op.tokens, op.hidden, op.intermediate,
+                     op.gated ? "" : " ungated", op.experts, op.all_experts, op.topk, hash_of(op.loads),
+                     name_of(op.dtype));
 }
 
 void require_possible(const Router& op) {

@@ -31,7 +31,8 @@ std::vector<double> scores_of(RouterScore kind, const double* logits, std::size_
 std::vector<std::size_t> best(const std::vector<double>& values, std::size_t count) {
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] > values[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return values[a] > values[b]; });
   order.resize(count);
   return order;
 }
@@ -106,7 +107,8 @@ std::vector<double> mixture(const std::vector<Expert>& routed, const std::vector
   for (std::size_t t = 0; t < x.size() / at(hidden); ++t) {
     const double* row = x.data() + t * at(hidden);
     for (std::size_t i = t * at(topk); i < (t + 1) * at(topk); ++i)
-      add_expert(routed[at(choices.experts[i])], row, hidden, choices.weights[i], out.data() + t * at(hidden));
+      add_expert(routed[at(choices.experts[i])], row, hidden, choices.weights[i],
+                 out.data() + t * at(hidden));
     for (const Expert& e : shared) add_expert(e, row, hidden, 1, out.data() + t * at(hidden));
   }
   return out;
@@ -114,7 +116,8 @@ std::vector<double> mixture(const std::vector<Expert>& routed, const std::vector
 
 std::vector<double> mixture_on_nodes(const std::vector<Expert>& routed, const std::vector<Expert>& shared,
                                      const Choices& choices, std::int64_t topk, const std::vector<double>& x,
-                                     std::int64_t hidden, const std::vector<std::vector<std::int32_t>>& tokens_of,
+                                     std::int64_t hidden,
+                                     const std::vector<std::vector<std::int32_t>>& tokens_of,
                                      const std::vector<std::int64_t>& first_expert) {
   struct Sent {
     std::int32_t token;
@@ -131,7 +134,8 @@ std::vector<double> mixture_on_nodes(const std::vector<Expert>& routed, const st
         Sent sent{token, {}, {}};
         for (std::size_t i = at(token * topk); i < at((token + 1) * topk); ++i) {
           const std::int32_t e = choices.experts[i];
-          if (e >= first_expert[node] && e < first_expert[node + 1]) sent.here.emplace_back(e, choices.weights[i]);
+          if (e >= first_expert[node] && e < first_expert[node + 1])
+            sent.here.emplace_back(e, choices.weights[i]);
         }
         if (sent.here.empty()) continue;
         sent.row.assign(row, row + hidden);

@@ -38,8 +38,9 @@ TEST_CASE("a mixture's kernels store the result once and multiply every row, pad
   };
   for (int i = 0; i < 24; ++i) {
     const std::int64_t nodes = std::int64_t{1} << (random() % 3), experts = nodes * pick(9);
-    const models::Moe m = moe_of(i % 6 == 0 ? 1 : pick(300), 16 * pick(20), i % 5 == 0 ? pick(90) : 16 * pick(12),
-                                 experts, std::min(experts, pick(6)), nodes, i % 2 == 0 ? "balanced" : "power_law_1.2");
+    const models::Moe m =
+        moe_of(i % 6 == 0 ? 1 : pick(300), 16 * pick(20), i % 5 == 0 ? pick(90) : 16 * pick(12), experts,
+               std::min(experts, pick(6)), nodes, i % 2 == 0 ? "balanced" : "power_law_1.2");
     INFO(models::signature_of(m));
     const Addresses at = addresses_for(m);
     double flops = 0;
@@ -113,11 +114,13 @@ TEST_CASE("the outline of a grouped product counts what its programs load and st
 TEST_CASE("fp8 experts are refused by name") {
   models::Moe m = moe_of(4, 64, 32, 8, 2, 1, "balanced");
   m.dtype = models::Dtype::fp8;
-  CHECK_THROWS_WITH(lower(m, hopper(), addresses_for(m)), Catch::Matchers::ContainsSubstring("bf16 and fp16"));
+  CHECK_THROWS_WITH(lower(m, hopper(), addresses_for(m)),
+                    Catch::Matchers::ContainsSubstring("bf16 and fp16"));
 }
 
 TEST_CASE("a router's kernel reads all scores and writes every choice") {
-  const models::Router r{.tokens = 37, .experts = 256, .topk = 8, .score = models::RouterScore::sigmoid, .groups = 8};
+  const models::Router r{
+      .tokens = 37, .experts = 256, .topk = 8, .score = models::RouterScore::sigmoid, .groups = 8};
   const auto kernels = lower(r, hopper(), addresses_for(r));
   REQUIRE(kernels.size() == 1);
   const tile::testing::Counts c = tile::testing::count(*kernels[0]);

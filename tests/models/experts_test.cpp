@@ -1,3 +1,5 @@
+#include "models/reference/experts.hpp"
+
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -7,7 +9,6 @@
 #include <stdexcept>
 
 #include "models/operators/operator.hpp"
-#include "models/reference/experts.hpp"
 
 namespace tessera::models {
 namespace {
@@ -72,9 +73,11 @@ TEST_CASE("a power law is skewed, the more the larger its exponent; node 0 has t
     auto loads = expert_loads(parse_load(name), r);
     const std::int64_t first = std::accumulate(loads.begin(), loads.begin() + 8, std::int64_t{0});
     for (int node = 1; node < 16; ++node)
-      CHECK(std::accumulate(loads.begin() + 8 * node, loads.begin() + 8 * node + 8, std::int64_t{0}) <= first);
+      CHECK(std::accumulate(loads.begin() + 8 * node, loads.begin() + 8 * node + 8, std::int64_t{0}) <=
+            first);
     std::sort(loads.begin(), loads.end(), std::greater<>{});
-    return static_cast<double>(std::accumulate(loads.begin(), loads.begin() + 13, std::int64_t{0})) / (4096 * 8);
+    return static_cast<double>(std::accumulate(loads.begin(), loads.begin() + 13, std::int64_t{0})) /
+           (4096 * 8);
   };
   const double flat = share_of_best("balanced"), mild = share_of_best("power_law_1.01"),
                steep = share_of_best("power_law_1.2");
@@ -91,7 +94,8 @@ TEST_CASE("loads come from a recorded routing, and of a node's experts only") {
   CHECK_THROWS_AS(loads_of(loads, 3, 6), std::invalid_argument);
   CHECK_THROWS_WITH(parse_load("zipf"), ContainsSubstring("balanced, uniform or power_law_"));
   CHECK_THROWS_AS(parse_load("power_law_x"), std::invalid_argument);
-  CHECK_THROWS_AS(expert_loads({}, {.tokens = 4, .experts = 6, .topk = 2, .nodes = 4}), std::invalid_argument);
+  CHECK_THROWS_AS(expert_loads({}, {.tokens = 4, .experts = 6, .topk = 2, .nodes = 4}),
+                  std::invalid_argument);
 }
 
 TEST_CASE("FLOPs and bytes of a mixture are those of its rows and of the experts with rows") {
@@ -107,6 +111,10 @@ TEST_CASE("FLOPs and bytes of a mixture are those of its rows and of the experts
   CHECK(flops_of(m) == 3.0 * (6 * 5 * 7 + 6 * 7 + 2 * 5));
   CHECK(min_bytes_of(m) == 2 * (3 * 5 + 2 * 3 * 5 * 7 + 3 * 5) + 3 * 2 * 8);
   check(m);
+  m.gated = false;
+  CHECK(flops_of(m) == 3.0 * (4 * 5 * 7 + 2 * 7 + 2 * 5));
+  CHECK(operands_of(m)[2].bytes == 2 * 2 * 2 * 5 * 7);
+  m.gated = true;
   const std::string before = signature_of(m);
   m.loads = loads_of({1, 0, 2, 0}, 0, 4);
   CHECK(signature_of(m) != before);
@@ -114,7 +122,8 @@ TEST_CASE("FLOPs and bytes of a mixture are those of its rows and of the experts
   CHECK_THROWS_WITH(check(m), ContainsSubstring("4 rows of 3 tokens"));
   m.loads = nullptr;
   CHECK_THROWS_WITH(check(m), ContainsSubstring("0 loads for 4 experts"));
-  CHECK_THROWS_WITH(check(Router{.tokens = 1, .experts = 4, .topk = 5}), ContainsSubstring("must not exceed"));
+  CHECK_THROWS_WITH(check(Router{.tokens = 1, .experts = 4, .topk = 5}),
+                    ContainsSubstring("must not exceed"));
 }
 
 TEST_CASE("the router: softmax, sigmoid, bias, groups, scale") {
@@ -148,7 +157,9 @@ TEST_CASE("the router: softmax, sigmoid, bias, groups, scale") {
 
 TEST_CASE("a mixture spread over nodes equals the whole, empty experts and nodes included") {
   std::mt19937_64 random{5};
-  const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>{least, most}(random); };
+  const auto pick = [&](int least, int most) {
+    return std::uniform_int_distribution<int>{least, most}(random);
+  };
   for (int round = 0; round < 40; ++round) {
     const std::int64_t hidden = pick(1, 9), width = pick(1, 11), experts = pick(1, 12),
                        tokens = round % 5 == 0 ? 1 : pick(1, 20);

@@ -20,9 +20,8 @@ const std::vector<Key> kCommonKeys{
     {"dtype", "bf16"}, {"data", "random"}, {"l2", "warm"}, {"launch", "graph"}};
 
 // Kinds of the design that this build cannot simulate.
-const std::vector<std::string> kLaterKinds{"moe", "all_reduce", "all_gather"};
-"reduce_scatter", "all_to_all", "send_recv"
-};
+const std::vector<std::string> kLaterKinds{"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
+                                           "send_recv"};
 
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;

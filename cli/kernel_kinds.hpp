@@ -78,6 +78,9 @@ std::vector<Kind> linear_kinds();        ///< linear attention and its short con
 std::vector<Kind> block_sparse_kinds();  ///< MoBA, whole and in shards
 std::vector<Kind> dense_kinds();         ///< products and dense attention
 std::vector<Kind> per_token_kinds();     ///< norms, rotation, activation, copies
+std::vector<Kind> dense_kinds();         ///< products and dense attention
+std::vector<Kind> expert_kinds();        ///< mixture of experts
+std::vector<Kind> per_token_kinds();     ///< norms, rotation, activation, copies
 Kind hbm_stream_kind();
 
 }  // namespace tessera::cli

@@ -12,6 +12,7 @@
 
 #include "validate/formats.hpp"
 #include "validate/linear_rows.hpp"
+#include "validate/moe_rows.hpp"
 #include "validate/shapes.hpp"
 
 namespace tessera::validate {
@@ -30,7 +31,6 @@ struct Later {
 /// Layouts of kinds that the simulator cannot run yet, the most particular first.
 const std::vector<Later>& later_layouts() {
   static const std::vector<Later> all{
-      {"moe", {"num_tokens", "hidden_size", "topk", "num_experts"}},
       {"nccl", {"op_name", "nccl_dtype", "num_gpus", "message_size"}},
       {"deepep", {"hidden_size", "num_token", "num_topk", "num_experts"}},
   };
@@ -104,9 +104,6 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool attention_file =
       timed && table.has_all({"batch_size", "num_heads", "num_key_value_heads", "head_dim"}) &&
       (table.has("isl") || table.has("step")) && (!table.has_all({"isl", "step"}) || table.has("op_name"));
-  const bool linear = timed && is_linear(table);
-  const std::string later = gemm || attention_file || linear ? "" : later_kind(table);
-  if (!gemm && !attention_file && !linear && later.empty()) return false;
 
   for (std::size_t i = 0; i < table.size(); ++i) {
     const CsvRow row = table.row(i);
@@ -128,8 +125,9 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       continue;
     }
     const models::Dtype dtype = dtype_of(row, table);
-    Measurement m = gemm ? gemm_row(row.integer("m"), row.integer("n"), row.integer("k"), dtype)
-                         : attention(row, table, dtype);
+    Measurement m = gemm  ? gemm_row(row.integer("m"), row.integer("n"), row.integer("k"), dtype)
+                    : moe ? moe_row(row)
+                          : attention(row, table, dtype);
     m.file = table.file();
     m.line = row.line();
     m.measured_us = aiconfigurator_us(row, table);
@@ -139,7 +137,7 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       m.conditions.weights_in_turn = kWeightCopies * g.n * g.k * models::bytes_of(dtype);
     }
     std::string reason = unsupported(row, table);
-    if (!gemm && reason.empty() && table.has("kernel_source") && row.text("kernel_source") != "fa3" &&
+    if (!gemm && !moe && reason.empty() && table.has("kernel_source") && row.text("kernel_source") != "fa3" &&
         row.text("kernel_source") != "flash_attention") {
       reason = fmt::format("kernel {} is not simulated", row.text("kernel_source"));
     }

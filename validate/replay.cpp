@@ -10,6 +10,14 @@ std::vector<std::uint32_t> warm_after_replay(const models::Operator& op, const C
   const std::vector<models::Operand> operands = models::operands_of(op);
   std::int64_t run = 0;  // the bytes that one run touches
   for (const models::Operand& o : operands) run += o.over < 0 ? o.bytes : 0;
+  run += std::visit(
+      [](const auto& o) -> std::int64_t {
+        if constexpr (requires { o.between_bytes(); })
+          return o.between_bytes();
+        else
+          return 0;
+      },
+      op);
   std::vector<std::uint32_t> warm;
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
     // Between two uses of one copy of the weights lie the runs with all the others; they share the rest.

@@ -51,8 +51,8 @@ Flash2::Flash2(const FlashVarlen& call, const GpuSpec& gpu)
       stats_{call.lse},
       stats_bytes_{4},
       varlen_{true},
-      scratch_read_bytes_{call.scratch_read_bytes},
-      scratch_written_bytes_{call.scratch_written_bytes},
+      between_read_{call.between_read},
+      between_written_{call.between_written},
       sequences_{call.sequences} {
   lay_out(gpu);
   blocks_ = static_cast<std::uint32_t>((call.longest_q + tile_q_ - 1) / tile_q_);
@@ -131,8 +131,8 @@ tile::Outline Flash2::outline() const {
   }
   o.key = fmt::format("flash2 {} {} {} {} {} {} {}", tile_q_, tile_kv_, head_dim_, element_bytes_,
                       stats_bytes_, varlen_ ? tile_q_ : query_tiles_.front().rows, masked);
-  o.scratch_read_bytes = scratch_read_bytes_;
-  o.scratch_written_bytes = scratch_written_bytes_;
+  o.between_read = between_read_;
+  o.between_written = between_written_;
   return o;
 }
 

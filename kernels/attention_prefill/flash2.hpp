@@ -23,8 +23,8 @@ struct FlashVarlen {
   std::int64_t heads = 1, kv_heads = 1, head_dim = 0;
   bool causal = false;  ///< then a sequence's q and key rows are the same
   std::uint32_t element_bytes = 2;
-  std::uint64_t q = 0, k = 0, v = 0, out = 0, lse = 0;              ///< addresses; lse is fp32
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;  ///< see tile::Outline
+  std::uint64_t q = 0, k = 0, v = 0, out = 0, lse = 0;  ///< addresses; lse is fp32
+  std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
 };
 
 /// FlashAttention-2: four warps share a query tile; K and V tiles by cp.async, one ahead; two CTAs per SM
@@ -56,7 +56,7 @@ class Flash2 final : public tile::Kernel {
   std::uint32_t stats_bytes_ = 0;  // per row and head
   std::uint32_t tile_q_ = 128, tile_kv_ = 64;
   bool varlen_ = false;
-  std::uint64_t scratch_read_bytes_ = 0, scratch_written_bytes_ = 0;
+  std::uint64_t between_read_ = 0, between_written_ = 0;
   std::vector<FlashSequence> sequences_;
   std::uint32_t blocks_ = 0;            // query tiles of the longest sequence
   std::vector<QueryTile> query_tiles_;  // unless varlen: of every sequence

@@ -87,8 +87,8 @@ class FiveStep {
                                                            .a = means.address,
                                                            .b = q32.address,
                                                            .c = gate.address,
-                                                           .scratch_read_bytes = u(elements * 4),
-                                                           .scratch_written_bytes = u(scores * 4)},
+                                                           .between_read = u(elements * 4),
+                                                           .between_written = u(scores * 4)},
                                                      gpu_));
     pass("q to bf16", elements, {q32}, {array(elements, b)});
 
@@ -105,17 +105,17 @@ class FiveStep {
     // Top-k down the block dimension, as a mask.
     const Array values = array(taken * tokens * heads, 4), indices = array(taken * tokens * heads, 8);
     const Array infinite = array(scores, 1), open = array(scores, 1), chosen = array(scores, 1);
-    kernels_.push_back(std::make_unique<StridedTopKKernel>(
-        StridedTopK{.slices = u(tokens * heads),
-                    .slice = static_cast<std::uint32_t>(filtered),
-                    .k = static_cast<std::uint32_t>(taken),
-                    .pitch = u(tokens * heads * 4),
-                    .in = gate.address,
-                    .values = values.address,
-                    .indices = indices.address,
-                    .scratch_read_bytes = u(scores * 4),
-                    .scratch_written_bytes = u(taken * tokens * heads * 12)},
-        gpu_));
+    kernels_.push_back(
+        std::make_unique<StridedTopKKernel>(StridedTopK{.slices = u(tokens * heads),
+                                                        .slice = static_cast<std::uint32_t>(filtered),
+                                                        .k = static_cast<std::uint32_t>(taken),
+                                                        .pitch = u(tokens * heads * 4),
+                                                        .in = gate.address,
+                                                        .values = values.address,
+                                                        .indices = indices.address,
+                                                        .between_read = u(scores * 4),
+                                                        .between_written = u(taken * tokens * heads * 12)},
+                                            gpu_));
     pass("isinf", scores, {gate}, {infinite});
     pass("not", scores, {infinite}, {open});
     pass("zeros", scores, {}, {chosen});
@@ -125,8 +125,8 @@ class FiveStep {
                                                         .pitch = u(tokens * heads),
                                                         .in = indices.address,
                                                         .out = chosen.address,
-                                                        .scratch_read_bytes = u(taken * tokens * heads * 8),
-                                                        .scratch_written_bytes = u(scores)},
+                                                        .between_read = u(taken * tokens * heads * 8),
+                                                        .between_written = u(scores)},
                                             gpu_));
     pass("and", scores, {open, chosen}, {open});
 
@@ -204,14 +204,14 @@ class FiveStep {
     self.v = v.address;
     self.out = self_out.address;
     self.lse = self_lse.address;
-    self.scratch_written_bytes = u(elements * e);
+    self.between_written = u(elements * e);
     past.q = past_q.address;
     past.k = by_block.address;
     past.v = by_block.address + u(past_rows * width * e);
     past.out = past_out.address;
     past.lse = past_lse.address;
-    past.scratch_read_bytes = u(pairs * d * e + past_rows * width * 2 * e);
-    past.scratch_written_bytes = u(pairs * d * e);
+    past.between_read = u(pairs * d * e + past_rows * width * 2 * e);
+    past.between_written = u(pairs * d * e);
     kernels_.push_back(std::make_unique<Flash2>(self, gpu_));
     if (!past.sequences.empty()) kernels_.push_back(std::make_unique<Flash2>(past, gpu_));
 
@@ -274,8 +274,8 @@ class FiveStep {
         if (a.address >= at_.workspace) bytes += row * u(w.rows);
       }
     };
-    add(in, w.in, w.scratch_read_bytes);
-    add(out, w.out, w.scratch_written_bytes);
+    add(in, w.in, w.between_read);
+    add(out, w.out, w.between_written);
     const auto of = [&](std::uint64_t n) { return n * static_cast<std::uint64_t>(last); };
     w.per_row = {of(each.fma), of(each.integer + 1), of(each.mufu), of(1) / 2, 0};
     kernels_.push_back(std::make_unique<StreamKernel>(std::move(w), gpu_));
@@ -283,8 +283,8 @@ class FiveStep {
 
   void move(RowMove m, std::int64_t read_bytes, std::int64_t written_bytes) {
     if (m.rows == 0) return;
-    m.scratch_read_bytes = u(read_bytes);
-    m.scratch_written_bytes = u(written_bytes);
+    m.between_read = u(read_bytes);
+    m.between_written = u(written_bytes);
     kernels_.push_back(std::make_unique<RowMoveKernel>(m, gpu_));
   }
 

@@ -190,8 +190,8 @@ class ScatterKernel final : public LoopKernel<ScatterKernel> {
     shape_.roles = {{"threads", kWarps}};
     shape_.registers_per_cta = kThreads * 40;
     key_ = "moba_scatter";
-    scratch_read_bytes_ = pairs * 4;
-    scratch_written_bytes_ = pairs * 4;
+    between_read_ = pairs * 4;
+    between_written_ = pairs * 4;
     set_work({{(pairs + kEach - 1) / kEach, kEach / kThreads}}, 1);
   }
 
@@ -224,8 +224,8 @@ class SortKernel final : public LoopKernel<SortKernel> {
     shape_.registers_per_cta = 256 * 64;
     shape_.shared_bytes = 40960;
     key_ = fmt::format("moba_sort {}", std::bit_ceil(keys_));
-    scratch_read_bytes_ = pairs * 4;
-    scratch_written_bytes_ = pairs * 4;
+    between_read_ = pairs * 4;
+    between_written_ = pairs * 4;
     // Tiles of at most 4864 keys; longer segments pass through memory once for every 6 bits.
     const std::uint64_t tiles = (keys_ + kTile - 1) / kTile;
     set_work({{segments, static_cast<std::uint32_t>(tiles == 1 ? 1 : kPasses * tiles)}}, 1);
@@ -295,8 +295,8 @@ GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const 
       static_cast<std::uint32_t>(std::clamp<std::uint64_t>((rows + tiles / 2) / tiles, 1, kGatherRows));
   searches_ = static_cast<std::uint32_t>((visits + tiles / 2) / tiles);
   const std::uint64_t row = u(call.head_dim);
-  scratch_read_bytes_ = call.pairs * (row * 4 + 4);
-  scratch_written_bytes_ = call.pairs * row * 4;
+  between_read_ = call.pairs * (row * 4 + 4);
+  between_written_ = call.pairs * row * 4;
   key_ = fmt::format("{} {} {} {} {} {} {}", shape_.name, call.element_bytes, mean_rows_, searches_,
                      std::bit_width(call.list_length), call.stats != 0, call.range_rows);
   set_work(std::move(pieces_),

@@ -23,8 +23,8 @@ class LoopKernel : public tile::Kernel {
   }
   tile::Outline outline() const override {
     tile::Outline o{.pieces = pieces_, .rounds = rounds_, .key = key_};
-    o.scratch_read_bytes = scratch_read_bytes_;
-    o.scratch_written_bytes = scratch_written_bytes_;
+    o.between_read = between_read_;
+    o.between_written = between_written_;
     return o;
   }
   std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t,
@@ -66,7 +66,7 @@ class LoopKernel : public tile::Kernel {
   std::string key_;
   std::vector<tile::Pieces> pieces_;
   std::uint64_t rounds_ = 1;
-  std::uint64_t scratch_read_bytes_ = 0, scratch_written_bytes_ = 0;
+  std::uint64_t between_read_ = 0, between_written_ = 0;
 
  private:
   std::uint32_t trips_of(std::uint32_t index) const {

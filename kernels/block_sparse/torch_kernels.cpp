@@ -33,8 +33,8 @@ RowMoveKernel::RowMoveKernel(const RowMove& move, const GpuSpec& gpu) : move_{mo
   shape_.name = move.name;
   shape_.roles = {{"threads", kMoveThreads / 32}};
   shape_.registers_per_cta = kMoveThreads * 32;
-  scratch_read_bytes_ = move.scratch_read_bytes;
-  scratch_written_bytes_ = move.scratch_written_bytes;
+  between_read_ = move.between_read;
+  between_written_ = move.between_written;
   key_ = fmt::format("row_move {} {} {} {}", move.row_bytes, move.element_bytes, move.add, move.index_bytes);
   const std::uint64_t bytes = std::uint64_t{kMoveThreads} * move.element_bytes;
   const std::uint64_t trips = (move.rows * move.row_bytes + bytes - 1) / bytes;
@@ -85,8 +85,8 @@ StridedTopKKernel::StridedTopKKernel(const StridedTopK& topk, const GpuSpec& gpu
   shape_.roles = {{"threads", threads_ / 32}};
   shape_.registers_per_cta = std::int64_t{threads_} * 40;
   shape_.shared_bytes = 256;
-  scratch_read_bytes_ = topk.scratch_read_bytes;
-  scratch_written_bytes_ = topk.scratch_written_bytes;
+  between_read_ = topk.between_read;
+  between_written_ = topk.between_written;
   key_ = fmt::format("{} {}", shape_.name, topk.pitch % 128);
   set_work({{topk.slices, topk.passes()}}, 1);
   // A line for each element, of all CTAs of the SM; the L1 shares its memory with shared memory.
@@ -122,8 +122,8 @@ MaskScatterKernel::MaskScatterKernel(const MaskScatter& scatter, const GpuSpec& 
   shape_.name = "scatter";
   shape_.roles = {{"threads", kMoveThreads / 32}};
   shape_.registers_per_cta = kMoveThreads * 32;
-  scratch_read_bytes_ = scatter.scratch_read_bytes;
-  scratch_written_bytes_ = scatter.scratch_written_bytes;
+  between_read_ = scatter.between_read;
+  between_written_ = scatter.between_written;
   key_ = "mask_scatter";
   set_work(grid_stride((scatter.indices + kMoveThreads - 1) / kMoveThreads, gpu, stride_), 1);
 }
@@ -152,8 +152,8 @@ SgemmKernel::SgemmKernel(const Sgemm& product, const GpuSpec&) : product_{produc
   shape_.roles = {{"threads", 8}};
   shape_.registers_per_cta = 256 * 128;
   shape_.shared_bytes = 4 * 2 * 128 * 8 * 4;
-  scratch_read_bytes_ = product.scratch_read_bytes;
-  scratch_written_bytes_ = product.scratch_written_bytes;
+  between_read_ = product.between_read;
+  between_written_ = product.between_written;
   key_ = fmt::format("sgemm {} {}", product.k, std::min<std::uint64_t>(128, product.m));
   const std::uint64_t tiles = (product.m + 127) / 128 * ((product.n + 127) / 128) * product.batch;
   set_work({{tiles, (product.k + 7) / 8}}, 1);

@@ -22,7 +22,7 @@ struct RowMove {
   bool add = false;              ///< index_add_: read in order, added to indexed rows (fp32 atomics)
   std::uint64_t indices = 0, in = 0, out = 0;  ///< addresses
   std::uint32_t index_bytes = 8;
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;
+  std::uint64_t between_read = 0, between_written = 0;
 };
 class RowMoveKernel final : public LoopKernel<RowMoveKernel> {
  public:
@@ -44,7 +44,7 @@ struct StridedTopK {
   std::uint32_t k = 0;
   std::uint64_t pitch = 0;  ///< bytes from one element of a slice to the next
   std::uint64_t in = 0, values = 0, indices = 0;
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;
+  std::uint64_t between_read = 0, between_written = 0;
 
   /// Reads of the slice. Radix select ends when the k-th value is alone in its bin: after sign and exponent,
   /// n values of an octave are told apart by log2(n) bits of the mantissa.
@@ -68,7 +68,7 @@ struct MaskScatter {
   std::uint32_t rows = 1;     ///< of the mask
   std::uint64_t pitch = 0;
   std::uint64_t in = 0, out = 0;
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;
+  std::uint64_t between_read = 0, between_written = 0;
 };
 class MaskScatterKernel final : public LoopKernel<MaskScatterKernel> {
  public:
@@ -87,7 +87,7 @@ struct Sgemm {
   std::uint32_t k = 0;
   std::uint64_t batch = 1;
   std::uint64_t a = 0, b = 0, c = 0;
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;
+  std::uint64_t between_read = 0, between_written = 0;
 };
 class SgemmKernel final : public LoopKernel<SgemmKernel> {
  public:

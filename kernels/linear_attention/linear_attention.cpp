@@ -69,11 +69,14 @@ StreamWork l2norm_work(const ChunkedCall& c, std::uint64_t from, std::uint64_t t
                       .integer = c.k_dim() / 2,
                       .mufu = 1,
                       .convert = c.k_dim() / 2,
-                      .shuffle = 5 * 16}};
+                      .shuffle = 5 * 16},
+          .between_read = c.head_tokens() * row,
+          .between_written = c.head_tokens() * row,
+          .between = true};
 }
 
 StreamWork zeros_work(std::uint64_t at, std::uint64_t bytes) {
-  return {.name = "zeros", .rows = 1, .out = {{at, bytes, bytes}}};
+  return {.name = "zeros", .rows = 1, .out = {{at, bytes, bytes}}, .between_written = bytes, .between = true};
 }
 
 void require_supported(models::Dtype dtype, std::string_view kind) {

@@ -33,8 +33,6 @@ ShortCtaLaunch step_launch(const models::LinearDecode& op, std::uint32_t warps) 
           .registers_per_thread = 216,
           .load_bytes = state + inputs,
           .store_bytes = out,
-          .reads = state + tokens * 4 * u(op.k_dim) * e,
-          .writes = out,
           .key = fmt::format("recurrent {} {} {} {} {}", warps, op.tokens, op.heads, op.k_dim, op.v_dim)};
 }
 

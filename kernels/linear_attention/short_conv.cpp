@@ -40,8 +40,6 @@ ShortCtaLaunch conv_launch(const models::CausalConv1d& op) {
           .registers_per_thread = 40,
           .load_bytes = x + x * u(op.taps - 1) / kBlockTokens,
           .store_bytes = x + state,
-          .reads = x,
-          .writes = x + state,
           .key = fmt::format("short conv {} {} {}", op.seq, op.channels, op.taps)};
 }
 
@@ -53,8 +51,6 @@ ShortCtaLaunch update_launch(const models::CausalConv1d& op) {
           .registers_per_thread = 40,
           .load_bytes = x * u(op.taps + 1),
           .store_bytes = x * u(op.taps),
-          .reads = x + state,
-          .writes = x + state,
           .key = fmt::format("short conv update {} {} {}", op.seq, all, op.taps)};
 }
 

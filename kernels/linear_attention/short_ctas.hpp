@@ -24,7 +24,7 @@ struct ShortCtaLaunch {
   std::int64_t shared_bytes = 0;
   /// Of all CTAs together: what they ask of the L2 and send to it.
   std::uint64_t load_bytes = 0, store_bytes = 0;
-  /// Distinct bytes among these.
+  /// Distinct bytes among these, of a kernel between others of its operator; 0: the only kernel.
   std::uint64_t reads = 0, writes = 0;
   std::string key;  ///< equal for grids whose CTAs are equal
 };
@@ -43,11 +43,12 @@ class ShortCtas : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
 
   tile::Outline outline() const override {
-    tile::Outline o{.key = launch_.key,
-                    .load_bytes = launch_.load_bytes,
-                    .store_bytes = launch_.store_bytes,
-                    .reads = launch_.reads,
-                    .writes = launch_.writes};
+    tile::Outline o{.key = launch_.key, .load_bytes = launch_.load_bytes, .store_bytes = launch_.store_bytes};
+    if (launch_.reads > 0) {
+      o.operand_bytes = 0;
+      o.between_read = launch_.reads;
+      o.between_written = launch_.writes;
+    }
     const auto least = static_cast<std::uint32_t>(ctas_ / shape_.grid);
     if (const std::uint64_t more = ctas_ % shape_.grid; more > 0) o.pieces.push_back({more, least + 1});
     o.pieces.push_back({shape_.grid - ctas_ % shape_.grid, least});

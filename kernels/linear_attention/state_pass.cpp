@@ -64,8 +64,9 @@ tile::Outline StatePass::outline() const {
                          call_.op.chunk, call_.op.rule.delta, call_.sums_per_token(), call_.op.initial_state),
       .load_bytes = keys * slices + v + first,
       .store_bytes = out,
-      .reads = keys + v + first,
-      .writes = out};
+      .operand_bytes = 0,
+      .between_read = keys + v + first,
+      .between_written = out};
 }
 
 std::unique_ptr<tile::Kernel> StatePass::excerpt(std::uint32_t ctas, std::uint32_t,

@@ -58,8 +58,9 @@ tile::Outline StreamKernel::outline() const {
   };
   for (const RowStream& s : work_.in) add(s, o.load_bytes);
   for (const RowStream& s : work_.out) add(s, o.store_bytes);
-  o.scratch_read_bytes = work_.scratch_read_bytes;
-  o.scratch_written_bytes = work_.scratch_written_bytes;
+  if (work_.between) o.operand_bytes = 0;
+  o.between_read = work_.between_read;
+  o.between_written = work_.between_written;
   return o;
 }
 

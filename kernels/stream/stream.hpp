@@ -26,7 +26,8 @@ struct StreamWork {
   RowStream once;          ///< read once per CTA (a norm's weight); 0 bytes: nothing
   tile::Vector per_row{};  ///< thread-level operations per row
   bool sampled = false;    ///< its trips may be passed over: docs/skipping.md
-  std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;  ///< see tile::Outline
+  std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
+  bool between = false;                                 ///< touches no operands, only arrays between kernels
 };
 
 /// Grid-stride kernel over rows: CTAs of eight warps, as many as fit, each with a few KB in flight.

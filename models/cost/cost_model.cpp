@@ -102,6 +102,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     batches_.clear();
     double once =
         outline.in_turn ? 0 : -gpu_.launch.cta_launch_cycles;  // what a CTA does before its first piece
+    double idle_cycles = 0;  // of CTAs that find nothing to do, after all others: nothing streams beside them
     double long_pieces = 0, long_trips = 0;  // in units of kAffineTrips - kExactTrips, beyond kExactTrips
     for (const tile::Pieces& p : outline.pieces) {
       const double times = static_cast<double>(p.count * outline.rounds * shape.cluster) / together;
@@ -126,12 +127,15 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         once = std::max(once, one - duration);
       }
       batches_.push_back({p.count, duration});
+      if (p.trips == 0 && !outline.in_turn)
+        idle_cycles += static_cast<double>(p.count) * duration / static_cast<double>(machines);
     }
     if (long_pieces > 0) {
       add(l.total, few, long_pieces - long_trips);
       add(l.total, more, long_trips);
     }
     l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
+    l.ends_cycles += idle_cycles;
     if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
     if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
   }
@@ -203,32 +207,49 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
         outlines[main].load_bytes + outlines[main].store_bytes)
       main = i;
   }
-  if (const tile::Outline& o = outlines[main]; o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
-    traffic.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
-  for (std::size_t i = 0; i < kernels.size(); ++i)
-    launches.push_back(launch(*kernels[i], outlines[i], missing));
-  // What prepares operands for the main kernel reads and writes each byte once; the main kernel has the rest
-  // of the operands' traffic.
-  Traffic rest = traffic;
-  const auto hbm_us = [&](const Traffic& t) {
-    const double bytes = t.read + t.written;
-    return bytes > 0 ? bytes / rates_.hbm(t.written / bytes) : 0;
+  // Where kernels say what they read of the operands, each has its share of their traffic. Else what prepares
+  // operands for the main kernel reads and writes each byte once, and the main kernel has the rest. Arrays
+  // between kernels come back from HBM, and go there, as far as the L2 does not hold them.
+  const bool shared = std::any_of(outlines.begin(), outlines.end(),
+                                  [](const tile::Outline& o) { return o.operand_bytes >= 0; });
+  const auto beyond = [&](std::uint64_t bytes) {
+    const auto b = static_cast<double>(bytes);
+    return b * std::clamp(2 * b / l2 - 1, 0.0, 1.0);
   };
-  for (std::size_t i = 0; i < main; ++i) {
-    const Figures& f = launches[i].total;
-    const Traffic own{.read = std::min(rest.read, missing * f[load_bytes]),
-                      .written = leaving(f[store_bytes])};
-    launches[i].hbm_us = hbm_us(own);
-    rest.read -= own.read;
+  Traffic rest = traffic;
+  traffic = {};
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    const tile::Outline& o = outlines[i];
+    const double operand = static_cast<double>(std::max<std::int64_t>(o.operand_bytes, 0));
+    Traffic own{.read = beyond(o.between_read), .written = beyond(o.between_written)};
+    if (shared) own.read += missing * operand;
+    const double asked = operand + static_cast<double>(o.between_read);
+    launches.push_back(launch(*kernels[i], o, asked > 0 ? std::min(1.0, own.read / asked) : missing));
+    if (!shared && i < main) {
+      const Figures& f = launches[i].total;
+      const double read = std::min(rest.read, missing * f[load_bytes]);
+      own.read += read;
+      rest.read -= read;
+      own.written += leaving(f[store_bytes]);
+    }
+    if (!shared && i == main) {
+      own.read += rest.read;
+      own.written += rest.written;
+    }
+    if (shared && i + 1 == kernels.size()) own.written += rest.written;
+    if ((shared || i == main) && o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
+      own.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
+    if (const double bytes = own.read + own.written; bytes > 0)
+      launches[i].hbm_us = bytes / rates_.hbm(own.written / bytes);
+    traffic.read += own.read;
     traffic.written += own.written;
   }
-  launches[main].hbm_us = hbm_us(rest);
 
   Figures total{};
   for (const Launch& l : launches) add(total, l.total, 1);
   const PowerSpec& p = gpu_.power;
   const double tensor_pj = p.tensor_pj_per_flop * (conditions.random_data ? 1 : p.tensor_zero_share);
-  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = hbm_read + hbm_written;
+  const double l2_bytes = total[load_bytes] + total[store_bytes], hbm_bytes = traffic.read + traffic.written;
   const double sm_uj = 1e-6 * (total[tensor_flops] * tensor_pj + 2 * total[fp32_ops] * p.fp32_pj_per_flop +
                                total[mufu_ops] * p.mufu_pj_per_op +
                                total[shared_bytes] * p.shared_pj_per_byte + l2_bytes * p.l2_pj_per_byte);
@@ -279,9 +300,9 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   c.flops = models::flops_of(op);
   c.operations = total[operations];
   c.l2_bytes = l2_bytes;
-  c.hbm_read_bytes = hbm_read;
-  c.hbm_write_bytes = hbm_written;
-  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - hbm_read / total[load_bytes]) : 1;
+  c.hbm_read_bytes = traffic.read;
+  c.hbm_write_bytes = traffic.written;
+  c.l2_hit_rate = total[load_bytes] > 0 ? std::max(0.0, 1 - traffic.read / total[load_bytes]) : 1;
   c.energy_j = (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) * 1e-6 +
                p.idle_w * c.latency_us * 1e-6;
   const double sm_us = c.execution_us * gpu_.sms() * mhz;

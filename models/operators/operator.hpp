@@ -16,6 +16,7 @@
 
 #include "models/operators/attention.hpp"
 #include "models/operators/block_sparse.hpp"
+#include "models/operators/experts.hpp"
 #include "models/operators/gemm.hpp"
 #include "models/operators/latent.hpp"
 #include "models/operators/linear_attention.hpp"
@@ -27,7 +28,7 @@ namespace tessera::models {
 using Operator =
     std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding,
                  LinearAttention, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention, LatentDecode,
-                 Moba, BlockPool, BlockGate, BlockSparseAttention>;
+                 Moba, BlockPool, BlockGate, BlockSparseAttention, Router, Moe>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

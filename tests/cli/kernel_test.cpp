@@ -121,7 +121,7 @@ TEST_CASE("kernel complains about its arguments in one line and writes nothing")
                     {"heads (6)", "kv_heads (4)"});
   require_bad_input(kernel({"attention_prefill", "seq=512", "heads=8", "algorithm=fa4"}),
                     {"algorithm", "fa3 or fa2"});
-  require_bad_input(kernel({"moe", "tokens=512"}), {"moe", "not in this build", "attention_decode"});
+  require_bad_input(kernel({"all_reduce", "bytes=512"}), {"all_reduce", "not in this build", "attention_decode"});
   require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1", "--hardware", "h200_smx"}),
                     {"h200_smx", "did you mean 'h200_sxm'?"});
   require_bad_input(work.tessera(with(kGemm, {"--fidelity", "coast"})), {"expected cycle or cost"});

@@ -19,7 +19,7 @@ const fs::path kData = fs::path{TESSERA_SOURCE_DIR} / "tests/validate/data";
 /// Stands for the command line's parser: GEMMs only.
 Measurement parse_gemm(const std::string& kind,
                        const std::vector<std::pair<std::string, std::string>>& arguments) {
-  if (kind == "moe") throw std::domain_error{"not yet"};
+  if (kind == "all_reduce") throw std::domain_error{"not yet"};
   if (kind != "gemm" || arguments.size() != 3) throw std::invalid_argument{"expected a gemm"};
   std::vector<std::int64_t> sizes;
   for (const auto& argument : arguments) sizes.push_back(std::atoll(argument.second.c_str()));
@@ -68,6 +68,23 @@ TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are
   REQUIRE(all.skipped.size() == 1);
   CHECK(all.skipped[0].count == 2);
   CHECK(all.skipped[0].reason == "kernel triton is not simulated");
+}
+
+TEST_CASE("aiconfigurator: a mixture of experts is the fullest node's, of the whole batch") {
+  const std::string header =
+      "num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,distribution,latency\n";
+  const Measurements all = read(header + "64,128,96,4,32,1,8,balanced,0.02\n64,128,96,4,32,3,1,power_law_1.2,0.03\n");
+  REQUIRE(all.rows.size() == 2);
+  const auto& first = std::get<models::Moe>(all.rows[0].op);
+  CHECK((first.tokens == 64 && first.experts == 4 && first.all_experts == 32 && first.intermediate == 96));
+  CHECK(first.rows() == 64 * 4 / 8);
+  CHECK(all.rows[0].conditions.weights_in_turn == 0);
+  const auto& second = std::get<models::Moe>(all.rows[1].op);
+  CHECK((second.experts == 32 && second.intermediate == 32 && second.rows() == 64 * 4));
+  CHECK(all.rows[1].conditions.weights_in_turn == 32 * 3 * 128 * 32 * 2);
+  CHECK(all.rows[1].measured_us == 30);
+  CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,5,balanced,0.02\n"), config::InputError);
+  CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,8,zipf,0.02\n"), config::InputError);
 }
 
 TEST_CASE("aiconfigurator: the columns of upstream's own files") {
@@ -122,8 +139,6 @@ TEST_CASE("aiconfigurator: upstream's files of latent attention name the phase, 
 TEST_CASE("kinds that cannot be run yet are counted, not read") {
   const std::pair<const char*, const char*> layouts[]{
       {"kda", "kernel_source,phase,batch_size,seq_len,num_tokens,num_k_heads,num_v_heads,latency\n"},
-      {"moe",
-       "num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,distribution,latency\n"},
       {"nccl", "op_name,nccl_dtype,num_gpus,message_size,latency\n"},
       {"deepep", "hidden_size,num_token,num_topk,num_experts,combine_avg_t_us\n"}};
   for (const auto& [kind, header] : layouts) {
@@ -184,7 +199,7 @@ TEST_CASE("JSON lines: our own") {
   const Measurements all = read(
       R"({"kind":"gemm","args":{"m":8,"n":16,"k":"32"},"latency_us":{"median":2.5},"timing":"device"}
 
-{"kind":"moe","args":{},"latency_us":{"median":1}})",
+{"kind":"all_reduce","args":{},"latency_us":{"median":1}})",
       "f.jsonl");
   REQUIRE(all.rows.size() == 1);
   CHECK(all.rows[0].conditions.timing == Timing::device);

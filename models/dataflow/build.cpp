@@ -10,6 +10,8 @@
 #include "models/dataflow/comp_node.hpp"
 #include "models/dataflow/dense_attention.hpp"
 #include "models/dataflow/graph_builder.hpp"
+#include "models/dataflow/latent_attention.hpp"
+#include "models/dataflow/linear_attention.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
@@ -25,14 +27,23 @@ namespace {
 
 constexpr std::int64_t kTokenBytes = 8;  // a sampled token's id
 
-/// Calls `dense` for a dense layer: the other kinds' task graphs are still to come, each with a call of its
-/// own beside it.
-template <class Dense>
-auto by_attention(const GraphBuilder& g, const Dense& dense) {
-  using Result = std::invoke_result_t<Dense, const DenseShape&>;
-  return std::visit(Overloaded{dense, [&](const MobaShape&) -> Result { g.not_built("MoBA attention"); },
-                               [&](const MlaShape&) -> Result { g.not_built("latent attention (MLA)"); },
-                               [&](const KdaShape&) -> Result { g.not_built("Kimi delta attention (KDA)"); }},
+/// What builds the attention of each kind of layer: `of` chooses by a layer's shape.
+template <class Dense, class Latent, class Linear>
+struct Attentions {
+  Dense dense;
+  Latent latent;
+  Linear linear;
+  Dense& of(const DenseShape&) { return dense; }
+  Latent& of(const MlaShape&) { return latent; }
+  Linear& of(const KdaShape&) { return linear; }
+};
+
+/// Calls `build` with the current layer's shape. MoBA's task graph is still to come.
+template <class Build>
+auto by_attention(const GraphBuilder& g, const Build& build) {
+  using Result = std::invoke_result_t<Build, const DenseShape&>;
+  return std::visit(Overloaded{[&](const MobaShape&) -> Result { g.not_built("MoBA attention"); },
+                               [&](const auto& shape) -> Result { return build(shape); }},
                     g.current().attention);
 }
 
@@ -43,13 +54,13 @@ TaskGraph build_single(const Architecture& model, const Workload& workload) {
   g.graph.nodes = {{"gpu0", NodeKind::comp}};
   const std::int64_t rows = workload.prefill_tokens * workload.batch;
   const CompNode node = comp_node(g, 0, rows, 0);
-  DenseOnOneNode dense{g, node};
+  Attentions<DenseOnOneNode, LatentOnOneNode, LinearOnOneNode> attention{{g, node}, {g, node}, {g, node}};
   std::vector<TaskId> previous;
   for (g.step = -1; g.step < workload.decode_steps; ++g.step) {
     const std::int64_t step_rows = g.step < 0 ? rows : workload.batch;
     TaskId t = embed(g, node, step_rows, previous);
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(g, [&](const DenseShape& shape) { return dense.run(shape, step_rows, t); });
+      t = by_attention(g, [&](const auto& shape) { return attention.of(shape).run(shape, step_rows, t); });
       t = feed_forward(g, node, step_rows, t);
     }
     previous = {language_head(g, node, t)};
@@ -74,7 +85,8 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
   std::vector<CompNode> comp;
   for (std::uint32_t i = 0; i < p.alpha; ++i)
     comp.push_back(comp_node(g, i, std::max<std::int64_t>(1, p.r_rows(i)) * workload.batch, p.beta));
-  DenseOverNodes dense{g, p, comp};
+  Attentions<DenseOverNodes, LatentOverNodes, LinearOverNodes> attention{
+      {g, p, comp}, {g, p, comp}, {g, p, comp}};
 
   // Prefill.
   std::vector<TaskId> last(p.alpha);
@@ -82,10 +94,11 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     if (!p.r[i].empty()) last[i] = embed(g, comp[i], p.r_rows(i) * workload.batch, {});
   }
   for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-    by_attention(g, [&](const DenseShape& shape) { dense.prefill(shape, last); });
+    by_attention(g, [&](const auto& shape) { attention.of(shape).prefill(shape, last); });
     for (std::uint32_t i = 0; i < p.alpha; ++i) {
       if (p.r[i].empty()) continue;
-      const TaskId t = by_attention(g, [&](const DenseShape& shape) { return dense.finish(shape, i); });
+      const TaskId t =
+          by_attention(g, [&](const auto& shape) { return attention.of(shape).finish(shape, i); });
       last[i] = feed_forward(g, comp[i], p.r_rows(i) * workload.batch, t);
     }
   }
@@ -100,7 +113,7 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     if (i != at) sampled = g.send(at, i, Stage::embed, kTokenBytes * workload.batch, {sampled});
     TaskId t = embed(g, comp[i], workload.batch, {sampled});
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(g, [&](const DenseShape& shape) { return dense.decode(shape, i, token, t); });
+      t = by_attention(g, [&](const auto& shape) { return attention.of(shape).decode(shape, i, token, t); });
       t = feed_forward(g, comp[i], workload.batch, t);
     }
     sampled = language_head(g, comp[i], t);

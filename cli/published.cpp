@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <optional>
 
@@ -16,6 +17,7 @@
 #include "configs/reader/document.hpp"
 #include "configs/reader/hardware.hpp"
 #include "kernels/microbench/microbench.hpp"
+#include "sim/system/kernel_cost.hpp"
 #include "sim/system/kernel_profile.hpp"
 
 namespace tessera::cli {
@@ -31,6 +33,8 @@ struct Run {
   std::optional<KernelRequest> kernel;  // else the microbenchmark `kind`
   const kernels::MicrobenchKind* kind = nullptr;
   bool bandwidth = false;  // of a kernel: HBM bytes over latency, else the latency
+  bool cost = false;       // by the cost model: too long for the cycle model
+  double per_unit = 1;     // of latency: us in the figure's unit
   std::uint32_t variants() const { return kind != nullptr ? kind->variants : 1; }
 };
 
@@ -71,7 +75,7 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 Run read_run(const std::string& name, const config::Value& at) {
-  at.allow_only({"microbench", "kernel", "measure", "in_flight_bytes"});
+  at.allow_only({"microbench", "kernel", "measure", "in_flight_bytes", "fidelity"});
   Run run{.name = name};
   if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
   if (const auto kernel = at.find("kernel")) {
@@ -80,8 +84,12 @@ Run read_run(const std::string& name, const config::Value& at) {
     const std::string kind = words.front();
     words.erase(words.begin());
     run.kernel = parse_kernel(kind, words);
-    run.bandwidth = at.at("measure").as_one_of({"latency", "hbm_bandwidth"}) == "hbm_bandwidth";
-    run.unit = run.bandwidth ? "GB/s" : "us";
+    const std::string measure = at.at("measure").as_one_of({"latency", "latency_ms", "hbm_bandwidth"});
+    run.bandwidth = measure == "hbm_bandwidth";
+    run.unit = run.bandwidth ? "GB/s" : measure == "latency" ? "us" : "ms";
+    run.per_unit = measure == "latency_ms" ? 1e3 : 1;
+    if (const auto fidelity = at.find("fidelity"))
+      run.cost = fidelity->as_one_of({"cycle", "cost"}) == "cost";
     return run;
   }
   std::vector<std::string> kinds;
@@ -93,15 +101,12 @@ Run read_run(const std::string& name, const config::Value& at) {
   return run;
 }
 
-std::vector<Run> read_suite(const fs::path& file) {
-  const auto document = config::Document::read(file);
-  document.root().allow_only({"name", "description", "runs"});
-  std::vector<Run> runs;
-  for (const auto& [name, at] : document.root().at("runs").entries()) runs.push_back(read_run(name, at));
-  return runs;
+/// Adds the runs of a suite, or of a file of figures.
+void read_runs(const config::Value& runs_of, std::deque<Run>& runs) {
+  for (const auto& [name, at] : runs_of.entries()) runs.push_back(read_run(name, at));
 }
 
-Figure read_figure(const config::Value& at, const std::vector<Run>& runs) {
+Figure read_figure(const config::Value& at, const std::deque<Run>& runs) {
   at.allow_only({"run", "hardware", "value", "unit", "tolerance_percent", "source", "note"});
   std::vector<std::string> names;
   for (const Run& run : runs) names.push_back(run.name);
@@ -125,6 +130,8 @@ struct Job {
 };
 
 sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec& gpu) {
+  if (run.cost)
+    return sim::result_of(cost::CostModel{gpu}.cost(run.kernel->op, sim::conditions_of(run.kernel->options)));
   if (run.kernel) return sim::simulate_kernel(gpu, run.kernel->op, run.kernel->options);
   kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes, variant);
   std::vector<std::unique_ptr<tile::Kernel>> launches;
@@ -139,7 +146,7 @@ sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec&
 double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) {
   if (run.kernel)
     return run.bandwidth ? static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns()
-                         : r.latency.us();
+                         : r.latency.us() / run.per_unit;
   const kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes);
   return bench.value((bench.with_launch ? r.latency : r.execution).seconds(), r.clock_mhz * 1e6);
 }
@@ -185,11 +192,15 @@ Json to_json(const std::vector<Figure>& figures) {
 
 void run_published(const std::vector<fs::path>& files, const std::string& hardware, int processes,
                    const std::string& json) {
-  const std::vector<Run> runs = read_suite(resolve_config("suites", "microbench", "suite"));
+  const auto suite = config::Document::read(resolve_config("suites", "microbench", "suite"));
+  suite.root().allow_only({"name", "description", "runs"});
+  std::deque<Run> runs;  // figures point into it
+  read_runs(suite.root().at("runs"), runs);
   std::vector<Figure> figures;
   for (const fs::path& file : files.empty() ? published_files() : files) {
     const auto document = config::Document::read(file);
-    document.root().allow_only({"name", "description", "figures"});
+    document.root().allow_only({"name", "description", "runs", "figures"});
+    if (const auto own = document.root().find("runs")) read_runs(*own, runs);
     for (const config::Value& at : document.root().at("figures").items())
       figures.push_back(read_figure(at, runs));
   }

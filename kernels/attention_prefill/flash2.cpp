@@ -131,20 +131,18 @@ tile::Outline Flash2::outline() const {
       masked = std::max(masked, t.kv_tiles - std::min(t.kv_tiles, t.unmasked_tiles));
       const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv_, s.kv_rows);
       o.load_bytes += count * (t.rows + 2 * keys) * row_bytes;
+      // With a causal mask CTAs differ in length, so that they soon start one after another, evenly: between
+      // two that read the same keys all the others have read as much as either sees. Where the L2 does not
+      // hold that, it all comes from HBM.
+      if (causal_ && 2 * keys * row_bytes > static_cast<std::uint64_t>(l2_bytes_))
+        o.reread_bytes += count * 2 * keys * row_bytes;
       o.store_bytes += count * t.rows * (row_bytes + stats_bytes_);
     }
     add(alike * (blocks_ - used), 0);
   }
   o.key = fmt::format("flash2 {} {} {} {} {} {} {}", tile_q_, tile_kv_, head_dim_, element_bytes_,
                       stats_bytes_, varlen_ ? tile_q_ : query_tiles_.front().rows, masked);
-  // With a causal mask CTAs differ in length, so that they soon start one after another, evenly: between two
-  // that read the same keys all the others have read as much as there is. Where the L2 does not hold that,
-  // all keys come from HBM each time.
-  const std::uint64_t keys_bytes = 2 * row_bytes * sequences_.front().kv_rows;
-  if (causal_ && keys_bytes > static_cast<std::uint64_t>(l2_bytes_)) {
-    o.reread_bytes = keys_bytes * kv_heads_ * sequences_.size();
-    o.rereads = std::max<std::uint64_t>(1, o.load_bytes / o.reread_bytes);
-  }
+  if (o.reread_bytes > 0) o.rereads = 2;
   o.scratch_read_bytes = scratch_read_bytes_;
   o.scratch_written_bytes = scratch_written_bytes_;
   return o;

@@ -63,7 +63,7 @@ struct Outline {
   std::uint64_t store_bytes = 0;  ///< and send to it
   /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.
   std::uint64_t reread_bytes = 0, rereads = 1;
-  /// Of arrays that one kernel of an operator leaves for the next (operands of none): read, written once each.
+  /// Of arrays that one kernel of an operator leaves for the next: read, and written, once each.
   std::uint64_t scratch_read_bytes = 0, scratch_written_bytes = 0;
 };
 

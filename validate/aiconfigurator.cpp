@@ -104,6 +104,12 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool attention_file =
       timed && table.has_all({"batch_size", "num_heads", "num_key_value_heads", "head_dim"}) &&
       (table.has("isl") || table.has("step")) && (!table.has_all({"isl", "step"}) || table.has("op_name"));
+  const bool linear = timed && is_linear(table);
+  const bool moe = timed && table.has_all({"num_tokens", "hidden_size", "inter_size", "topk", "num_experts",
+                                           "moe_tp_size", "moe_ep_size", "distribution"});
+  const bool simulated = gemm || attention_file || linear || moe;
+  const std::string later = simulated ? "" : later_kind(table);
+  if (!simulated && later.empty()) return false;
 
   for (std::size_t i = 0; i < table.size(); ++i) {
     const CsvRow row = table.row(i);
@@ -119,7 +125,7 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       }
       m->file = table.file();
       m->line = row.line();
-      m->measured_us = latency_us(row, table);
+      m->measured_us = aiconfigurator_us(row, table);
       require_possible(*m, [&](const std::string& message) { return row.error("", message); });
       into.rows.push_back(std::move(*m));
       continue;

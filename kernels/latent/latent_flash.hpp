@@ -97,7 +97,8 @@ class LatentFlash final : public tile::Kernel {
   tile::Program producer(tile::Cta cta) const;
   tile::Program scorer(tile::Cta cta) const;      // consumer0
   tile::Program multiplier(tile::Cta cta) const;  // consumer1
-  tile::Op store_out(const Tile& t, std::uint32_t me) const;
+  /// What consumer `me` stores.
+  tile::Box output(const Tile& t, std::uint32_t me) const;
 
   LatentCall at_;
   PagedSchedule schedule_;

@@ -20,6 +20,9 @@ namespace tessera::validate {
 namespace {
 
 constexpr int kWeightCopies = 5;
+// benchmark_with_power (collector/helper.py) warms up after an idle time, in which it captures the graph.
+constexpr std::uint32_t kWarmUpCalls = 3, kTimedCalls = 6;
+constexpr std::uint32_t kTimedAttentionCalls = 20;  // collector/sglang/collect_attn.py
 
 enum class Layout { gemm, prefill, decode, later, none };
 
@@ -137,6 +140,8 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
     m.file = table.file();
     m.line = row.line();
     m.measured_us = aiconfigurator_us(row, table);
+    m.conditions.calls_before = kWarmUpCalls;
+    m.conditions.calls_timed = gemm ? kTimedCalls : kTimedAttentionCalls;
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
     if (gemm) {
       const auto& g = std::get<models::Gemm>(m.op);

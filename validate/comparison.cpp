@@ -12,17 +12,18 @@ namespace tessera::validate {
 namespace {
 
 std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
-  return fmt::format("{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
-                     fmt::join(options.warm_operands, ","));
+  return fmt::format("{}|{}|{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
+                     fmt::join(options.warm_operands, ","), options.launches_before,
+                     options.launches_counted);
 }
 
 }  // namespace
 
 sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
   sim::KernelOptions options = job.options;
-  // The measured replays go on for longer than the governor takes to settle, whatever one of them takes.
+  // What the governor sees of replays is many kernels and the gaps between them.
   if (options.replayed)
-    options.start_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
+    options.fixed_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
   sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, options);
   result.statistics.clear();
   result.activity.clear();

@@ -42,6 +42,7 @@ TEST_CASE("aiconfigurator: GEMMs, in milliseconds, with weights used in turn") {
   CHECK(row.measured_us == 2.5);
   CHECK(row.conditions.timing == Timing::replay);
   CHECK(row.conditions.weights_in_turn == 5 * 32 * 64 * 2);
+  CHECK((row.conditions.calls_before == 3 && row.conditions.calls_timed == 6));
   const auto& gemm = std::get<models::Gemm>(row.op);
   CHECK((gemm.m == 16 && gemm.n == 32 && gemm.k == 64));
   CHECK(read("m,n,k,latency_us\n16,32,64,2.5\n").rows[0].measured_us == 2.5);
@@ -55,6 +56,7 @@ TEST_CASE("aiconfigurator: a decode step reads its own row too") {
   CHECK(decode.context == 4);
   CHECK((decode.batch == 2 && decode.heads == 8 && decode.kv_heads == 4 && decode.head_dim == 64));
   CHECK(all.rows[0].conditions.weights_in_turn == 0);
+  CHECK(all.rows[0].conditions.calls_timed == 20);
 }
 
 TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are counted as left out") {

@@ -37,7 +37,8 @@ sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu) {
 }
 
 double predicted_us(const Measurement& row, const sim::KernelResult& result) {
-  return (row.conditions.timing == Timing::device ? result.execution : result.latency).us();
+  return row.conditions.timing == Timing::device ? result.execution.us()
+                                                 : result.latency.us() + row.conditions.between_replays_us;
 }
 
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options) {

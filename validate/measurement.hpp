@@ -31,6 +31,8 @@ struct Conditions {
   /// The row itself says which operands lie in the L2.
   bool explicit_l2 = false;
   bool warm = true;  ///< if explicit_l2: all of them, or none
+  /// What lies between two replays of the graph, beyond what lies between two of its kernels.
+  double between_replays_us = 0;
 };
 
 struct Measurement {

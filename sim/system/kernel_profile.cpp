@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "sim/system/kernel_cost.hpp"
 
@@ -105,29 +106,6 @@ KernelResult interpolate(const KernelResult& a, const KernelResult& b, double x)
 
 constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attention
 
-/// The context of an operator that is decode attention, else null. What such an operator costs changes little
-/// from one context to the next.
-const std::int64_t* context_of(const models::Operator& op) {
-  return std::visit(
-      [](const auto& o) -> const std::int64_t* {
-        if constexpr (requires { o.context; })
-          return &o.context;
-        else
-          return nullptr;
-      },
-      op);
-}
-
-/// The same operator at no context: equal for operators that differ in their context only.
-models::Operator without_context(models::Operator op) {
-  std::visit(
-      [](auto& o) {
-        if constexpr (requires { o.context; }) o.context = 0;
-      },
-      op);
-  return op;
-}
-
 }  // namespace
 
 KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
@@ -165,10 +143,15 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     job.key = models::signature_of(job.op) + tail;
     if (options.exact) {
       job.key += fmt::format("|{}", id);
-    } else if (const std::int64_t* context = context_of(job.op)) {
-      instance.family = models::signature_of(without_context(job.op)) + tail;
-      instance.context = *context;
-      contexts[instance.family].insert(*context);
+    } else {
+      const auto decodes = [&](auto decode) {
+        instance.context = std::exchange(decode.context, 0);
+        instance.family = models::signature_of(decode) + tail;
+        contexts[instance.family].insert(instance.context);
+      };
+      if (const auto* dense = std::get_if<models::AttentionDecode>(&job.op)) decodes(*dense);
+      if (const auto* latent = std::get_if<models::LatentDecode>(&job.op); latent && latent->q_rows == 1)
+        decodes(*latent);
     }
   }
 

@@ -34,9 +34,10 @@ bool softmax_row(const std::vector<std::int32_t>& positions, std::int32_t at, bo
   return true;
 }
 
-Partial empty(const LatentShape& s, std::size_t rows) {
+/// A result of `width` columns of each head.
+Partial empty(const LatentShape& s, std::size_t rows, std::int64_t width) {
   const std::size_t pairs = rows * z(s.heads);
-  return {std::vector<double>(pairs * z(s.value)),
+  return {std::vector<double>(pairs * z(width)),
           std::vector<double>(pairs, -std::numeric_limits<double>::infinity()), std::vector<double>(pairs)};
 }
 
@@ -59,7 +60,7 @@ Partial naive_latent_attention(const LatentShape& s, const LatentWeights& w, con
                                const Rows& cache, bool causal) {
   const std::size_t columns = cache.positions.size();
   const std::int64_t qk = s.nope + s.rope;
-  Partial p = empty(s, queries.positions.size());
+  Partial p = empty(s, queries.positions.size(), s.value);
   std::vector<double> k(columns * z(qk)), v(columns * z(s.value)), e;
   for (std::int64_t h = 0; h < s.heads; ++h) {
     for (std::size_t c = 0; c < columns; ++c) {
@@ -83,32 +84,56 @@ Partial naive_latent_attention(const LatentShape& s, const LatentWeights& w, con
   return p;
 }
 
-Partial absorbed_latent_attention(const LatentShape& s, const LatentWeights& w, const Rows& queries,
-                                  const Rows& cache, bool causal) {
+Rows absorb(const LatentShape& s, const LatentWeights& w, const Rows& queries) {
   const std::int64_t qk = s.nope + s.rope, width = s.cache_width();
-  Partial p = empty(s, queries.positions.size());
-  std::vector<double> query(z(width)), sum(z(s.latent)), e;
-  for (std::size_t r = 0; r < queries.positions.size(); ++r) {
-    for (std::int64_t h = 0; h < s.heads; ++h) {
-      const double* q = &queries.values[r * z(s.query_width()) + z(h * qk)];
-      std::fill(query.begin(), query.end(), 0.0);
-      for (std::int64_t i = 0; i < s.nope; ++i)
-        add(q[i], &w.up_k[z((h * s.nope + i) * s.latent)], query.data(), s.latent);
-      std::copy_n(q + s.nope, s.rope, &query[z(s.latent)]);
-      const std::size_t pair = r * z(s.heads) + z(h);
-      const auto score = [&](std::size_t c) {
-        return dot(query.data(), &cache.values[c * z(width)], width) * s.scale();
-      };
-      if (!softmax_row(cache.positions, queries.positions[r], causal, score, e, p.max[pair], p.expsum[pair]))
-        continue;
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (std::size_t c = 0; c < e.size(); ++c)
-        add(e[c] / p.expsum[pair], &cache.values[c * z(width)], sum.data(), s.latent);
-      for (std::int64_t i = 0; i < s.value; ++i) {
-        p.out[pair * z(s.value) + z(i)] = dot(&w.up_v[z((h * s.value + i) * s.latent)], sum.data(), s.latent);
-      }
+  const std::size_t pairs = queries.positions.size() * z(s.heads);
+  Rows absorbed{queries.positions, std::vector<double>(pairs * z(width))};
+  for (std::size_t pair = 0; pair < pairs; ++pair) {
+    const double* from = &queries.values[pair * z(qk)];
+    double* to = &absorbed.values[pair * z(width)];
+    const auto h = static_cast<std::int64_t>(pair % z(s.heads));
+    for (std::int64_t i = 0; i < s.nope; ++i)
+      add(from[i], &w.up_k[z((h * s.nope + i) * s.latent)], to, s.latent);
+    std::copy_n(from + s.nope, s.rope, to + s.latent);
+  }
+  return absorbed;
+}
+
+Partial attend_to_latents(const LatentShape& s, const Rows& absorbed, const Rows& cache, bool causal) {
+  const std::int64_t width = s.cache_width();
+  Partial p = empty(s, absorbed.positions.size(), s.latent);
+  std::vector<double> e;
+  for (std::size_t pair = 0; pair < absorbed.positions.size() * z(s.heads); ++pair) {
+    const auto score = [&](std::size_t c) {
+      return dot(&absorbed.values[pair * z(width)], &cache.values[c * z(width)], width) * s.scale();
+    };
+    if (!softmax_row(cache.positions, absorbed.positions[pair / z(s.heads)], causal, score, e, p.max[pair],
+                     p.expsum[pair]))
+      continue;
+    for (std::size_t c = 0; c < e.size(); ++c)
+      add(e[c] / p.expsum[pair], &cache.values[c * z(width)], &p.out[pair * z(s.latent)], s.latent);
+  }
+  return p;
+}
+
+std::vector<double> values_of(const LatentShape& s, const LatentWeights& w,
+                              const std::vector<double>& latents) {
+  const std::size_t pairs = latents.size() / z(s.latent);
+  std::vector<double> values(pairs * z(s.value));
+  for (std::size_t pair = 0; pair < pairs; ++pair) {
+    const auto h = static_cast<std::int64_t>(pair % z(s.heads));
+    for (std::int64_t i = 0; i < s.value; ++i) {
+      values[pair * z(s.value) + z(i)] =
+          dot(&w.up_v[z((h * s.value + i) * s.latent)], &latents[pair * z(s.latent)], s.latent);
     }
   }
+  return values;
+}
+
+Partial absorbed_latent_attention(const LatentShape& s, const LatentWeights& w, const Rows& queries,
+                                  const Rows& cache, bool causal) {
+  Partial p = attend_to_latents(s, absorb(s, w, queries), cache, causal);
+  p.out = values_of(s, w, p.out);
   return p;
 }
 

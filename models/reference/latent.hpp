@@ -18,6 +18,7 @@ struct LatentShape {
   double scale() const;
   /// Of partials as returned below: out is [rows, heads, value].
   HeadShape merged() const { return {heads, heads, value}; }
+  HeadShape merged_latents() const { return {heads, heads, latent}; }
 };
 
 /// Row-major. q_nope W_uk turns a head's query into one for the latent, W_uv a latent result into a head's.
@@ -34,8 +35,15 @@ Rows latent_cache(const LatentShape& shape, const std::vector<std::int32_t>& pos
 /// heads, nope + rope], rotated; a causal mask shows position p the positions <= p.
 Partial naive_latent_attention(const LatentShape& shape, const LatentWeights& weights, const Rows& queries,
                                const Rows& cache, bool causal);
-/// Scores [q_n W_uk_h ; q_r] against the cached rows themselves, sums the latents, then applies W_uv_h. Equal
-/// to the naive form in exact arithmetic.
+/// [q_n W_uk_h ; q_r] of every head: [rows, heads, latent + rope].
+Rows absorb(const LatentShape& shape, const LatentWeights& weights, const Rows& queries);
+/// Scores absorbed queries against the cached rows themselves and sums the latents: out is [rows, heads,
+/// latent].
+Partial attend_to_latents(const LatentShape& shape, const Rows& absorbed, const Rows& cache, bool causal);
+/// W_uv_h of every head's latent: [rows, heads, value].
+std::vector<double> values_of(const LatentShape& shape, const LatentWeights& weights,
+                              const std::vector<double>& latents);
+/// These three in turn. Equal to the naive form in exact arithmetic.
 Partial absorbed_latent_attention(const LatentShape& shape, const LatentWeights& weights, const Rows& queries,
                                   const Rows& cache, bool causal);
 

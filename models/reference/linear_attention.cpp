@@ -301,44 +301,64 @@ std::vector<double> causal_conv1d(std::int64_t channels, std::int64_t taps, cons
   return y;
 }
 
-KdaState empty_state(const KdaWeights& w) {
-  const std::vector<double> none(at((w.taps - 1) * w.heads * w.head_dim));
-  return {std::vector<double>(at(w.heads * w.head_dim * w.head_dim)), none, none, none};
+KdaState empty_state(const KdaWeights& w, std::int64_t heads) {
+  if (heads == 0) heads = w.heads;
+  const std::vector<double> none(at((w.taps - 1) * heads * w.head_dim));
+  return {std::vector<double>(at(heads * w.head_dim * w.head_dim)), none, none, none};
+}
+
+KdaRows kda_rows(const KdaWeights& w, const std::vector<double>& hidden_states) {
+  const auto project = [&](const std::vector<double>& weights) {
+    return linear(hidden_states, weights, w.hidden);
+  };
+  KdaRows rows{project(w.q), project(w.k), project(w.v), linear(project(w.decay_down), w.decay_up, w.rank),
+               project(w.beta)};
+  for (double& b : rows.beta) b = sigmoid(b);
+  return rows;
+}
+
+std::vector<double> kda_heads(const KdaWeights& w, std::int64_t first, std::int64_t count,
+                              const KdaRows& rows, KdaState& state, std::int64_t chunk) {
+  const std::int64_t width = count * w.head_dim, from = first * w.head_dim;
+  const auto path = [&](const std::vector<double>& x, const std::vector<double>& conv,
+                        std::vector<double>& before) {
+    const std::vector<double> mine(conv.begin() + from * w.taps, conv.begin() + (from + width) * w.taps);
+    std::vector<double> y = causal_conv1d(width, w.taps, x, mine, before);
+    for (double& value : y) value *= sigmoid(value);
+    return y;
+  };
+  LinearTokens in{.tokens = std::ssize(rows.q) / width,
+                  .q = path(rows.q, w.conv_q, state.conv_q),
+                  .k = path(rows.k, w.conv_k, state.conv_k),
+                  .v = path(rows.v, w.conv_v, state.conv_v),
+                  .log_decay = rows.decay,
+                  .beta = rows.beta};
+  normalise(in.q, w.head_dim, false);
+  normalise(in.k, w.head_dim, false);
+  for (std::int64_t i = 0; i < std::ssize(in.log_decay); ++i) {
+    double& g = in.log_decay[at(i)];
+    const std::int64_t channel = from + i % width;
+    g = -std::exp(w.a_log[at(channel / w.head_dim)]) * softplus(g + w.dt_bias[at(channel)]);
+  }
+  const LinearShape shape{count, w.head_dim, w.head_dim};
+  LinearResult r =
+      chunk == 0 ? recurrent(kKda, shape, in, state.state) : chunkwise(kKda, shape, in, state.state, chunk);
+  state.state = std::move(r.state);
+  return r.out;
+}
+
+std::vector<double> kda_finish(const KdaWeights& w, const std::vector<double>& hidden_states,
+                               std::vector<double> out) {
+  normalise(out, w.head_dim, true);
+  const std::vector<double> gate = linear(linear(hidden_states, w.gate_down, w.hidden), w.gate_up, w.rank);
+  for (std::int64_t i = 0; i < std::ssize(out); ++i)
+    out[at(i)] *= w.norm[at(i % w.head_dim)] * sigmoid(gate[at(i)]);
+  return linear(out, w.out, w.heads * w.head_dim);
 }
 
 std::vector<double> kda_block(const KdaWeights& w, const std::vector<double>& hidden_states, KdaState& state,
                               std::int64_t chunk) {
-  const std::int64_t width = w.heads * w.head_dim;
-  const auto path = [&](const std::vector<double>& weights, const std::vector<double>& conv,
-                        std::vector<double>& before) {
-    std::vector<double> y =
-        causal_conv1d(width, w.taps, linear(hidden_states, weights, w.hidden), conv, before);
-    for (double& value : y) value *= sigmoid(value);
-    return y;
-  };
-  LinearTokens in{.tokens = std::ssize(hidden_states) / w.hidden,
-                  .q = path(w.q, w.conv_q, state.conv_q),
-                  .k = path(w.k, w.conv_k, state.conv_k),
-                  .v = path(w.v, w.conv_v, state.conv_v)};
-  normalise(in.q, w.head_dim, false);
-  normalise(in.k, w.head_dim, false);
-  in.log_decay = linear(linear(hidden_states, w.decay_down, w.hidden), w.decay_up, w.rank);
-  for (std::int64_t i = 0; i < std::ssize(in.log_decay); ++i) {
-    double& g = in.log_decay[at(i)];
-    g = -std::exp(w.a_log[at(i % width / w.head_dim)]) * softplus(g + w.dt_bias[at(i % width)]);
-  }
-  in.beta = linear(hidden_states, w.beta, w.hidden);
-  for (double& b : in.beta) b = sigmoid(b);
-
-  const LinearShape shape{w.heads, w.head_dim, w.head_dim};
-  LinearResult r =
-      chunk == 0 ? recurrent(kKda, shape, in, state.state) : chunkwise(kKda, shape, in, state.state, chunk);
-  state.state = std::move(r.state);
-  normalise(r.out, w.head_dim, true);
-  const std::vector<double> gate = linear(linear(hidden_states, w.gate_down, w.hidden), w.gate_up, w.rank);
-  for (std::int64_t i = 0; i < std::ssize(r.out); ++i)
-    r.out[at(i)] *= w.norm[at(i % w.head_dim)] * sigmoid(gate[at(i)]);
-  return linear(r.out, w.out, width);
+  return kda_finish(w, hidden_states, kda_heads(w, 0, w.heads, kda_rows(w, hidden_states), state, chunk));
 }
 
 }  // namespace tessera::models::reference

@@ -95,8 +95,23 @@ struct KdaState {
   std::vector<double> state;                   ///< [heads, head_dim, head_dim]
   std::vector<double> conv_q, conv_k, conv_v;  ///< [taps - 1, heads head_dim]
 };
-KdaState empty_state(const KdaWeights& w);
+/// Of `heads` heads; all of them if 0 is given.
+KdaState empty_state(const KdaWeights& w, std::int64_t heads = 0);
 
+/// What a KDA block computes of each row by itself, and the heads are then given of all rows.
+struct KdaRows {
+  std::vector<double> q, k, v, decay;  ///< [rows, heads head_dim], before convolution and activation
+  std::vector<double> beta;            ///< [rows, heads], activated
+};
+KdaRows kda_rows(const KdaWeights& w, const std::vector<double>& hidden_states);
+/// Heads [first, first + count) of consecutive tokens: `rows` and `state` have these heads only, the weights
+/// all. Convolutions, activations, recurrence (token by token if chunk is 0). Returns [tokens, count,
+/// head_dim].
+std::vector<double> kda_heads(const KdaWeights& w, std::int64_t first, std::int64_t count,
+                              const KdaRows& rows, KdaState& state, std::int64_t chunk);
+/// Gated norm and output projection of rows, whose heads' results are `out`.
+std::vector<double> kda_finish(const KdaWeights& w, const std::vector<double>& hidden_states,
+                               std::vector<double> out);
 /// A whole KDA block (arXiv 2510.26692, section 4): q, k = L2norm(SiLU(conv(W x))), v = SiLU(conv(W x)),
 /// g = -exp(a_log) softplus(W_up W_down x + dt_bias), b = sigmoid(W_b x), the recurrence,
 /// then W_o (RMSNorm(o) sigmoid(W_gup W_gdown x)). Token by token if chunk is 0.

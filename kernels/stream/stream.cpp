@@ -194,6 +194,20 @@ StreamWork softmax_work(const models::Softmax& s, const Addresses& at) {
   return w;
 }
 
+StreamWork sum_work(const models::Sum& s, const Addresses& at) {
+  // Rows of more inputs than others lie among them: each has the mean number, in whole sectors.
+  const std::uint64_t row = u(s.width) * u(models::bytes_of(s.dtype)), parts = u(s.inputs / s.rows),
+                      rest = u(s.inputs % s.rows) * row / u(s.rows) / 32 * 32;
+  StreamWork w{.name = "sum of rows", .rows = s.rows};
+  for (std::uint64_t p = 0; p < parts; ++p)
+    w.in.push_back({at.operands[0] + p * u(s.rows) * row, row, row});
+  if (rest > 0) w.in.push_back({at.operands[0] + parts * u(s.rows) * row, rest, rest});
+  w.out = {{at.operands[1], row, row}};
+  const std::uint64_t added = u(s.width) * u(s.inputs) / u(s.rows);
+  w.per_row = {.fma = added - u(s.width), .integer = pairs(added), .convert = pairs(u(s.width))};
+  return w;
+}
+
 StreamWork copy_work(const models::Copy& c, const Addresses& at) {
   // One long row, cut into pieces.
   const std::uint64_t bytes = u(c.bytes);

@@ -53,6 +53,7 @@ StreamWork norm_work(const models::Norm& n, const Addresses& at);
 StreamWork rope_work(const models::Rope& r, const Addresses& at);
 StreamWork activation_work(const models::Activation& a, const Addresses& at);
 StreamWork softmax_work(const models::Softmax& s, const Addresses& at);
+StreamWork sum_work(const models::Sum& s, const Addresses& at);
 StreamWork copy_work(const models::Copy& c, const Addresses& at);
 StreamWork embedding_work(const models::Embedding& e, const Addresses& at);
 

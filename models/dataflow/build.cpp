@@ -9,15 +9,17 @@
 #include "models/architecture/overloaded.hpp"
 #include "models/dataflow/comp_node.hpp"
 #include "models/dataflow/dense_attention.hpp"
+#include "models/dataflow/feed_forward.hpp"
 #include "models/dataflow/graph_builder.hpp"
+#include "models/dataflow/moba.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
 
 std::string_view name_of(Stage stage) {
   static constexpr std::array<std::string_view, kStages> names{"embed", "norm",   "qkv",       "rope",
-                                                               "send",  "cache",  "attention", "return",
-                                                               "merge", "o_proj", "mlp",       "head"};
+"send",  "cache",  "gate", "attention", "return",
+"merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "head"};
   return names[static_cast<std::size_t>(stage)];
 }
 
@@ -25,12 +27,12 @@ namespace {
 
 constexpr std::int64_t kTokenBytes = 8;  // a sampled token's id
 
-/// Calls `dense` for a dense layer: the other kinds' task graphs are still to come, each with a call of its
-/// own beside it.
-template <class Dense>
-auto by_attention(const GraphBuilder& g, const Dense& dense) {
+/// Calls `dense` for a dense layer, `moba` for a MoBA layer: the other kinds' task graphs are still to come,
+/// each with a call of its own beside these.
+template <class Dense, class Moba>
+auto by_attention(const GraphBuilder& g, const Dense& dense, const Moba& moba) {
   using Result = std::invoke_result_t<Dense, const DenseShape&>;
-  return std::visit(Overloaded{dense, [&](const MobaShape&) -> Result { g.not_built("MoBA attention"); },
+  return std::visit(Overloaded{dense, moba,
                                [&](const MlaShape&) -> Result { g.not_built("latent attention (MLA)"); },
                                [&](const KdaShape&) -> Result { g.not_built("Kimi delta attention (KDA)"); }},
                     g.current().attention);
@@ -42,17 +44,21 @@ TaskGraph build_single(const Architecture& model, const Workload& workload) {
   GraphBuilder g{model, workload};
   g.graph.nodes = {{"gpu0", NodeKind::comp}};
   const std::int64_t rows = workload.prefill_tokens * workload.batch;
-  const CompNode node = comp_node(g, 0, rows, 0);
+  const std::vector<CompNode> nodes{comp_node(g, 0, rows, 0)};
+  const CompNode& node = nodes.front();
   DenseOnOneNode dense{g, node};
+  FeedForward feed_forward{g, nodes, {rows}};
   std::vector<TaskId> previous;
   for (g.step = -1; g.step < workload.decode_steps; ++g.step) {
     const std::int64_t step_rows = g.step < 0 ? rows : workload.batch;
-    TaskId t = embed(g, node, step_rows, previous);
+    std::vector<TaskId> last{embed(g, node, step_rows, previous)};
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(g, [&](const DenseShape& shape) { return dense.run(shape, step_rows, t); });
-      t = feed_forward(g, node, step_rows, t);
+      last = {by_attention(
+          g, [&](const DenseShape& shape) { return dense.run(shape, step_rows, last.front()); },
+          [&](const MobaShape& shape) { return moba_on_one_node(g, dense, shape, step_rows, last.front()); })};
+      feed_forward.run({step_rows}, last);
     }
-    previous = {language_head(g, node, t)};
+    previous = {language_head(g, node, last.front())};
   }
   return std::move(g.graph);
 }
@@ -72,9 +78,15 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
       g.graph.nodes.push_back({fmt::format("attn{},{}", j, k), NodeKind::attn});
   }
   std::vector<CompNode> comp;
-  for (std::uint32_t i = 0; i < p.alpha; ++i)
-    comp.push_back(comp_node(g, i, std::max<std::int64_t>(1, p.r_rows(i)) * workload.batch, p.beta));
+  std::vector<std::int64_t> rows, most_rows;
+  for (std::uint32_t i = 0; i < p.alpha; ++i) {
+    rows.push_back(p.r_rows(i) * workload.batch);
+    most_rows.push_back(std::max(rows.back(), workload.batch));
+    comp.push_back(comp_node(g, i, most_rows.back(), p.beta));
+  }
   DenseOverNodes dense{g, p, comp};
+  MobaOverNodes moba{g, p, dense};
+  FeedForward feed_forward{g, comp, most_rows};
 
   // Prefill.
   std::vector<TaskId> last(p.alpha);
@@ -82,12 +94,16 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     if (!p.r[i].empty()) last[i] = embed(g, comp[i], p.r_rows(i) * workload.batch, {});
   }
   for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-    by_attention(g, [&](const DenseShape& shape) { dense.prefill(shape, last); });
+    by_attention(
+        g, [&](const DenseShape& shape) { dense.prefill(shape, last); },
+        [&](const MobaShape& shape) { moba.prefill(shape, last); });
     for (std::uint32_t i = 0; i < p.alpha; ++i) {
       if (p.r[i].empty()) continue;
-      const TaskId t = by_attention(g, [&](const DenseShape& shape) { return dense.finish(shape, i); });
-      last[i] = feed_forward(g, comp[i], p.r_rows(i) * workload.batch, t);
+      last[i] = by_attention(
+          g, [&](const DenseShape& shape) { return dense.finish(shape, i); },
+          [&](const MobaShape& shape) { return dense.finish(shape.dense, i); });
     }
+    feed_forward.run(rows, last);
   }
   auto at = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(workload.prefill_tokens - 1)]);
   TaskId sampled = language_head(g, comp[at], last[at]);
@@ -98,10 +114,14 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     const auto i = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(token)]);
     g.layer = -1;
     if (i != at) sampled = g.send(at, i, Stage::embed, kTokenBytes * workload.batch, {sampled});
-    TaskId t = embed(g, comp[i], workload.batch, {sampled});
+    TaskId& t = last[i] = embed(g, comp[i], workload.batch, {sampled});
+    rows.assign(p.alpha, 0);
+    rows[i] = workload.batch;
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(g, [&](const DenseShape& shape) { return dense.decode(shape, i, token, t); });
-      t = feed_forward(g, comp[i], workload.batch, t);
+      t = by_attention(
+          g, [&](const DenseShape& shape) { return dense.decode(shape, i, token, t); },
+          [&](const MobaShape& shape) { return dense.decode(shape.dense, i, token, t); });
+      feed_forward.run(rows, last);
     }
     sampled = language_head(g, comp[i], t);
     at = i;

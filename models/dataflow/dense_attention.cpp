@@ -12,22 +12,28 @@ namespace {
 
 std::int64_t projected_width(const DenseShape& d) { return d.q_width() + 2 * d.kv_width(); }
 
-/// The largest over the model's dense layers; 0 if it has none.
+/// What a layer has of dense attention: MoBA all but the choice of keys. Null if nothing.
+const DenseShape* dense_part(const AttentionShape& attention) {
+  if (const auto* moba = std::get_if<MobaShape>(&attention)) return &moba->dense;
+  return std::get_if<DenseShape>(&attention);
+}
+
+/// The largest over the model's dense and MoBA layers; 0 if it has none.
 template <class Size>
 std::int64_t largest(const Architecture& model, Size size) {
   std::int64_t most = 0;
   for (const Layer& l : model.layers) {
-    if (const auto* dense = std::get_if<DenseShape>(&l.attention)) most = std::max(most, size(*dense));
+    if (const auto* dense = dense_part(l.attention)) most = std::max(most, size(*dense));
   }
   return most;
 }
 
-/// A k, v cache of `tokens` rows for every dense layer; none if the model never decodes.
+/// A k, v cache of `tokens` rows for every dense or MoBA layer; none if the model never decodes.
 std::vector<BufferId> caches(GraphBuilder& g, std::uint32_t node, std::int64_t tokens) {
   std::vector<BufferId> ids(g.model.layers.size());
   if (!g.keeps_cache()) return ids;
   for (std::size_t l = 0; l < ids.size(); ++l) {
-    if (const auto* dense = std::get_if<DenseShape>(&g.model.layers[l].attention)) {
+    if (const auto* dense = dense_part(g.model.layers[l].attention)) {
       ids[l] = g.buffer(node, 2 * tokens * dense->kv_width() * g.element_bytes() * g.workload.batch,
                         fmt::format("k, v cache.{}", l));
     }
@@ -103,30 +109,33 @@ DenseOnOneNode::DenseOnOneNode(GraphBuilder& g, const CompNode& node)
 TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after) {
   const Architecture& m = g_.model;
   const Workload& w = g_.workload;
+  if (g_.step < 0) {
+    return run(d, rows, after,
+               Attention{.batch = w.batch,
+                         .q_rows = w.prefill_tokens,
+                         .kv_rows = w.prefill_tokens,
+                         .heads = d.heads,
+                         .kv_heads = d.kv_heads,
+                         .head_dim = d.head_dim,
+                         .causal = m.causal,
+                         .dtype = m.dtype});
+  }
+  return run(d, rows, after,
+             AttentionDecode{.batch = w.batch,
+                             .context = w.prefill_tokens + g_.step + 1,
+                             .heads = d.heads,
+                             .kv_heads = d.kv_heads,
+                             .head_dim = d.head_dim,
+                             .dtype = m.dtype});
+}
+
+TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after, Operator attention) {
   const BufferId cache = cache_[static_cast<std::size_t>(g_.layer)];
   const BufferId projections = n_.dense.projections;
   TaskId t = project(g_, n_, d, rows, after);
   if (g_.keeps_cache()) t = append(g_, d, n_.id, projections, cache, rows, {t});
   // The prompt's keys are all at hand; a decode step's are in the cache, its own included.
   const BufferId kv = g_.step < 0 ? projections : cache;
-  Operator attention;
-  if (g_.step < 0) {
-    attention = Attention{.batch = w.batch,
-                          .q_rows = w.prefill_tokens,
-                          .kv_rows = w.prefill_tokens,
-                          .heads = d.heads,
-                          .kv_heads = d.kv_heads,
-                          .head_dim = d.head_dim,
-                          .causal = m.causal,
-                          .dtype = m.dtype};
-  } else {
-    attention = AttentionDecode{.batch = w.batch,
-                                .context = w.prefill_tokens + g_.step + 1,
-                                .heads = d.heads,
-                                .kv_heads = d.kv_heads,
-                                .head_dim = d.head_dim,
-                                .dtype = m.dtype};
-  }
   t = g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t});
   return project_out(g_, n_, d, n_.dense.attended, rows, {t});
 }
@@ -144,7 +153,7 @@ DenseOverNodes::DenseOverNodes(GraphBuilder& g, const Placement& placement, cons
   nodes_.resize(std::size_t{p_.beta} * p_.beta);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
-      AttnNode& n = node(j, k);
+      AttnNode& n = own(j, k);
       const std::uint32_t id = p_.attn(j, k);
       const std::int64_t rows = std::max<std::int64_t>(1, p_.s_rows(j)) * batch;
       const std::int64_t kv_rows = std::max<std::int64_t>(1, p_.s_rows(k)) * batch;
@@ -161,11 +170,10 @@ std::int64_t DenseOverNodes::result_bytes(const DenseShape& d) const {
   return d.q_width() * g_.element_bytes() + d.heads * kStatsBytes;
 }
 
-void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& ready) {
-  const Architecture& m = g_.model;
+void DenseOverNodes::distribute(const DenseShape& d, const std::vector<TaskId>& ready) {
   const std::int64_t batch = g_.workload.batch;
-  const auto l = static_cast<std::size_t>(g_.layer);
-  std::vector<std::vector<TaskId>> received(nodes_.size());
+  returned_.assign(p_.alpha, {});
+  for (AttnNode& n : nodes_) n.arrived.clear();
   for (std::uint32_t i = 0; i < p_.alpha; ++i) {
     if (p_.r[i].empty()) continue;
     const TaskId projected = project(g_, comp_[i], d, p_.r_rows(i) * batch, ready[i]);
@@ -176,22 +184,38 @@ void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& rea
         const std::int64_t bytes =
             (q_rows * d.q_width() + p_.overlap[i][k] * 2 * d.kv_width()) * g_.element_bytes() * batch;
         if (bytes > 0)
-          received[j * p_.beta + k].push_back(g_.send(i, p_.attn(j, k), Stage::send, bytes, {projected}));
+          own(j, k).arrived.push_back(g_.send(i, p_.attn(j, k), Stage::send, bytes, {projected}));
       }
     }
   }
-  returned_.assign(p_.alpha, {});
+}
+
+void DenseOverNodes::keep(const DenseShape& d, std::uint32_t j, std::uint32_t k) {
+  if (!g_.keeps_cache() || p_.s[k].empty()) return;
+  AttnNode& n = own(j, k);
+  const auto l = static_cast<std::size_t>(g_.layer);
+  n.arrived.push_back(
+      append(g_, d, p_.attn(j, k), n.received, n.cache[l], p_.s_rows(k) * g_.workload.batch, n.arrived));
+  n.appended[l] = {n.arrived.back()};
+}
+
+void DenseOverNodes::give_back(const DenseShape& d, std::uint32_t j, std::uint32_t k, TaskId attended) {
+  for (std::uint32_t i = 0; i < p_.alpha; ++i) {
+    if (p_.overlap[i][j] == 0) continue;
+    const std::int64_t bytes = p_.overlap[i][j] * result_bytes(d) * g_.workload.batch;
+    returned_[i].push_back(g_.send(p_.attn(j, k), i, Stage::returns, bytes, {attended}));
+  }
+}
+
+void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& ready) {
+  const Architecture& m = g_.model;
+  distribute(d, ready);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
-      AttnNode& n = node(j, k);
-      const std::uint32_t id = p_.attn(j, k);
-      std::vector<TaskId> after = received[j * p_.beta + k];
-      if (g_.keeps_cache() && !p_.s[k].empty()) {
-        after.push_back(append(g_, d, id, n.received, n.cache[l], p_.s_rows(k) * batch, after));
-        n.appended[l] = {after.back()};
-      }
+      keep(d, j, k);
       if (!p_.sees(j, k)) continue;
-      Attention a{.batch = batch,
+      const AttnNode& n = node(j, k);
+      Attention a{.batch = g_.workload.batch,
                   .q_rows = p_.s_rows(j),
                   .kv_rows = p_.s_rows(k),
                   .heads = d.heads,
@@ -204,14 +228,9 @@ void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& rea
         a.q_positions = positions_[j];
         a.kv_positions = positions_[k];
       }
-      const TaskId t = g_.add(id, Stage::attention, a, {n.received, n.received, n.received, n.out, n.stats},
-                              std::move(after));
-      for (std::uint32_t i = 0; i < p_.alpha; ++i) {
-        if (p_.overlap[i][j] > 0) {
-          returned_[i].push_back(
-              g_.send(id, i, Stage::returns, p_.overlap[i][j] * result_bytes(d) * batch, {t}));
-        }
-      }
+      give_back(d, j, k,
+                g_.add(p_.attn(j, k), Stage::attention, a,
+                       {n.received, n.received, n.received, n.out, n.stats}, n.arrived));
     }
   }
 }
@@ -252,7 +271,7 @@ TaskId DenseOverNodes::decode(const DenseShape& d, std::uint32_t i, std::int64_t
     queries[k] = g_.send(i, p_.attn(j, k), Stage::send, bytes, {ready});
   }
   for (std::uint32_t row = 0; row < p_.beta; ++row) {
-    AttnNode& a = node(row, j);
+    AttnNode& a = own(row, j);
     const TaskId sent = row == j
                             ? queries[j]
                             : g_.send(i, p_.attn(row, j), Stage::send, 2 * d.kv_width() * e * batch, {ready});
@@ -260,7 +279,7 @@ TaskId DenseOverNodes::decode(const DenseShape& d, std::uint32_t i, std::int64_t
   }
   std::vector<TaskId> returned;
   for (std::uint32_t k = 0; k < p_.beta; ++k) {
-    AttnNode& a = node(j, k);
+    AttnNode& a = own(j, k);
     const std::int64_t context = p_.context(k, token);
     if (context == 0) continue;
     std::vector<TaskId> waits = std::move(a.appended[l]);

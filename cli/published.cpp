@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <optional>
 
@@ -31,8 +32,8 @@ struct Run {
   std::int64_t in_flight_bytes = 65536;
   std::optional<KernelRequest> kernel;  // else the microbenchmark `kind`
   const kernels::MicrobenchKind* kind = nullptr;
-  enum class Measure { latency, hbm_bandwidth, tflops } measure = Measure::latency;  // of a kernel
-  bool cost = false;                                                                 // by the cost model
+  enum class Measure { latency, latency_ms, hbm_bandwidth, tflops } measure = Measure::latency;  // of a kernel
+  bool cost = false;  // by the cost model: too long for the cycle model
   std::uint32_t variants() const { return kind != nullptr ? kind->variants : 1; }
 };
 
@@ -82,10 +83,15 @@ Run read_run(const std::string& name, const config::Value& at) {
     const std::string kind = words.front();
     words.erase(words.begin());
     run.kernel = parse_kernel(kind, words);
-    const std::string measure = at.at("measure").as_one_of({"latency", "hbm_bandwidth", "tflops"});
+    const std::string measure =
+        at.at("measure").as_one_of({"latency", "latency_ms", "hbm_bandwidth", "tflops"});
+    if (measure == "latency_ms") run.measure = Run::Measure::latency_ms;
     if (measure == "hbm_bandwidth") run.measure = Run::Measure::hbm_bandwidth;
     if (measure == "tflops") run.measure = Run::Measure::tflops;
-    run.unit = measure == "latency" ? "us" : measure == "tflops" ? "TFLOP/s" : "GB/s";
+    run.unit = measure == "latency"      ? "us"
+               : measure == "latency_ms" ? "ms"
+               : measure == "tflops"     ? "TFLOP/s"
+                                         : "GB/s";
     if (const auto fidelity = at.find("fidelity"))
       run.cost = fidelity->as_one_of({"cycle", "cost"}) == "cost";
     return run;
@@ -99,15 +105,12 @@ Run read_run(const std::string& name, const config::Value& at) {
   return run;
 }
 
-std::vector<Run> read_suite(const fs::path& file) {
-  const auto document = config::Document::read(file);
-  document.root().allow_only({"name", "description", "runs"});
-  std::vector<Run> runs;
-  for (const auto& [name, at] : document.root().at("runs").entries()) runs.push_back(read_run(name, at));
-  return runs;
+/// Adds the runs of a suite, or of a file of figures.
+void read_runs(const config::Value& runs_of, std::deque<Run>& runs) {
+  for (const auto& [name, at] : runs_of.entries()) runs.push_back(read_run(name, at));
 }
 
-Figure read_figure(const config::Value& at, const std::vector<Run>& runs) {
+Figure read_figure(const config::Value& at, const std::deque<Run>& runs) {
   at.allow_only({"run", "hardware", "value", "unit", "tolerance_percent", "source", "note"});
   std::vector<std::string> names;
   for (const Run& run : runs) names.push_back(run.name);
@@ -149,6 +152,8 @@ double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) 
     switch (run.measure) {
       case Run::Measure::latency:
         return r.latency.us();
+      case Run::Measure::latency_ms:
+        return r.latency.us() * 1e-3;
       case Run::Measure::hbm_bandwidth:
         return static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns();
       case Run::Measure::tflops:
@@ -201,11 +206,15 @@ Json to_json(const std::vector<Figure>& figures) {
 
 void run_published(const std::vector<fs::path>& files, const std::string& hardware, int processes,
                    const std::string& json) {
-  const std::vector<Run> runs = read_suite(resolve_config("suites", "microbench", "suite"));
+  const auto suite = config::Document::read(resolve_config("suites", "microbench", "suite"));
+  suite.root().allow_only({"name", "description", "runs"});
+  std::deque<Run> runs;  // figures point into it
+  read_runs(suite.root().at("runs"), runs);
   std::vector<Figure> figures;
   for (const fs::path& file : files.empty() ? published_files() : files) {
     const auto document = config::Document::read(file);
-    document.root().allow_only({"name", "description", "figures"});
+    document.root().allow_only({"name", "description", "runs", "figures"});
+    if (const auto own = document.root().find("runs")) read_runs(*own, runs);
     for (const config::Value& at : document.root().at("figures").items())
       figures.push_back(read_figure(at, runs));
   }

@@ -20,6 +20,9 @@ namespace tessera::validate {
 namespace {
 
 constexpr int kWeightCopies = 5;
+// benchmark_with_power (collector/helper.py) warms up after an idle time, in which it captures the graph.
+constexpr std::uint32_t kWarmUpCalls = 3, kTimedCalls = 6;
+constexpr std::uint32_t kTimedAttentionCalls = 20;  // collector/sglang/collect_attn.py
 
 enum class Layout { gemm, prefill, decode, later, none };
 
@@ -104,6 +107,12 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
   const bool attention_file =
       timed && table.has_all({"batch_size", "num_heads", "num_key_value_heads", "head_dim"}) &&
       (table.has("isl") || table.has("step")) && (!table.has_all({"isl", "step"}) || table.has("op_name"));
+  const bool linear = timed && is_linear(table);
+  const bool moe = timed && table.has_all({"num_tokens", "hidden_size", "inter_size", "topk", "num_experts",
+                                           "moe_tp_size", "moe_ep_size", "distribution"});
+  const bool simulated = gemm || attention_file || linear || moe;
+  const std::string later = simulated ? "" : later_kind(table);
+  if (!simulated && later.empty()) return false;
 
   for (std::size_t i = 0; i < table.size(); ++i) {
     const CsvRow row = table.row(i);
@@ -119,7 +128,7 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
       }
       m->file = table.file();
       m->line = row.line();
-      m->measured_us = latency_us(row, table);
+      m->measured_us = aiconfigurator_us(row, table);
       require_possible(*m, [&](const std::string& message) { return row.error("", message); });
       into.rows.push_back(std::move(*m));
       continue;
@@ -131,6 +140,8 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
     m.file = table.file();
     m.line = row.line();
     m.measured_us = aiconfigurator_us(row, table);
+    m.conditions.calls_before = kWarmUpCalls;
+    m.conditions.calls_timed = gemm ? kTimedCalls : kTimedAttentionCalls;
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
     if (gemm) {
       const auto& g = std::get<models::Gemm>(m.op);

@@ -12,17 +12,18 @@ namespace tessera::validate {
 namespace {
 
 std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
-  return fmt::format("{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
-                     fmt::join(options.warm_operands, ","));
+  return fmt::format("{}|{}|{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
+                     fmt::join(options.warm_operands, ","), options.launches_before,
+                     options.launches_counted);
 }
 
 }  // namespace
 
 sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
   sim::KernelOptions options = job.options;
-  // The measured replays go on for longer than the governor takes to settle, whatever one of them takes.
+  // What the governor sees of replays is many kernels and the gaps between them.
   if (options.replayed)
-    options.start_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
+    options.fixed_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
   sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, options);
   result.statistics.clear();
   result.activity.clear();
@@ -36,7 +37,8 @@ sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu) {
 }
 
 double predicted_us(const Measurement& row, const sim::KernelResult& result) {
-  return (row.conditions.timing == Timing::device ? result.execution : result.latency).us();
+  return row.conditions.timing == Timing::device ? result.execution.us()
+                                                 : result.latency.us() + row.conditions.between_replays_us;
 }
 
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options) {

@@ -29,11 +29,29 @@ std::vector<std::uint32_t> warm_after_replay(const models::Operator& op, const C
   return warm;
 }
 
+namespace {
+
+/// Launches in a call. No more copies of the weights are made than it takes to keep them out of the L2.
+std::uint32_t copies_of_weights(const Measurement& row, std::int64_t l2_bytes) {
+  std::int64_t own = 0;
+  for (const models::Operand& o : models::operands_of(row.op)) {
+    if (o.role == "weights") own += o.bytes;
+  }
+  const std::int64_t in_turn = row.conditions.weights_in_turn;
+  if (own == 0 || in_turn <= own) return 1;
+  return static_cast<std::uint32_t>(std::min(in_turn / own, (l2_bytes + own - 1) / own));
+}
+
+}  // namespace
+
 sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   sim::KernelOptions options;
   options.graph = row.conditions.graph;
   options.random_data = row.conditions.random_data;
   options.replayed = !row.conditions.explicit_l2 || row.conditions.warm;
+  const std::uint32_t copies = copies_of_weights(row, gpu.l2.bytes);
+  options.launches_before = copies * row.conditions.calls_before;
+  options.launches_counted = copies * row.conditions.calls_timed;
   if (!row.conditions.explicit_l2) {
     // Replays of one call find again what is clearly less than the L2 holds. Weights in turn are told apart
     // by far more.

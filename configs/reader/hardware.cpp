@@ -150,6 +150,8 @@ constexpr Field<HbmSpec> kHbm[] = {
 
 constexpr Field<PowerSpec> kPower[] = {
     {"cap_w", &PowerSpec::cap_w},
+    {"peak_w", &PowerSpec::peak_w},
+    {"average_ms", &PowerSpec::average_ms},
     {"idle_w", &PowerSpec::idle_w},
     {"tensor_pj_per_flop", &PowerSpec::tensor_pj_per_flop},
     {"tensor_zero_share", &PowerSpec::tensor_zero_share, true},

@@ -4,9 +4,15 @@
 
 #include <algorithm>
 
+#include "kernels/attention_prefill/softmax_cost.hpp"
+
 namespace tessera::kernels {
 
 using tile::Box;
+
+namespace {
+constexpr std::uint8_t kQ = 0, kK = 1, kV = 2;
+}
 
 Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses)
     : heads_{static_cast<std::uint32_t>(attention.heads)},
@@ -68,9 +74,11 @@ void Flash2::lay_out(const GpuSpec& gpu) {
   if (head_dim_ <= 64) tile_kv_ = 128;
   if (head_dim_ > 128) tile_q_ = 64;
   shape_.roles = {{"warps", 4}};
+  shape_.barriers = {{"q", 1}, {"k", 1}, {"v", 1}};  // stand for cp.async groups
   shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
   shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * head_dim_ * element_bytes_;
   shape_.prologue_cycles = 200;
+  l2_bytes_ = gpu.l2.bytes;
 }
 
 QueryTile Flash2::query_tile(const FlashSequence& s, std::uint32_t block) const {
@@ -85,15 +93,13 @@ QueryTile Flash2::query_tile(const FlashSequence& s, std::uint32_t block) const 
 }
 
 Flash2::Tile Flash2::tile_at(std::uint32_t index) const {
-  // Query tiles vary fastest, so that CTAs of one head, and its K and V, run together; of a dense causal call
-  // the longest first.
+  // The grid is (query tiles, sequences, heads), tiles from the first: with a causal mask the longest come
+  // last (flash_fwd_kernel.h, compute_attn: m_block = blockIdx.x).
   const std::uint32_t block = index % blocks_;
   const auto sequences = static_cast<std::uint32_t>(sequences_.size());
-  // A packed grid is (tiles, sequences, heads); of equal sequences the order does not matter.
-  const std::uint32_t sequence = varlen_ ? index / blocks_ % sequences : index / blocks_ / heads_;
+  const std::uint32_t sequence = index / blocks_ % sequences, head = index / blocks_ / sequences;
   const FlashSequence& s = sequences_[sequence];
-  const std::uint32_t head = varlen_ ? index / blocks_ / sequences : index / blocks_ % heads_;
-  const QueryTile query = query_tile(s, causal_ && !varlen_ ? blocks_ - 1 - block : block);
+  const QueryTile query = query_tile(s, block);
   return {query, s.first_q + query.first_row, s.first_kv, s.kv_rows, head};
 }
 
@@ -117,7 +123,7 @@ tile::Outline Flash2::outline() const {
       alike += heads_;
     const std::uint32_t used = varlen_ ? (s.q_rows + tile_q_ - 1) / tile_q_ : blocks_;
     for (std::uint32_t n = 0; n < used; ++n) {
-      const QueryTile t = query_tile(s, causal_ && !varlen_ ? used - 1 - n : n);
+      const QueryTile t = query_tile(s, n);
       const bool many = varlen_ && !causal_ && t.rows == tile_q_;
       const std::uint64_t count = many ? alike * (s.q_rows / tile_q_) : alike;
       if (many) n = s.q_rows / tile_q_ - 1;
@@ -125,12 +131,18 @@ tile::Outline Flash2::outline() const {
       masked = std::max(masked, t.kv_tiles - std::min(t.kv_tiles, t.unmasked_tiles));
       const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv_, s.kv_rows);
       o.load_bytes += count * (t.rows + 2 * keys) * row_bytes;
+      // With a causal mask CTAs differ in length, so that they soon start one after another, evenly: between
+      // two that read the same keys all the others have read as much as either sees. Where the L2 does not
+      // hold that, it all comes from HBM.
+      if (causal_ && 2 * keys * row_bytes > static_cast<std::uint64_t>(l2_bytes_))
+        o.reread_bytes += count * 2 * keys * row_bytes;
       o.store_bytes += count * t.rows * (row_bytes + stats_bytes_);
     }
     add(alike * (blocks_ - used), 0);
   }
   o.key = fmt::format("flash2 {} {} {} {} {} {} {}", tile_q_, tile_kv_, head_dim_, element_bytes_,
                       stats_bytes_, varlen_ ? tile_q_ : query_tiles_.front().rows, masked);
+  if (o.reread_bytes > 0) o.rereads = 2;
   o.between_read = between_read_;
   o.between_written = between_written_;
   return o;
@@ -172,25 +184,45 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   // for every key tile: it is not kept in registers.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
 
+  // A thread has a quarter of the columns of four rows (of two, with 64 rows): chains that no lane shortens.
+  const std::uint64_t reduction = std::uint64_t{tile_kv_} / 4 * kAluLatency;
+
   if (co_await tile::item(query.alike()) != 0) co_return;
-  co_await tile::load(
-      Box{q_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows, row_bytes, q_pitch});
-  if (query.kv_tiles > 0) co_await tile::load(kv_box(k_, query.kv_tiles - 1));
-  for (std::uint32_t i = 0; i < query.kv_tiles; ++i) {
+  const Box q_box{q_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows, row_bytes,
+                  q_pitch};
+  co_await tile::expect(kQ, q_box.bytes());
+  co_await tile::async_load(q_box, kQ);
+  if (query.kv_tiles > 0) {
+    const Box box = kv_box(k_, query.kv_tiles - 1);
+    co_await tile::expect(kK, box.bytes());
+    co_await tile::async_load(box, kK);
+  }
+  co_await tile::wait(kQ, 0);
+  for (std::uint32_t i = 0, made = 0; i < query.kv_tiles; ++i, ++made) {
     // K of the next tile is on its way: it stands for that of the tile gone on with.
     if (const std::uint32_t alike = query.alike(i); alike > 0)
       i += static_cast<std::uint32_t>(co_await tile::trip(alike));
     const std::uint32_t n = query.kv_tiles - 1 - i;
-    co_await tile::load_wait(0);  // K of this tile (and Q)
-    co_await tile::load(kv_box(v_, n));
+    co_await tile::wait(kK, made);
+    const Box v_box = kv_box(v_, n);
+    co_await tile::expect(kV, v_box.bytes());
+    co_await tile::async_load(v_box, kV);
     co_await tile::shared_load(operand_bytes + outputs * element_bytes_);
     co_await tile::mma(tile_q_, tile_kv_, d);  // S = Q K^T
-    co_await tile::load_wait(0);               // V of this tile
-    if (n > 0) co_await tile::load(kv_box(k_, n - 1));
+    co_await tile::wait(kV, made);
+    if (n > 0) {
+      const Box box = kv_box(k_, n - 1);
+      co_await tile::expect(kK, box.bytes());
+      co_await tile::async_load(box, kK);
+    }
     if (n >= query.unmasked_tiles) co_await tile::compute({.integer = 2 * scores});
-    co_await tile::compute({.integer = scores, .shuffle = std::uint64_t{4} * tile_q_ * 2});
-    co_await tile::compute({.fma = 2 * scores, .mufu = scores});
-    co_await tile::compute({.fma = outputs, .convert = scores / 2});
+    // Row maxima, over columns and lanes, and the factor for what was summed so far; exponentials; row sums,
+    // the rescaled output, P in bf16.
+    co_await tile::compute(
+        {.integer = scores, .mufu = std::uint64_t{tile_q_} * 4, .shuffle = std::uint64_t{4} * tile_q_ * 2},
+        reduction + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
+    co_await tile::compute({.fma = scores, .mufu = scores}, kAluLatency + kMufuLatency);
+    co_await tile::compute({.fma = scores + outputs, .convert = scores / 2}, reduction);
     co_await tile::shared_load(operand_bytes);
     co_await tile::mma(tile_q_, d, tile_kv_);  // O += P V
   }

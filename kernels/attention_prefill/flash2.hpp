@@ -56,6 +56,7 @@ class Flash2 final : public tile::Kernel {
   std::uint32_t stats_bytes_ = 0;  // per row and head
   std::uint32_t tile_q_ = 128, tile_kv_ = 64;
   bool varlen_ = false;
+  std::int64_t l2_bytes_ = 0;
   std::uint64_t between_read_ = 0, between_written_ = 0;
   std::vector<FlashSequence> sequences_;
   std::uint32_t blocks_ = 0;            // query tiles of the longest sequence

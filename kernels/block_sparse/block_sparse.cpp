@@ -46,40 +46,34 @@ std::int64_t range_rows(double topk, double block, double rows) {
   return sparsity <= 0.5 ? 128 : sparsity <= 0.7 ? 256 : sparsity <= 0.8 ? 512 : sparsity <= 0.9 ? 768 : 1024;
 }
 
+/// Tiles of 64 rows if `mean` are expected: a range meets a block's list by chance, as often as a Poisson
+/// variable says; of many rows the last tile is half full.
+double expected_tiles(double mean) {
+  const double some = 1 - std::exp(-mean);
+  return mean <= 0 ? 0 : some * std::max(1.0, mean / some / 64 + 0.5 * std::min(1.0, mean / 64));
+}
+
 /// What the ranges of one head look up and gather. A block's routed rows lie evenly over the rows of later
-/// blocks.
+/// blocks; its own rows are all in its list.
 std::vector<GatherAttention::Range> ranges_of(const std::vector<models::BlockRows>& blocks,
                                               std::int64_t width) {
-  std::int64_t rows = 0, later = 0;
+  std::int64_t rows = 0, first = 0;
   for (const models::BlockRows& b : blocks) rows += b.own;
   std::vector<GatherAttention::Range> ranges(u((rows + width - 1) / width));
-  later = rows;
-  std::int64_t first_own = 0;
   for (const models::BlockRows& b : blocks) {
-    later -= b.own;
-    const std::int64_t after = first_own + b.own;  // the first row of a later block
-    if (b.keys > 0) {
-      const auto looked = [&](std::int64_t range, std::int64_t gathered) {
-        GatherAttention::Range& r = ranges[u(range)];
-        ++r.visits;
-        r.rows += u(gathered);
-        r.tiles += u((gathered + 63) / 64);
-      };
-      std::int64_t given = 0;  // routed rows before the end of the range, less what was rounded down
-      for (std::int64_t range = first_own / width; range < static_cast<std::int64_t>(ranges.size());
-           ++range) {
-        const std::int64_t begin = range * width, end = std::min(rows, begin + width);
-        const std::int64_t own = std::max<std::int64_t>(0, std::min(end, after) - std::max(begin, first_own));
-        std::int64_t upto = 0;
-        if (later > 0 && end > after)
-          upto = static_cast<std::int64_t>(static_cast<double>(b.routed) * static_cast<double>(end - after) /
-                                               static_cast<double>(later) +
-                                           0.5);
-        looked(range, own + upto - given);
-        given = std::max(given, upto);
-      }
+    const std::int64_t after = first + b.own;  // the first row of a later block
+    const double share = after < rows ? static_cast<double>(b.routed) / static_cast<double>(rows - after) : 0;
+    for (std::size_t r = b.keys > 0 ? u(first / width) : ranges.size(); r < ranges.size(); ++r) {
+      const std::int64_t begin = static_cast<std::int64_t>(r) * width, end = std::min(rows, begin + width);
+      const auto own =
+          static_cast<double>(std::max<std::int64_t>(0, std::min(end, after) - std::max(begin, first)));
+      const double routed =
+          share * static_cast<double>(std::max<std::int64_t>(0, end - std::max(begin, after)));
+      ranges[r].visits += 1;
+      ranges[r].rows += own + routed;
+      ranges[r].tiles += own > 0 ? std::ceil((own + routed) / 64) : expected_tiles(routed);
     }
-    first_own = after;
+    first = after;
   }
   return ranges;
 }

@@ -15,6 +15,8 @@ using tile::Box;
 namespace {
 
 constexpr std::uint32_t kThreads = 128, kWarps = 4;
+// Cycles. [arXiv 2402.13499: shared memory 29 to 33, L1 35 to 40; a taken branch refetches: about 10]
+constexpr std::uint32_t kSharedLatency = 30, kL1Latency = 38, kBranchCycles = 10;
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 std::uint32_t w(std::int64_t n) { return static_cast<std::uint32_t>(n); }
 
@@ -123,18 +125,22 @@ tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) cons
                                row_bytes);
     co_await tile::mma(topk_.tile_rows(), width, d);
     if (i + 1 < trips) co_await tile::load(means(trips - 2 - i));
-    co_await tile::shared_store(scores * 4);
+    // Two floats a lane, eight rows to a warp, all rows in the same banks.
+    co_await tile::shared_store(scores * 4 * 4);
     // Lists into registers: rows 64 B (or more) apart, 16 B a lane: four lanes of eight meet in a bank.
     co_await tile::shared_load(list_bytes * 4);
     // Scores: lanes a row of 32 (64) floats apart, all in one bank: 32 wavefronts for a column.
     co_await tile::shared_load(std::uint64_t{kWarps} * width * 32 * kWavefront);
-    co_await tile::compute({.fma = scores, .integer = 4 * scores}, std::uint64_t{width} * 8);
-    // An insertion goes through the whole list, whose index the compiler does not know: local memory, through
-    // the L1. Two values and two ids are read, and written where they change places.
+    // One column after another, as the branch waits for its score.
+    co_await tile::compute({.fma = scores, .integer = 4 * scores},
+                           std::uint64_t{width} * (kSharedLatency + kBranchCycles + kAluLatency));
+    // Lists are indexed by a variable, so they live in local memory, behind the L1: the last entry is read
+    // for every column; an insertion goes through the whole list, reads two values and two ids at each step
+    // and writes them where they change places.
     const auto inserting =
         static_cast<std::uint64_t>(inserting_columns_ * static_cast<double>(topk_.topk - 1));
-    co_await tile::l1_load(kWarps * inserting * 8 * kWavefront);
-    co_await tile::chain(inserting * (38 + 3 * kAluLatency));
+    co_await tile::l1_load(kWarps * (inserting * 8 + width + 4 * topk_.list()) * kWavefront);
+    co_await tile::chain(inserting * (kL1Latency + kAluLatency + 2 * kBranchCycles));
     co_await tile::shared_store(list_bytes * 4);
   }
   if (topk_.counts != 0) {
@@ -174,7 +180,7 @@ class OffsetsKernel final : public LoopKernel<OffsetsKernel> {
       const std::uint64_t at = counts_ + (std::uint64_t{cta} * trips + i) * tile::kLineBytes;
       co_await tile::load(Box{at, 1, 128, 0});
       co_await tile::load_wait();
-      co_await tile::chain(32 * (38 + kAluLatency));
+      co_await tile::chain(32 * (kL1Latency + kAluLatency));
       co_await tile::store(Box{at + (std::uint64_t{1} << 30U), 1, 256, 0});
     }
   }
@@ -283,17 +289,16 @@ GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const 
   shape_.shared_bytes =
       std::int64_t{3} * 64 * d * call.element_bytes + call.range_rows * 4 + 2 * 4 * call.range_rows * 4;
   shape_.prologue_cycles = 200;
-  std::uint64_t rows = 0, tiles = 0, visits = 0;
+  double rows = 0, tiles = 0, visits = 0;
   for (const GatherAttention::Range& r : call.ranges) {
-    const std::uint64_t trips = std::max<std::uint64_t>(1, r.tiles);
+    const auto trips = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::lround(r.tiles)));
     add_ctas(1, trips);
     rows += r.rows;
-    tiles += trips;
+    tiles += static_cast<double>(trips);
     visits += r.visits;
   }
-  mean_rows_ =
-      static_cast<std::uint32_t>(std::clamp<std::uint64_t>((rows + tiles / 2) / tiles, 1, kGatherRows));
-  searches_ = static_cast<std::uint32_t>((visits + tiles / 2) / tiles);
+  mean_rows_ = static_cast<std::uint32_t>(std::clamp<double>(std::round(rows / tiles), 1, kGatherRows));
+  searches_ = static_cast<std::uint32_t>(std::lround(visits / tiles));
   const std::uint64_t row = u(call.head_dim);
   between_read_ = call.pairs * (row * 4 + 4);
   between_written_ = call.pairs * row * 4;

@@ -67,9 +67,9 @@ std::vector<std::unique_ptr<tile::Kernel>> list_kernels(std::uint64_t pairs, std
 /// the block's keys, and scatters the outputs back.
 struct GatherAttention {
   struct Range {
-    std::uint64_t visits = 0;  ///< blocks looked up
-    std::uint64_t tiles = 0;   ///< of 64 gathered rows, over all visits
-    std::uint64_t rows = 0;    ///< gathered, over all visits
+    double visits = 0;  ///< blocks looked up
+    double tiles = 0;   ///< of 64 gathered rows, over all visits: expected
+    double rows = 0;    ///< gathered, over all visits
   };
   std::vector<Range> ranges;          ///< of one head, for all alike; else of all, one after another
   std::uint64_t ranges_per_head = 1;  ///< heads of all sequences

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/tile/occupancy.hpp"
-
 namespace tessera::kernels {
 
 using tile::Box;
@@ -79,7 +77,7 @@ std::uint32_t StridedTopK::passes() const {
   return (bits + 1) / 2 + 3;
 }
 
-StridedTopKKernel::StridedTopKKernel(const StridedTopK& topk, const GpuSpec& gpu)
+StridedTopKKernel::StridedTopKKernel(const StridedTopK& topk, const GpuSpec&)
     : topk_{topk}, threads_{std::min(1024U, (topk.slice + 31) / 32 * 32)} {
   shape_.name = fmt::format("topk {} of {}, strided", topk.k, topk.slice);
   shape_.roles = {{"threads", threads_ / 32}};
@@ -89,9 +87,6 @@ StridedTopKKernel::StridedTopKKernel(const StridedTopK& topk, const GpuSpec& gpu
   between_written_ = topk.between_written;
   key_ = fmt::format("{} {}", shape_.name, topk.pitch % 128);
   set_work({{topk.slices, topk.passes()}}, 1);
-  // A line for each element, of all CTAs of the SM; the L1 shares its memory with shared memory.
-  const std::int64_t lines = std::int64_t{tile::resident_ctas(gpu.sm, shape_)} * topk.slice;
-  in_l1_ = lines * static_cast<std::int64_t>(tile::kLineBytes) <= gpu.sm.shared_bytes;
 }
 
 tile::Program StridedTopKKernel::body(std::uint32_t cta, std::uint32_t trips) const {
@@ -101,12 +96,9 @@ tile::Program StridedTopKKernel::body(std::uint32_t cta, std::uint32_t trips) co
   if (co_await tile::item(trips - 1) != 0) co_return;
   for (std::uint32_t i = 0; i < trips; ++i) {
     if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
-    if (i == 0 || !in_l1_) {
-      co_await tile::load(Box{first, topk_.slice, kSector, topk_.pitch});
-      co_await tile::load_wait();
-    } else {
-      co_await tile::l1_load(elements * tile::kLineBytes);
-    }
+    // From the L2 every time: lines that lie a large power of two apart share a set of the L1.
+    co_await tile::load(Box{first, topk_.slice, kSector, topk_.pitch});
+    co_await tile::load_wait();
     // Four bins: a ballot and a count each; one atomic for each warp and bin; two barriers.
     co_await tile::compute({.integer = elements * 4 * 4});
     co_await tile::shared_store(std::uint64_t{threads_ / 32} * 4 * 32);

@@ -59,7 +59,6 @@ class StridedTopKKernel final : public LoopKernel<StridedTopKKernel> {
   tile::Program body(std::uint32_t cta, std::uint32_t trips) const;
   StridedTopK topk_;
   std::uint32_t threads_;
-  bool in_l1_;  // after the first pass
 };
 
 /// scatter_ of one byte for each index, into a mask of another row for each.

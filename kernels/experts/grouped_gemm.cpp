@@ -21,6 +21,9 @@ constexpr std::uint64_t kNarrowOps = 8;
 // a mixture of 128 experts of width 58 and 116, of one token or a thousand, takes longer than one whose rows
 // are aligned.
 constexpr std::uint64_t kColdCodeCycles = 15000;
+// A CTA finds its tile by five divisions and remainders of numbers known at run time only, each some 20
+// dependent instructions.
+constexpr std::uint64_t kPlaceCycles = 600;
 constexpr std::uint32_t kMmaDepth = 16;  // of mma.sync
 
 std::uint32_t ceil_div(std::int64_t a, std::int64_t b) { return static_cast<std::uint32_t>((a + b - 1) / b); }
@@ -50,7 +53,7 @@ GroupedGemm::GroupedGemm(const GroupedProduct& product, const TritonTiling& tili
   shape_.shared_bytes =
       std::int64_t{narrow_ ? 1 : ahead() + (wgmma_ ? 1U : 0U)} * (m + n) * k * product_.element_bytes;
   mma_chain_ = static_cast<std::uint64_t>((k / kMmaDepth - 1) * static_cast<double>(gpu.sm.tensor_latency));
-  shape_.prologue_cycles = 200;
+  shape_.prologue_cycles = kPlaceCycles;
   const std::uint32_t alike = steps_ > ahead() + 1 ? steps_ - 1 - ahead() : 0;
   shape_.trips = narrow_ ? 0 : std::uint64_t{alike} * blocks_->blocks.size() * columns_;
   shape_.even_trips = shape_.trips;

@@ -12,8 +12,12 @@ constexpr std::uint32_t kIndexBytes = 4;
 constexpr std::uint32_t kThreads = 1024, kSortThreads = 256;
 constexpr std::uint32_t kUnrolled = 4;
 constexpr std::uint32_t kMostRounds = 1U << 13U;
-// An atomic in shared memory, and the sums over 1024 threads: warp scans and two barriers.
-constexpr std::uint32_t kSharedAtomicCycles = 40, kScanCycles = 600;
+constexpr std::uint32_t kSharedAtomicCycles = 40;
+// The sums over 1024 threads: CUB's raking scan, in which 32 threads go up and then down 32 numbers each, one
+// access to shared memory (30 cycles) after another; before it each thread clears 32 counters.
+constexpr std::uint32_t kScanCycles = 2 * 32 * 30 + 32 * 10;
+// Then the blocks' experts are written, each thread reading its two sums from the L1 in every round.
+constexpr std::uint32_t kAssignCycles = 300;
 
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 std::uint32_t rounds(std::int64_t items, std::uint32_t threads) {
@@ -65,7 +69,7 @@ tile::Program AlignBlocks::program(tile::Cta cta, std::uint32_t) const {
   co_await tile::store(Box{s.to, 1, 2 * 1024, 0});
   co_await tile::load(Box{s.to, 1, 2 * 1024, 0});
   co_await tile::load_wait();
-  co_await tile::chain(kScanCycles);
+  co_await tile::chain(kAssignCycles);
   co_await tile::store(
       Box{s.to, 1, static_cast<std::uint32_t>(std::max<std::int64_t>(s.experts, 1)) * kIndexBytes, 0});
 }

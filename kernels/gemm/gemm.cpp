@@ -50,6 +50,8 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
   }
   for (const bool transposed : {false, true}) {
     const std::int64_t rows = transposed ? g.n : g.m, cols = transposed ? g.m : g.n;
+    // cuBLAS's kernels for few rows of A (nvjet_..._64x8, 64x16, ...) all have W along the 64 rows of wgmma.
+    if (!transposed && g.m < 64) continue;
     for (std::uint32_t tile_n = 256, narrower; tile_n >= 8; tile_n = narrower) {
       narrower = tile_n - (tile_n > 128 ? 16 : 8);
       // Of the widths that need the same number of tiles only the least is of use.

@@ -16,7 +16,7 @@ class LatentCacheWrite final : public tile::Kernel {
 
  private:
   PagedCall call_;
-  std::uint32_t row_bytes_, blocks_;
+  std::uint32_t row_bytes_, rows_per_cta_;
   std::uint64_t places_, from_, to_;
   tile::LaunchShape shape_;
 };

@@ -12,12 +12,32 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kTileRows = kWarpgroupRows, kTileKeys = 64;  // hopper/tile_size.h
+// What one instruction of a warpgroup stores, 16 B a thread. More than a few are not taken on at once.
+constexpr std::uint32_t kStoreBytes = 2048;
 // Named barriers: P is there, P may be overwritten, both consumers.
 constexpr std::uint8_t kProbabilitiesFull = 1, kProbabilitiesEmpty = 2, kStore = 8;
 
 std::uint32_t ceil_div(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint8_t at(int first, std::uint32_t stage) {
   return static_cast<std::uint8_t>(first + static_cast<int>(stage));
+}
+
+/// inferred: setmaxnreg leaves the producer 40 registers a thread, 24 where K and V come by TMA
+/// (hopper/flash_fwd_kernel_sm90.h). From 56 to 40 the search for the next tile takes twice as long as
+/// fitted, so it is taken to do so again. Calls of one tile per CTA do not show it: their first search is the
+/// fitted one.
+std::uint32_t search_cycles(const Flash3Spec& f, bool tma) {
+  const double few = f.tile_search_few_registers_cycles;
+  return static_cast<std::uint32_t>(tma ? few * few / f.tile_search_cycles : few);
+}
+
+/// What the next instruction stores of `rest`.
+Box take(Box& rest) {
+  Box first = rest;
+  first.rows = std::min(rest.rows, std::max(1U, kStoreBytes / rest.row_bytes));
+  rest.rows -= first.rows;
+  rest.address += first.rows * rest.pitch;
+  return first;
 }
 
 struct Ring {
@@ -44,7 +64,8 @@ LatentFlash::LatentFlash(const LatentCall& call, const PagedSchedule& schedule, 
       latent_{static_cast<std::uint32_t>(call.call.head_dim)},
       element_bytes_{static_cast<std::uint32_t>(call.call.element_bytes)},
       tma_{packed_rows() > kTileRows},
-      search_{static_cast<std::uint32_t>(gpu.flash3.tile_search_few_registers_cycles)},
+      first_search_{search_cycles(gpu.flash3, false)},
+      search_{search_cycles(gpu.flash3, tma_)},
       copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
   shape_.name = fmt::format("flash3 latent {}+{}{}{}{}", latent_, call.rope, tma_ ? " tma" : "",
                             call.call.causal ? " causal" : "",
@@ -185,7 +206,7 @@ Program LatentFlash::producer(tile::Cta cta) const {
       if (target < sequence + kSequencesPerStep || sequence + kSequencesPerStep >= sequences_) break;
       sequence += kSequencesPerStep;
     }
-    if (!end) co_await tile::chain(search_);
+    if (!end) co_await tile::chain(index == cta.index ? first_search_ : search_);
     co_await tile::wait(tile_empty, parity ^ 1U);
     co_await tile::wait(tile_asked, parity);  // three of the four warps learn of the tile with the consumers
     handed_[cta.index] = end ? kEnd : index;
@@ -247,7 +268,7 @@ Program LatentFlash::producer(tile::Cta cta) const {
       if (tma_)
         co_await tile::tma_load(v_box, at(v_full, v.stage));
       else
-        co_await tile::async_load(v_box, at(v_full, v.stage), copy_cycles(v_box.rows, v_box.row_bytes));
+        co_await tile::async_load(v_box, at(v_full, v.stage), copy_cycles(kTileKeys, v_box.row_bytes));
       v.next();
     }
     co_await tile::prefetch_tile();
@@ -256,18 +277,18 @@ Program LatentFlash::producer(tile::Cta cta) const {
   }
 }
 
-tile::Op LatentFlash::store_out(const Tile& t, std::uint32_t me) const {
+Box LatentFlash::output(const Tile& t, std::uint32_t me) const {
   const std::uint64_t row = std::uint64_t{t.batch} * packed_rows() + t.first_row;
   if (schedule_.splits > 1) {  // each warpgroup its columns, in fp32
     const std::uint64_t rows = static_cast<std::uint64_t>(sequences_) * packed_rows();
     const std::uint32_t half = latent_ / 2 * 4;
-    return tile::store(
-        Box{at_.partials + ((t.split * rows + row) * 2 + me) * half, t.rows, half, std::uint64_t{2} * half});
+    return Box{at_.partials + ((t.split * rows + row) * 2 + me) * half, t.rows, half,
+               std::uint64_t{2} * half};
   }
   // From shared memory, each warpgroup half of the rows.
   const std::uint32_t bytes = latent_ * element_bytes_, upper = t.rows / 2;
-  return me == 0 ? tile::store(Box{at_.out + row * bytes, t.rows - upper, bytes, bytes})
-                 : tile::store(Box{at_.out + (row + t.rows - upper) * bytes, upper, bytes, bytes});
+  return me == 0 ? Box{at_.out + row * bytes, t.rows - upper, bytes, bytes}
+                 : Box{at_.out + (row + t.rows - upper) * bytes, upper, bytes, bytes};
 }
 
 Program LatentFlash::scorer(tile::Cta cta) const {
@@ -308,7 +329,7 @@ Program LatentFlash::scorer(tile::Cta cta) const {
       if (t.masked(i)) co_await cost.mask();
       co_await cost.row_max();
       if (i > 0) co_await tile::shared_store(scale_bytes);
-      co_await cost.exponentials();
+      for (unsigned e = 0; e < cost.parts(); ++e) co_await cost.exponentials(e);
       co_await cost.row_sum();
       co_await cost.rounding();
       co_await tile::named_sync(kProbabilitiesEmpty, 2);
@@ -342,7 +363,7 @@ Program LatentFlash::scorer(tile::Cta cta) const {
     }
     if (blocks > 0) co_await tile::arrive(o_empty);
     co_await tile::chain(kPagePointers);
-    co_await store_out(t, 0);
+    for (Box rest = output(t, 0); rest.rows > 0;) co_await tile::store(take(rest));
     const std::uint64_t row = std::uint64_t{t.batch} * packed_rows() + t.first_row;
     if (at_.max_expsum != 0 && !split) {
       co_await tile::store(Box{at_.max_expsum + row * 8, 1, t.rows * 8, 0});
@@ -407,7 +428,7 @@ Program LatentFlash::multiplier(tile::Cta cta) const {
     }
     if (blocks > 0) co_await tile::arrive(o_empty);
     co_await tile::chain(kPagePointers);
-    if (split || t.rows > 1) co_await store_out(t, 1);
+    for (Box rest = output(t, 1); rest.rows > 0;) co_await tile::store(take(rest));
   }
 }
 

@@ -97,13 +97,14 @@ class LatentFlash final : public tile::Kernel {
   tile::Program producer(tile::Cta cta) const;
   tile::Program scorer(tile::Cta cta) const;      // consumer0
   tile::Program multiplier(tile::Cta cta) const;  // consumer1
-  tile::Op store_out(const Tile& t, std::uint32_t me) const;
+  /// What consumer `me` stores.
+  tile::Box output(const Tile& t, std::uint32_t me) const;
 
   LatentCall at_;
   PagedSchedule schedule_;
   std::uint32_t sequences_, heads_, latent_, element_bytes_;
-  bool tma_;  // K and V, by whole pages
-  std::uint32_t search_, copy_chunk_;
+  bool tma_;                                          // K and V, by whole pages
+  std::uint32_t first_search_, search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;
   mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
 };

@@ -83,12 +83,11 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
     return make_block_gate(g, gpu, addresses); },
                  [&](const models::BlockSparseAttention& a) {
     return make_block_sparse_attention(a, gpu, addresses);
-                 }},
+                 },
                  [&](const models::Router& r) {
     return make_router(r, gpu, addresses); },
                  [&](const models::Moe& m) {
-    return make_moe(m, gpu, addresses); }
-},
+    return make_moe(m, gpu, addresses); }},
       op);
 }
 

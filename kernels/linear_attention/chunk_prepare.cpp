@@ -74,6 +74,10 @@ Program DecaySums::program(tile::Cta cta, std::uint32_t) const {
     const HeadChunk at{call_, i / slices};
     const auto column = static_cast<std::uint32_t>(i % slices) * columns_;
     const std::uint64_t values = std::uint64_t{call_.chunk()} * columns_;  // a tile is padded to whole chunks
+    co_await tile::load({call_.decay, 1, 8, 0});                           // which chunk of which sequence,
+    co_await tile::load_wait();
+    co_await tile::load({call_.decay, 1, 8, 0});  // and where that begins and ends
+    co_await tile::load_wait();
     co_await tile::load(
         head_box(call_, call_.decay, at.token, at.rows, at.head, width, column, columns_, call_.element()));
     co_await tile::load_wait();

@@ -122,12 +122,12 @@ Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
                               .integer = 4 * small,
                               .mufu = (rule.decay == models::Decay::vector ? 4 : 1) * small,
                               .shuffle = rule.normalised ? std::uint64_t{2} * 5 * 32 * warps_ : 0},
-                             rule.normalised ? 400 : 200);
+                             rule.normalised ? 1000 : 500);
       // Decay, S^T k, the update, S^T q: a product each; the sums over key channels cross the lanes.
       const std::uint64_t sums = rule.delta ? 2 : 1;
       co_await tile::compute(
           {.fma = (rule.delta ? 4 : 3) * values + 5 * sums * rows * 32, .shuffle = 5 * sums * rows * 32},
-          150 * sums);
+          400 * sums);
       co_await tile::store(
           {out + ((token * heads) * v_dim + columns_from(first) - sequence * heads * v_dim) * e, 1,
            static_cast<std::uint32_t>(rows) * e, 0});

@@ -45,7 +45,7 @@ ShortCtaLaunch conv_launch(const models::CausalConv1d& op) {
 
 ShortCtaLaunch update_launch(const models::CausalConv1d& op) {
   const std::uint64_t e = u(models::bytes_of(op.dtype)), all = u(op.convs * op.channels),
-                      x = u(op.batch * op.seq) * all * e, state = u(op.batch) * u(models::state_bytes(op));
+                      x = u(op.batch * op.seq) * all * e;
   return {.name = "causal conv1d update",
           .ctas = u(op.batch * op.seq) * channel_blocks(all),
           .registers_per_thread = 40,

@@ -18,7 +18,6 @@ class Solve final : public ShortCtas<Solve> {
  private:
   ChunkedCall call_;
   bool fused_;
-  std::uint32_t warps_;  // chunks side by side
 };
 
 /// recompute_w_u_fwd_kernel: U = M V, W = M (e^G K) and the keys decayed to the chunk's end. A CTA of eight

@@ -42,7 +42,7 @@ StatePass::StatePass(const ChunkedCall& call, const GpuSpec& gpu)
   shape_.name = fmt::format("chunk state pass, {} columns", columns_);
   shape_.grid = static_cast<std::uint32_t>(ctas_);
   shape_.roles = {{"warps", 4}};
-  shape_.registers_per_cta = 128 * 168;
+  shape_.registers_per_cta = 128 * 216;
   shape_.shared_bytes =
       std::int64_t{2} * call.chunk() * call.k_dim() * call.element() * (call.op.rule.delta ? 2 : 1);
   shape_.trips = ctas_ * (trips_ - 1);
@@ -114,8 +114,9 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
   }
   if (delta) co_await tile::load(box(call_.w, 0, k_dim, 0, k_dim));
   co_await tile::load(box(keys, 0, k_dim, 0, k_dim));
+  co_await tile::load(box(delta ? call_.u : call_.v, 0, v_dim, column, columns));
   for (std::uint32_t i = 0; i < trips_; ++i) {
-    // W and K of the next chunk are on their way: they stand for those of the chunk gone on with.
+    // W, K and U of the next chunk are on their way: they stand for those of the chunk gone on with.
     if (i + 1 < trips_) i += static_cast<std::uint32_t>(co_await tile::trip(trips_ - 1 - i));
     // The state in bf16: to global memory, and to shared memory as the product's operand, each in its own
     // layout.
@@ -124,10 +125,11 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::chain(kLayoutChangeCycles);
     co_await tile::shared_load(state_values * e);
     co_await tile::store(state_box(call_.states, sequence * call_.chunks_of_sequence() + i, e));
-    co_await tile::load_wait(0);  // W and K of this chunk
+    co_await tile::load_wait(0);  // W, K and U of this chunk
     if (i + 1 < trips_) {
       if (delta) co_await tile::load(box(call_.w, i + 1, k_dim, 0, k_dim));
       co_await tile::load(box(keys, i + 1, k_dim, 0, k_dim));
+      co_await tile::load(box(delta ? call_.u : call_.v, i + 1, v_dim, column, columns));
     }
     if (delta) {
       for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
@@ -142,9 +144,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
         }
       }
     }
-    // U of this chunk (or V): a load that waits, and D in its layout.
-    co_await tile::load(box(delta ? call_.u : call_.v, i, v_dim, column, columns));
-    co_await tile::load_wait();
+    // D in the layout of U (or V).
     co_await tile::shared_store(d_values * 4);
     co_await tile::chain(kLayoutChangeCycles);
     co_await tile::shared_load(d_values * 4);
@@ -211,7 +211,10 @@ Program ChunkOutput::program(tile::Cta cta, std::uint32_t) const {
                          std::uint32_t bytes) {
       return head_box(call_, base, at.token, at.rows, at.head, width, from, wide, bytes);
     };
-    co_await tile::chain(2 * 40);  // which chunk of which sequence: tables in the L1
+    co_await tile::load({call_.q, 1, 8, 0});  // which chunk of which sequence,
+    co_await tile::load_wait();
+    co_await tile::load({call_.q, 1, 8, 0});  // and where that begins and ends
+    co_await tile::load_wait();
     // The loads of both k steps are on their way at once (num_stages).
     const std::uint32_t steps = (k_dim + kKeyColumns - 1) / kKeyColumns;
     const std::uint32_t loads = 2 + (per_token == k_dim ? 1 : 0) + (own_scores ? 1 : 0);

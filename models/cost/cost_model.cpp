@@ -262,17 +262,33 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   const double gaps_us =
       static_cast<double>(launches.size()) *
       (gpu_.launch.graph_launch_us + gpu_.launch.first_instruction_us + gpu_.launch.completion_us);
-  // The highest clock, in the governor's steps, that stays below the cap.
-  constexpr double kStepMhz = 15;
-  double mhz = gpu_.boost_clock_mhz, us = execution_at(mhz);
-  // Replays follow each other without end, launches between them; else kernels of less than a window are over
-  // before the governor looks.
+  // Replays follow each other, launches between them; else kernels of less than a window are over before the
+  // governor looks.
   const double gaps = conditions.replayed ? gaps_us : 0;
-  const auto watts = [&] {
-    return p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, mhz) + memory_uj) / (us + gaps);
+  struct Pace {
+    double mhz, us, watts;  // from one replay to the next
   };
-  if (conditions.replayed || us > p.window_us) {
-    while (mhz - kStepMhz >= p.min_clock_mhz && watts() > p.cap_w) us = execution_at(mhz -= kStepMhz);
+  // The highest clock, in the governor's steps, that stays below a limit.
+  const auto pace_within = [&](double limit_w, double from_mhz) {
+    for (double f = from_mhz;; f -= kClockStepMhz) {
+      const double each = execution_at(f) + gaps;
+      const double w = p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, f) + memory_uj) / each;
+      if (w <= limit_w || f - kClockStepMhz < p.min_clock_mhz) return Pace{f, each, w};
+    }
+  };
+  double mhz = gpu_.boost_clock_mhz;
+  if (conditions.replayed || execution_at(mhz) > p.window_us) {
+    const Pace peak = pace_within(p.peak_w, mhz), lasting = pace_within(p.cap_w, peak.mhz);
+    // The share of the launches that count which are over before the mean power reaches the cap.
+    const double until_cap = time_to_cap_us(p, p.idle_w, peak.watts) / peak.us;  // in launches
+    double share = std::min(1.0, until_cap);
+    if (conditions.replayed) {
+      share =
+          conditions.launches_counted == 0
+              ? (std::isinf(until_cap) ? 1.0 : 0.0)
+              : std::clamp((until_cap - conditions.launches_before) / conditions.launches_counted, 0.0, 1.0);
+    }
+    mhz = 1 / (share / peak.mhz + (1 - share) / lasting.mhz);
   }
   c.clock_mhz = mhz;
 

@@ -23,6 +23,7 @@ struct Conditions {
   bool random_data = true;
   std::vector<std::uint32_t> warm_operands;
   bool replayed = false;
+  std::uint32_t launches_before = 0, launches_counted = 0;
 };
 
 /// Shares of peak over the execution.

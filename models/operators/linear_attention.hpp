@@ -34,7 +34,9 @@ inline constexpr Recurrence kGatedDelta{"gdn_prefill", "gdn_decode", "gated delt
                                         true,          true};
 inline constexpr Recurrence kMamba2{
     "mamba2_prefill", "mamba2_decode", "Mamba-2", Decay::scalar, false, true, false};
-inline constexpr std::array kRecurrences{kKda, kGatedDelta, kMamba2};
+inline constexpr Recurrence kRetNet{
+    "retnet_prefill", "retnet_decode", "RetNet", Decay::constant, false, false, false};
+inline constexpr std::array kRecurrences{kKda, kGatedDelta, kMamba2, kRetNet};
 
 /// Whole sequences, in chunks.
 struct LinearAttention {

@@ -28,8 +28,8 @@ struct LinearTokens {
   std::vector<double> q, k, v;
   /// g = ln a: [tokens, heads, k_dim] (Decay::vector), [tokens, heads] (scalar), [heads] (constant), empty
   /// (none).
-  std::vector<double> log_decay;
-  std::vector<double> beta;  ///< [tokens, heads]; not read unless the rule has a strength
+  std::vector<double> log_decay = {};
+  std::vector<double> beta = {};  ///< [tokens, heads]; not read unless the rule has a strength
 };
 
 struct LinearResult {

@@ -98,7 +98,9 @@ struct HbmSpec {
 };
 
 struct PowerSpec {
-  double cap_w = 700;
+  double cap_w = 700;                ///< what the mean over average_ms may reach
+  double peak_w = 880;               ///< what may be drawn meanwhile
+  double average_ms = 25;            ///< time constant of the mean that is held below cap_w
   double idle_w = 110;               ///< leakage and idle clocks at temperature
   double tensor_pj_per_flop = 0.95;  ///< operands switching at random, at nominal voltage
   double tensor_zero_share = 0.5;    ///< the part of it left when every operand is zero

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/tile/occupancy.hpp"
@@ -13,8 +14,8 @@ namespace tessera::sim {
 
 namespace {
 constexpr double kMostMissed =
-    0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
-constexpr double kReplayUs = 400;
+    0.1;                          // of the bytes that SMs load: above it, the L2 is not where they come from
+constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
 }  // namespace
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -24,7 +25,8 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       gpu_{gpu},
       options_{options},
       gpcs_{std::move(gpcs)},
-      clock_mhz_{options.start_clock_mhz > 0 ? options.start_clock_mhz : gpu.boost_clock_mhz} {}
+      clock_mhz_{options.fixed_clock_mhz > 0 ? options.fixed_clock_mhz : gpu.boost_clock_mhz},
+      mean_w_{gpu.power.idle_w} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
   kernels_ = std::move(kernels);
@@ -224,23 +226,37 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     sampling_ = false;
     return;
   }
+  const double watts = gpu_.power.idle_w + (scaled + memory_pj_) / window_us * 1e-6;  // pJ per us: 1e-6 W
+  const bool was_capped = capped_;
+  watch_mean(watts, window_us);
   // What passed trips would do to the clock is what measured ones have done to it.
   if (!trip_sampling_.holding()) govern(now, window_us, scaled);
-  if (const auto pass = trip_sampling_.add(trips_)) pass_trips(now, *pass);
+  if (capped_ != was_capped) {
+    forget_group();
+    trip_sampling_.start_anew();
+  }
+  const double windows_left = capped_ || options_.fixed_clock_mhz > 0
+                                  ? std::numeric_limits<double>::infinity()
+                                  : time_to_cap_us(gpu_.power, mean_w_, watts) / gpu_.power.window_us;
+  if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass);
   if (!trip_sampling_.holding()) warm_l2(now, false);
   schedule(now + Time::from_us(gpu_.power.window_us),
            FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
+void FrontEnd::watch_mean(double watts, double window_us) {
+  mean_w_ += (watts - mean_w_) * -std::expm1(-window_us / (gpu_.power.average_ms * 1e3));
+  if (options_.fixed_clock_mhz > 0 || trip_sampling_.holding()) return;
+  capped_ = mean_w_ >= (capped_ ? kCapped : 1.0) * gpu_.power.cap_w;
+}
+
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
-  // A clock given to start with is that of endless replays: short kernels keep it, for what the governor
-  // averages over is longer.
-  if (options_.start_clock_mhz > 0 && busy_time_ < kReplayUs) return;
-  // pJ per us are microwatts.
-  set_clock(now, sustained_clock_mhz(gpu_.power, gpu_.boost_clock_mhz,
-                                     {.clock_mhz = clock_mhz_,
-                                      .sm_w = sm_pj / window_us * 1e-6,
-                                      .memory_w = memory_pj_ / window_us * 1e-6}));
+  if (options_.fixed_clock_mhz > 0) return;
+  set_clock(now, clock_within_mhz(gpu_.power, gpu_.boost_clock_mhz,
+                                  {.clock_mhz = clock_mhz_,
+                                   .sm_w = sm_pj / window_us * 1e-6,
+                                   .memory_w = memory_pj_ / window_us * 1e-6},
+                                  capped_ ? gpu_.power.cap_w : gpu_.power.peak_w));
 }
 
 void FrontEnd::set_clock(Time now, double mhz) {
@@ -294,7 +310,7 @@ void FrontEnd::start_trips() {
   if (shape.grid > resident)
     even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
-  trip_sampling_.start(trips, even, gpu_.power.window_us);
+  trip_sampling_.start(trips, even, gpu_.power.window_us, options_.fixed_clock_mhz > 0);
 }
 
 void FrontEnd::send_clock(Time now) {

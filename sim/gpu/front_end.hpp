@@ -60,6 +60,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// Everything about the window that ended at `end` has come in.
   void end_window(Time now, Time end, double window_us);
   void govern(Time now, double window_us, double sm_pj);
+  /// Follows the mean power. Whether it has reached the cap is looked at when no trips are passed over.
+  void watch_mean(double watts, double window_us);
   void set_clock(Time now, double mhz);
   void start_trips();
   void pass_trips(Time now, const TripSampling::Pass& pass);
@@ -78,6 +80,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool finished_ = false;
 
   double clock_mhz_;
+  double mean_w_;        // over PowerSpec::average_ms
+  bool capped_ = false;  // it has reached the cap
   Time sampled_at_;
   std::size_t energies_missing_ = 0;
   double sm_pj_ = 0, memory_pj_ = 0;  // of the window being collected, at nominal voltage

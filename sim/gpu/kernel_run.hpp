@@ -19,15 +19,18 @@ struct KernelOptions {
   /// Simulate every trip of every loop. Else long kernels are sampled: see docs/skipping.md.
   bool exact = false;
   bool random_data = true;  ///< operands switch at random (power); false: all zeros
-  /// SM clock that the power cap leaves when the kernel is replayed without end; 0: the boost clock, as after
-  /// a pause.
-  double start_clock_mhz = 0;
+  /// SM clock that the kernel keeps: that of replays, whose power is not one kernel's. 0: it starts at boost,
+  /// on a part that was idle, and the governor sets the clock.
+  double fixed_clock_mhz = 0;
   unsigned threads = 1;  ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.
   std::vector<std::uint32_t> warm_operands;
   /// The same kernel has just run: what it wrote is still dirty in the L2, as far as it fits.
   bool replayed = false;
+  /// If replayed: launches since the part was idle, before those that count and of those. None that count: it
+  /// is replayed without end.
+  std::uint32_t launches_before = 0, launches_counted = 0;
 };
 
 /// A stretch of a resource's activity, for timelines: share in 0..1 of the resource over [start, end).

@@ -8,8 +8,8 @@ namespace tessera::sim {
 
 namespace {
 
-// In windows. The governor needs two or three to find its clock.
-constexpr std::uint32_t kSettle = 3;
+// In windows. The governor needs two or three to find its clock; caches and queues are full sooner.
+constexpr std::uint32_t kSettleClock = 3, kSettle = 2;
 constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
 // After trips were passed over: L2 and queues fill again, and warpgroups fall into step.
 constexpr std::uint32_t kMostWarm = 2;
@@ -17,6 +17,9 @@ constexpr double kWarmTrips = 24;
 constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
+// Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
+constexpr double kSteady = 0.01;  // standard deviation of a group's windows, relative to their mean
+constexpr std::uint32_t kMostSteadyPasses = 2;
 constexpr std::uint32_t kWindowsPerPass = 12;
 // What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
 // kernels were seen to be off beyond their windows' spread (docs/skipping.md).
@@ -25,8 +28,9 @@ constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
 
 }  // namespace
 
-void TripSampling::start(double trips, double even, double window_us) {
+void TripSampling::start(double trips, double even, double window_us, bool clock_is_fixed) {
   window_us_ = window_us;
+  clock_is_fixed_ = clock_is_fixed;
   trips_ = trips;
   even_ = std::min(even, trips);
   made_ = 0;
@@ -34,8 +38,14 @@ void TripSampling::start(double trips, double even, double window_us) {
   passed_ = 0;
   groups_.clear();
   first_group_ = 0;
+  stretch_ = 0;
   state_ = State::off;
-  if (trips > 0) settle(kSettle, false);
+  if (trips > 0) settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
+}
+
+double TripSampling::Group::spread() const {
+  const double variance = windows < 2 ? 0 : (sum_of_squares - sum * mean()) / (windows - 1);
+  return std::sqrt(std::max(0.0, variance)) / mean();
 }
 
 void TripSampling::settle(std::uint32_t windows, bool resumed) {
@@ -47,18 +57,24 @@ void TripSampling::settle(std::uint32_t windows, bool resumed) {
 void TripSampling::begin_group() {
   state_ = State::measure;
   left_ = passes_ == 0 ? kFirstGroup : kGroup;
-  groups_.push_back(Group{.uneven = uneven_});
+  groups_.push_back(Group{.stretch = stretch_});
 }
 
-std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
+void TripSampling::start_anew() {
+  if (state_ == State::off) return;
+  if (!groups_.empty() && groups_.back().windows == 0) groups_.pop_back();
+  first_group_ = groups_.size();
+  ++stretch_;
+  settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
+}
+
+std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows) {
   if (state_ == State::off) return {};
   made_ += window.made;
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
-    if (!groups_.empty() && groups_.back().windows == 0) groups_.pop_back();
-    first_group_ = groups_.size();
-    settle(kSettle, false);
+    start_anew();
     return {};
   }
   switch (state_) {
@@ -93,15 +109,16 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window) {
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
-    passes_ = static_cast<std::uint32_t>(
-        std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(kMostPasses)));
+    passes_ = static_cast<std::uint32_t>(std::clamp(
+        to_go / kWindowsPerPass, 1.0,
+        static_cast<double>(clock_is_fixed_ && group.spread() < kSteady ? kMostSteadyPasses : kMostPasses)));
   }
   warm_ = static_cast<std::uint32_t>(
       std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));
   const double detail = (passes_ - 1) * (warm_ + kGroup);
-  const double length = (to_go - detail) / passes_;
+  const double even_length = (to_go - detail) / passes_, length = std::min(even_length, most_windows);
   if (length < kLeastPass) return {};
-  if (passes_ > 1) --passes_;
+  if (passes_ > 1 && length == even_length) --passes_;
   state_ = State::pass;
   left_ = group.passed = static_cast<std::uint32_t>(length);
   return Pass{.windows = left_, .each = Time::from_us(charged)};
@@ -113,12 +130,12 @@ double TripSampling::half_width_windows() const {
   };
   if (passed_ == 0) return 0;
   double square = 0;
-  for (const bool uneven : {false, true}) {
+  for (std::uint32_t stretch = 0; stretch <= stretch_; ++stretch) {
     // By how much windows of a group differ, and groups of a stretch, relative to their means.
     double within = 0, sum = 0, sum_of_squares = 0, least = 0, most = 0;
     std::uint32_t windows = 0, groups = 0, passed = 0;
     for (const Group& g : groups_) {
-      if (g.windows == 0 || g.uneven != uneven) continue;
+      if (g.windows == 0 || g.stretch != stretch) continue;
       const double mean = g.mean();
       within += (g.sum_of_squares - g.sum * mean) / (mean * mean);
       windows += g.windows;

@@ -8,6 +8,7 @@
 // and the end of the kernel is always simulated.
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -31,9 +32,12 @@ class TripSampling {
 
   /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to
   /// sample.
-  void start(double trips, double even, double window_us);
-  /// A window has ended. Whether to pass over trips from now on.
-  std::optional<Pass> add(const TripWindow& window);
+  void start(double trips, double even, double window_us, bool clock_is_fixed = false);
+  /// A window has ended. Whether to pass over trips from now on, for `most_windows` at most.
+  std::optional<Pass> add(const TripWindow& window,
+                          double most_windows = std::numeric_limits<double>::infinity());
+  /// From now on trips take another time than before. Not while holding().
+  void start_anew();
 
   /// The window that goes on is a measured one.
   bool measuring() const { return state_ == State::measure; }
@@ -50,9 +54,10 @@ class TripSampling {
     double sum = 0, sum_of_squares = 0;  // of the windows' mean trip times, in us
     std::uint32_t windows = 0;
     double made = 0;
-    std::uint32_t passed = 0;  // windows before the next group
-    bool uneven = false;       // after the first SM ran out of work
+    std::uint32_t passed = 0;   // windows before the next group
+    std::uint32_t stretch = 0;  // groups of one are samples of the same
     double mean() const { return sum / windows; }
+    double spread() const;  // standard deviation of the windows over their mean
   };
   void settle(std::uint32_t windows, bool resumed);
   void begin_group();
@@ -63,10 +68,12 @@ class TripSampling {
   std::uint32_t left_ = 0;       // windows of the current state
   std::uint32_t passes_ = 0;     // still to come before the next boundary; 0: not decided
   std::size_t first_group_ = 0;  // since the last boundary
+  std::uint32_t stretch_ = 0;    // boundaries so far
   bool uneven_ = false;          // the first SM has run out of work
   std::uint32_t passed_ = 0;
   std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
   double window_us_ = 0;
+  bool clock_is_fixed_ = false;
   std::vector<Group> groups_;
 };
 

@@ -12,7 +12,9 @@ cost::Conditions conditions_of(const KernelOptions& options) {
   return {.graph = options.graph,
           .random_data = options.random_data,
           .warm_operands = options.warm_operands,
-          .replayed = options.replayed};
+          .replayed = options.replayed,
+          .launches_before = options.launches_before,
+          .launches_counted = options.launches_counted};
 }
 
 KernelResult result_of(const cost::Cost& c) {

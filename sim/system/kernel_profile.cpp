@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "sim/system/kernel_cost.hpp"
 
@@ -142,12 +143,15 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     job.key = models::signature_of(job.op) + tail;
     if (options.exact) {
       job.key += fmt::format("|{}", id);
-    } else if (const auto* decode = std::get_if<models::AttentionDecode>(&job.op)) {
-      models::AttentionDecode any = *decode;
-      any.context = 0;
-      instance.family = models::signature_of(any) + tail;
-      instance.context = decode->context;
-      contexts[instance.family].insert(decode->context);
+    } else {
+      const auto decodes = [&](auto decode) {
+        instance.context = std::exchange(decode.context, 0);
+        instance.family = models::signature_of(decode) + tail;
+        contexts[instance.family].insert(instance.context);
+      };
+      if (const auto* dense = std::get_if<models::AttentionDecode>(&job.op)) decodes(*dense);
+      if (const auto* latent = std::get_if<models::LatentDecode>(&job.op); latent && latent->q_rows == 1)
+        decodes(*latent);
     }
   }
 

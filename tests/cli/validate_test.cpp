@@ -174,7 +174,8 @@ TEST_CASE("validate runs a sample of the measured H200 data") {
   INFO(outcome.err);
   REQUIRE(outcome.exit_code == 0);
   const nlohmann::json json = parse(outcome.out);
-  for (const char* kind : {"gemm", "attention_prefill", "attention_decode", "mla_prefill", "mla_decode"}) {
+  for (const char* kind :
+       {"gemm", "attention_prefill", "attention_decode", "mla_prefill", "mla_decode", "causal_conv1d"}) {
     INFO(kind);
     CHECK(json["kinds"][kind]["count"].get<int>() >= 1);
   }

@@ -6,7 +6,7 @@
 #include "kernels/attention_paged/schedule.hpp"
 #include "kernels/gemm/gemm.hpp"
 #include "kernels/library/lower.hpp"
-#include "tests/kernels/counting.hpp"
+#include "tests/kernels/complete.hpp"
 #include "tests/kernels/gpus.hpp"
 
 namespace tessera::kernels {
@@ -14,43 +14,8 @@ namespace {
 
 using tile::testing::addresses_for;
 using tile::testing::ampere;
+using tile::testing::check_operator;
 using tile::testing::hopper;
-using tile::testing::kStride;
-
-/// Runs all kernels of `op` functionally: every output byte must be stored exactly once, every input byte
-/// asked for at least once in all, and the tensor cores must do at least the operator's FLOPs.
-void check_operator(const models::Operator& op, const GpuSpec& gpu, bool tensor) {
-  INFO(models::signature_of(op) << (gpu.sm.has_tma ? " on hopper" : " on ampere"));
-  const Addresses addresses = addresses_for(op);
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> stores;
-  double tensor_flops = 0;
-  std::uint64_t loaded = 0;
-  for (const auto& kernel : lower(op, gpu, addresses)) {
-    const tile::testing::Counts c = tile::testing::count(*kernel);
-    stores.insert(stores.end(), c.stores.begin(), c.stores.end());
-    tensor_flops += c.tensor_flops;
-    loaded += c.loaded;
-  }
-  if (tensor) CHECK(tensor_flops >= models::flops_of(op));
-  std::sort(stores.begin(), stores.end());
-  const std::vector<models::Operand> operands = models::operands_of(op);
-  std::uint64_t inputs = 0;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    if (!operands[i].written) {
-      inputs += static_cast<std::uint64_t>(operands[i].bytes);
-      continue;
-    }
-    std::uint64_t next = addresses.operands[i];
-    for (const auto& [first, last] : stores) {
-      if (first < addresses.operands[i] || first >= addresses.operands[i] + kStride) continue;
-      REQUIRE(first == next);  // neither a gap nor an overlap
-      next = last;
-    }
-    REQUIRE(next == addresses.operands[i] + static_cast<std::uint64_t>(operands[i].bytes));
-  }
-  const auto* attention = std::get_if<models::Attention>(&op);
-  if (attention == nullptr || !attention->causal) CHECK(loaded >= inputs);
-}
 
 TEST_CASE("GEMMs of random shapes store every output once and do every FLOP") {
   std::mt19937_64 random{1};

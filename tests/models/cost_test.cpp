@@ -147,6 +147,26 @@ TEST_CASE("the power cap lowers the clock of large products, less for zeros") {
   CHECK(random.bottleneck == "tensor cores");
 }
 
+TEST_CASE("replays slow down once the mean power has reached the cap") {
+  CostModel model{hopper()};
+  const models::Gemm g{8192, 8192, 8192};
+  const auto mhz = [&](std::uint32_t before, std::uint32_t counted) {
+    return model.cost(g, {.replayed = true, .launches_before = before, .launches_counted = counted})
+        .clock_mhz;
+  };
+  // 1.4 ms each: the mean takes some 20 launches to get there.
+  const double first = mhz(0, 3), later = mhz(1000, 3), endless = mhz(0, 0), over = mhz(3, 100);
+  CHECK(later == endless);
+  CHECK(first > 1.05 * endless);
+  CHECK((over > endless && over < first));
+  // What never draws that much is as fast in the end as it was at first.
+  const models::Gemm light{16, 4096, 4096};
+  const auto light_mhz = [&](std::uint32_t counted) {
+    return model.cost(light, {.replayed = true, .launches_counted = counted}).clock_mhz;
+  };
+  CHECK(light_mhz(1) == light_mhz(0));
+}
+
 TEST_CASE("operands in the L2 cost no HBM traffic") {
   CostModel model{hopper()};
   const models::Gemm g{64, 4096, 1024};

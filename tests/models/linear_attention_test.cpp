@@ -139,10 +139,11 @@ TEST_CASE("segments and head groups that do not add up are refused") {
 TEST_CASE("a KDA block in chunks, and continued, equals itself token by token") {
   Random random{13};
   for (int i = 0; i < 10; ++i) {
-    KdaWeights w{.hidden = random.pick(2, 9),
-                 .heads = random.pick(1, 3),
-                 .head_dim = random.pick(2, 6),
-                 .rank = random.pick(1, 4)};
+    KdaWeights w;
+    w.hidden = random.pick(2, 9);
+    w.heads = random.pick(1, 3);
+    w.head_dim = random.pick(2, 6);
+    w.rank = random.pick(1, 4);
     const std::int64_t width = w.heads * w.head_dim;
     for (auto* linear : {&w.q, &w.k, &w.v}) *linear = random.normal(width * w.hidden);
     for (auto* conv : {&w.conv_q, &w.conv_k, &w.conv_v}) *conv = random.normal(width * w.taps);

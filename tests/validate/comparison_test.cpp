@@ -93,6 +93,21 @@ TEST_CASE("after a replay, what fits in the L2 together is warm") {
   CHECK(warm_after_replay(small, in_turn, kL2) == std::vector<std::uint32_t>{0, 2});
 }
 
+TEST_CASE("a call launches the kernel once for each copy of its weights") {
+  GpuSpec gpu = a_gpu();
+  Measurement row = measured(64, 1);
+  row.op = models::Gemm{.m = 64, .n = 1024, .k = 1024};  // 2 MiB of weights
+  row.conditions.calls_before = 3;
+  row.conditions.calls_timed = 6;
+  CHECK(options_of(row, gpu).launches_counted == 6);
+  row.conditions.weights_in_turn = 5 * 2 << 20;
+  gpu.l2.bytes = 64 << 20;
+  CHECK(options_of(row, gpu).launches_before == 15);
+  CHECK(options_of(row, gpu).launches_counted == 30);
+  gpu.l2.bytes = 3 << 20;  // two copies do
+  CHECK(options_of(row, gpu).launches_counted == 12);
+}
+
 TEST_CASE("a row that states its L2 is taken at its word") {
   GpuSpec gpu = a_gpu();
   Measurement row = measured(64, 1);

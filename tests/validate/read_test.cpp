@@ -42,6 +42,7 @@ TEST_CASE("aiconfigurator: GEMMs, in milliseconds, with weights used in turn") {
   CHECK(row.measured_us == 2.5);
   CHECK(row.conditions.timing == Timing::replay);
   CHECK(row.conditions.weights_in_turn == 5 * 32 * 64 * 2);
+  CHECK((row.conditions.calls_before == 3 && row.conditions.calls_timed == 6));
   const auto& gemm = std::get<models::Gemm>(row.op);
   CHECK((gemm.m == 16 && gemm.n == 32 && gemm.k == 64));
   CHECK(read("m,n,k,latency_us\n16,32,64,2.5\n").rows[0].measured_us == 2.5);
@@ -55,6 +56,7 @@ TEST_CASE("aiconfigurator: a decode step reads its own row too") {
   CHECK(decode.context == 4);
   CHECK((decode.batch == 2 && decode.heads == 8 && decode.kv_heads == 4 && decode.head_dim == 64));
   CHECK(all.rows[0].conditions.weights_in_turn == 0);
+  CHECK(all.rows[0].conditions.calls_timed == 20);
 }
 
 TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are counted as left out") {
@@ -138,7 +140,6 @@ TEST_CASE("aiconfigurator: upstream's files of latent attention name the phase, 
 
 TEST_CASE("kinds that cannot be run yet are counted, not read") {
   const std::pair<const char*, const char*> layouts[]{
-      {"kda", "kernel_source,phase,batch_size,seq_len,num_tokens,num_k_heads,num_v_heads,latency\n"},
       {"nccl", "op_name,nccl_dtype,num_gpus,message_size,latency\n"},
       {"deepep", "hidden_size,num_token,num_topk,num_experts,combine_avg_t_us\n"}};
   for (const auto& [kind, header] : layouts) {
@@ -150,6 +151,32 @@ TEST_CASE("kinds that cannot be run yet are counted, not read") {
     CHECK(all.skipped[0].kind == kind);
     CHECK(all.skipped[0].count == 2);
   }
+}
+
+TEST_CASE("rows of linear attention become its operators") {
+  const std::string header =
+      "kernel_source,phase,batch_size,seq_len,num_tokens,num_k_heads,num_v_heads,latency\n";
+  const Measurements all = read(header + "chunk_kda,context,2,64,128,12,12,0.05\n" +
+                                "causal_conv1d_fn_qkv3,context,1,32,32,12,12,0.012\n" +
+                                "causal_conv1d_update,verify,4,8,32,24,24,0.0046\n" +
+                                "kda_fused_decode,generation,4,1,4,12,12,0.0065\n" +
+                                "fused_sigmoid_gating_delta_rule_update,verify,1,2,2,12,12,0.0075\n" +
+                                "another_kernel,context,1,1,1,12,12,0.1\n");
+  REQUIRE(all.rows.size() == 5);
+  const auto& prefill = std::get<models::LinearAttention>(all.rows[0].op);
+  CHECK(prefill.batch == 2);
+  CHECK(prefill.seq == 64);
+  CHECK(prefill.heads == 12);
+  CHECK(all.rows[0].measured_us == 50);
+  CHECK(std::get<models::CausalConv1d>(all.rows[1].op).channels == 12 * 128);
+  CHECK(std::get<models::CausalConv1d>(all.rows[2].op).update);
+  CHECK(std::get<models::LinearDecode>(all.rows[3].op).form == models::DecodeForm::fused);
+  const auto& verify = std::get<models::LinearDecode>(all.rows[4].op);
+  CHECK(verify.form == models::DecodeForm::verify);
+  CHECK(verify.tokens == 2);
+  REQUIRE(all.skipped.size() == 1);
+  CHECK(all.skipped[0].reason == "kernel another_kernel is not simulated");
+  CHECK_THROWS(read(header + "chunk_kda,context,2,64,128,6,12,0.05\n"));
 }
 
 const std::string kMlpHeader =

@@ -105,12 +105,24 @@ TEST_CASE("the governor lowers the clock until the power fits, no further") {
   p.idle_w = 100;
   p.voltage_exponent = 2;
   p.min_clock_mhz = 1000;
-  CHECK(sustained_clock_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 500, .memory_w = 50}) == 1980);
-  const double mhz = sustained_clock_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 1000, .memory_w = 0});
+  CHECK(clock_within_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 500, .memory_w = 50}, 700) == 1980);
+  const double mhz = clock_within_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 1000, .memory_w = 0}, 700);
   // idle + 1000 (f / 1980)^3 = 700.
   CHECK(mhz == Catch::Approx(1980 * std::cbrt(0.6)).margin(15));
-  CHECK(sustained_clock_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 1e6, .memory_w = 0}) >= 1000);
+  CHECK(clock_within_mhz(p, 1980, {.clock_mhz = 1980, .sm_w = 1e6, .memory_w = 0}, 700) >= 1000);
   CHECK(voltage_scale(p, 1980, 990) == Catch::Approx(0.25));
+}
+
+TEST_CASE("the mean power reaches the cap the sooner the more is drawn, and never below it") {
+  PowerSpec p;
+  p.cap_w = 700;
+  p.average_ms = 25;
+  // 100 + 800 (1 - exp(-t / 25 ms)) = 700.
+  CHECK(time_to_cap_us(p, 100, 900) == Catch::Approx(25e3 * std::log(4)));
+  CHECK(time_to_cap_us(p, 400, 900) < time_to_cap_us(p, 100, 900));
+  CHECK(time_to_cap_us(p, 100, 1000) < time_to_cap_us(p, 100, 900));
+  CHECK(std::isinf(time_to_cap_us(p, 100, 700)));
+  CHECK(time_to_cap_us(p, 700, 900) == 0);
 }
 
 }  // namespace

@@ -144,7 +144,7 @@ TEST_CASE("replays start at the clock they are given, and beside the call before
   const auto latency_us = [](const std::string& text) { return std::stod(text) * 1e-9; };
   const double alone = latency_us(run({})), replay = latency_us(run({.replayed = true}));
   CHECK(replay < alone - h200.launch.first_instruction_us);
-  const double slow = latency_us(run({.start_clock_mhz = 1200, .replayed = true}));
+  const double slow = latency_us(run({.fixed_clock_mhz = 1200, .replayed = true}));
   CHECK(slow > 1.1 * replay);
 }
 

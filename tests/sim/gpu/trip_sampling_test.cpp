@@ -86,6 +86,45 @@ TEST_CASE("the first SM's running out of work is simulated, and sampling starts 
   CHECK(out.windows == 200 + 160);
 }
 
+TEST_CASE("no more is passed over than is asked for, and what changes is measured anew") {
+  TripSampling sampling;
+  sampling.start(1e9, 1e9, kWindowUs);
+  const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000};
+  const TripWindow slower{.timed = 100, .time = Time::from_us(125), .made = 800};
+  const auto until_pass = [&](const TripWindow& w, double most) {
+    for (int i = 0; i < 100; ++i) {
+      if (const auto pass = sampling.add(w, most)) return *pass;
+    }
+    return TripSampling::Pass{};
+  };
+  CHECK(until_pass(window, 40).windows == 40);
+  for (int i = 0; i < 40; ++i) CHECK_FALSE(sampling.add({.made = 1000}));
+  while (sampling.holding()) sampling.add(slower);
+  sampling.start_anew();
+  CHECK(until_pass(slower, 1e9).each == Time::from_us(1.25));
+  // A stretch too short to be worth it is simulated.
+  TripSampling near;
+  near.start(1e9, 1e9, kWindowUs);
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(near.add(window, 3));
+}
+
+TEST_CASE("at a fixed clock, steady kernels are looked at less often") {
+  const auto simulated = [](bool fixed) {
+    TripSampling sampling;
+    sampling.start(1e6, 1e6, kWindowUs, fixed);
+    int windows = 0;
+    std::uint32_t passing = 0;
+    for (double made = 0; made < 1e6; made += 1000) {
+      windows += passing == 0;
+      const TripWindow window{.timed = passing > 0 ? 0U : 100U, .time = Time::from_us(100), .made = 1000};
+      if (passing > 0) --passing;
+      if (const auto pass = sampling.add(window)) passing = pass->windows;
+    }
+    return windows;
+  };
+  CHECK(simulated(true) < simulated(false));
+}
+
 TEST_CASE("the interval covers windows that differ by chance and trips that slowly change") {
   // 1 +- 5 %, the same sequence every time.
   const auto noisy = [](std::uint32_t w) { return 1 + 0.05 * std::sin(w * 12.9898); };

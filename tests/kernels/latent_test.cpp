@@ -1,0 +1,139 @@
+// The kernels of latent attention: completeness of every form, the schedule, outlines against whole kernels.
+
+#include <catch2/catch_test_macros.hpp>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+#include "kernels/attention_paged/schedule.hpp"
+#include "kernels/latent/latent_flash.hpp"
+#include "tests/kernels/complete.hpp"
+
+namespace tessera::kernels {
+namespace {
+
+using tile::testing::addresses_for;
+using tile::testing::ampere;
+using tile::testing::check_operator;
+using tile::testing::hopper;
+
+TEST_CASE("absorbed latent attention stores every output once, for any heads, rows and splits") {
+  for (const std::int64_t heads : {1, 3, 16, 64, 128}) {
+    for (const std::int64_t context : {1, 64, 65, 700, 5000}) {
+      for (const bool paged : {false, true}) {
+        check_operator(models::LatentDecode{.batch = 2, .context = context, .heads = heads, .paged = paged},
+                       hopper(), true);
+      }
+      check_operator(models::LatentDecode{.batch = 3, .context = context, .heads = heads, .partial = true},
+                     hopper(), true);
+    }
+    for (const std::int64_t rows : {2, 33, 150}) {
+      models::LatentDecode a{.batch = 2, .context = rows + 70, .heads = heads, .q_rows = rows, .paged = true};
+      check_operator(a, hopper(), true);
+      a.paged = false, a.partial = a.causal = rows == 33;
+      check_operator(a, hopper(), true);
+    }
+  }
+  for (const std::int64_t latent : {128, 256, 384})
+    check_operator(models::LatentDecode{.context = 300, .heads = 9, .latent = latent, .rope = 32}, hopper(),
+                   true);
+}
+
+TEST_CASE("naive latent attention is complete, in shards too") {
+  std::mt19937_64 random{6};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most - least + 1));
+  };
+  for (int i = 0; i < 24; ++i) {
+    models::LatentAttention a{.batch = pick(1, 2),
+                              .q_rows = pick(1, 300),
+                              .heads = pick(1, 4),
+                              .causal = i % 2 == 0,
+                              .partial = i % 3 == 0};
+    if (i % 5 == 4) a.nope = 64, a.rope = 32, a.value = 64;
+    a.kv_rows = a.q_rows + pick(0, 200);
+    if (a.causal && i % 4 == 0) {  // a shard: some rows may see nothing
+      std::vector<std::int32_t> q, k;
+      for (std::int64_t p = 0; p < a.q_rows; ++p) q.push_back(static_cast<std::int32_t>(3 * p));
+      for (std::int64_t p = 0; p < a.kv_rows; ++p) k.push_back(static_cast<std::int32_t>(2 * p + 50));
+      a.q_positions = std::make_shared<const std::vector<std::int32_t>>(q);
+      a.kv_positions = std::make_shared<const std::vector<std::int32_t>>(k);
+      // Keys that no row sees are not loaded.
+      std::uint64_t loaded = 0;
+      for (const auto& kernel : lower(a, hopper(), addresses_for(a)))
+        loaded += tile::testing::count(*kernel).loaded;
+      CHECK(loaded > 0);
+      continue;
+    }
+    a.causal = false;
+    check_operator(a, hopper(), true);
+    a.causal = true;
+    double flops = 0;
+    for (const auto& kernel : lower(a, hopper(), addresses_for(a)))
+      flops += tile::testing::count(*kernel).tensor_flops;
+    CHECK(flops >= models::flops_of(a));
+  }
+}
+
+TEST_CASE("batched products are complete") {
+  for (const std::int64_t m : {1, 5, 64, 300}) {
+    check_operator(models::BatchedGemm{.batches = 16, .m = m, .n = 512, .k = 128}, hopper(), true);
+    check_operator(models::BatchedGemm{.batches = 3, .m = m, .n = 128, .k = 512}, ampere(), true);
+  }
+  const models::BatchedGemm a{.batches = 128, .m = 128, .n = 512, .k = 128};
+  const auto kernels = lower(a, hopper(), addresses_for(a));
+  REQUIRE(kernels.size() == 1);
+  const tile::Outline o = kernels[0]->outline();
+  std::uint64_t pieces = 0;
+  for (const tile::Pieces& p : o.pieces) pieces += p.count;
+  CHECK(pieces * o.rounds * kernels[0]->shape().cluster >= 128);
+}
+
+TEST_CASE("latent attention is scheduled as FlashAttention-3 does") {
+  const auto of = [](PagedCall call) {
+    call.kv_heads = 1, call.head_dim = 512;
+    return latent_schedule_of(call, 132);
+  };
+  const PagedSchedule one = of({.new_rows = 1, .context = 8192, .heads = 16, .causal = false});
+  CHECK((one.tile_q == 64 && one.tile_kv == 64 && one.query_tiles == 1));
+  CHECK((one.most_splits > 32 && one.splits > 32));
+  CHECK(of({.new_rows = 1, .context = 256, .heads = 16, .causal = false}).most_splits == 1);
+  CHECK(of({.new_rows = 1, .context = 8192, .heads = 128, .causal = false}).query_tiles == 2);
+  CHECK(of({.batch = 256, .new_rows = 1, .context = 8192, .heads = 16, .causal = false}).splits == 1);
+  // Enough rows of one sequence fill the SMs.
+  CHECK(of({.new_rows = 4096, .context = 4096, .heads = 16}).most_splits == 1);
+}
+
+TEST_CASE("the outline of latent attention tells what its programs load and store") {
+  for (const models::LatentDecode& a :
+       {models::LatentDecode{.batch = 3, .context = 3000, .heads = 16},
+        models::LatentDecode{.batch = 2, .context = 200, .heads = 24, .q_rows = 40},
+        models::LatentDecode{.batch = 300, .context = 130, .heads = 64}}) {
+    INFO(models::signature_of(a));
+    for (const auto& kernel : lower(a, hopper(), addresses_for(a))) {
+      if (kernel->shape().name.find("latent") == std::string::npos) continue;
+      const tile::Outline o = kernel->outline();
+      const tile::testing::Counts c = tile::testing::count(*kernel);
+      CHECK(o.store_bytes == c.stored);
+      // Tables and schedules are not in the outline.
+      CHECK(c.loaded >= o.load_bytes);
+      CHECK(static_cast<double>(c.loaded) < 1.05 * static_cast<double>(o.load_bytes) + 400'000);
+    }
+  }
+}
+
+TEST_CASE("latent attention says what it cannot do") {
+  const models::LatentDecode a{.context = 64, .heads = 2};
+  CHECK_THROWS_AS(lower(a, ampere(), addresses_for(a)), std::invalid_argument);
+  models::LatentDecode b = a;
+  b.latent = 500;
+  CHECK_THROWS_AS(lower(b, hopper(), addresses_for(b)), std::invalid_argument);
+  b = a, b.dtype = models::Dtype::fp8;
+  CHECK_THROWS_AS(lower(b, hopper(), addresses_for(b)), std::invalid_argument);
+  const models::LatentAttention c{.q_rows = 4, .kv_rows = 4, .heads = 1, .nope = 256};
+  CHECK_THROWS_AS(lower(c, hopper(), addresses_for(c)), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace tessera::kernels

@@ -25,7 +25,7 @@ struct StreamWork {
   std::vector<RowStream> in, out;
   RowStream once;          ///< read once per CTA (a norm's weight); 0 bytes: nothing
   tile::Vector per_row{};  ///< thread-level operations per row
-  bool sampled = false;    ///< its trips may be passed over: docs/skipping.md
+  bool sampled = false;    ///< its trips may be passed over (docs/skipping.md), as those of long work always
   std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
   bool between = false;                                 ///< touches no operands, only arrays between kernels
 };

@@ -11,15 +11,17 @@
 #include "models/dataflow/dense_attention.hpp"
 #include "models/dataflow/feed_forward.hpp"
 #include "models/dataflow/graph_builder.hpp"
+#include "models/dataflow/latent_attention.hpp"
+#include "models/dataflow/linear_attention.hpp"
 #include "models/dataflow/moba.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
 
 std::string_view name_of(Stage stage) {
-  static constexpr std::array<std::string_view, kStages> names{"embed", "norm",   "qkv",       "rope",
-"send",  "cache",  "gate", "attention", "return",
-"merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "head"};
+  static constexpr std::array<std::string_view, kStages> names{
+      "embed", "norm",   "qkv", "rope",  "send",     "cache",   "gate",    "attention", "return",
+      "merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "head"};
   return names[static_cast<std::size_t>(stage)];
 }
 
@@ -27,15 +29,23 @@ namespace {
 
 constexpr std::int64_t kTokenBytes = 8;  // a sampled token's id
 
-/// Calls `dense` for a dense layer, `moba` for a MoBA layer: the other kinds' task graphs are still to come,
-/// each with a call of its own beside these.
-template <class Dense, class Moba>
-auto by_attention(const GraphBuilder& g, const Dense& dense, const Moba& moba) {
-  using Result = std::invoke_result_t<Dense, const DenseShape&>;
-  return std::visit(Overloaded{dense, moba,
-                               [&](const MlaShape&) -> Result { g.not_built("latent attention (MLA)"); },
-                               [&](const KdaShape&) -> Result { g.not_built("Kimi delta attention (KDA)"); }},
-                    g.current().attention);
+/// What builds the attention of each kind of layer: `of` chooses by a layer's shape.
+template <class Dense, class Moba, class Latent, class Linear>
+struct Attentions {
+  Dense dense;
+  Moba moba;
+  Latent latent;
+  Linear linear;
+  Dense& of(const DenseShape&) { return dense; }
+  Moba& of(const MobaShape&) { return moba; }
+  Latent& of(const MlaShape&) { return latent; }
+  Linear& of(const KdaShape&) { return linear; }
+};
+
+/// Calls `build` with the current layer's shape.
+template <class Build>
+auto by_attention(const GraphBuilder& g, const Build& build) {
+  return std::visit([&](const auto& shape) { return build(shape); }, g.current().attention);
 }
 
 }  // namespace
@@ -46,7 +56,8 @@ TaskGraph build_single(const Architecture& model, const Workload& workload) {
   const std::int64_t rows = workload.prefill_tokens * workload.batch;
   const std::vector<CompNode> nodes{comp_node(g, 0, rows, 0)};
   const CompNode& node = nodes.front();
-  DenseOnOneNode dense{g, node};
+  Attentions<DenseOnOneNode, MobaOnOneNode, LatentOnOneNode, LinearOnOneNode> attention{
+      {g, node}, {g, attention.dense}, {g, node}, {g, node}};
   FeedForward feed_forward{g, nodes, {rows}};
   std::vector<TaskId> previous;
   for (g.step = -1; g.step < workload.decode_steps; ++g.step) {
@@ -54,8 +65,7 @@ TaskGraph build_single(const Architecture& model, const Workload& workload) {
     std::vector<TaskId> last{embed(g, node, step_rows, previous)};
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
       last = {by_attention(
-          g, [&](const DenseShape& shape) { return dense.run(shape, step_rows, last.front()); },
-          [&](const MobaShape& shape) { return moba_on_one_node(g, dense, shape, step_rows, last.front()); })};
+          g, [&](const auto& shape) { return attention.of(shape).run(shape, step_rows, last.front()); })};
       feed_forward.run({step_rows}, last);
     }
     previous = {language_head(g, node, last.front())};
@@ -84,8 +94,8 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     most_rows.push_back(std::max(rows.back(), workload.batch));
     comp.push_back(comp_node(g, i, most_rows.back(), p.beta));
   }
-  DenseOverNodes dense{g, p, comp};
-  MobaOverNodes moba{g, p, dense};
+  Attentions<DenseOverNodes, MobaOverNodes, LatentOverNodes, LinearOverNodes> attention{
+      {g, p, comp}, {g, p, attention.dense}, {g, p, comp}, {g, p, comp}};
   FeedForward feed_forward{g, comp, most_rows};
 
   // Prefill.
@@ -94,14 +104,10 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     if (!p.r[i].empty()) last[i] = embed(g, comp[i], p.r_rows(i) * workload.batch, {});
   }
   for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-    by_attention(
-        g, [&](const DenseShape& shape) { dense.prefill(shape, last); },
-        [&](const MobaShape& shape) { moba.prefill(shape, last); });
+    by_attention(g, [&](const auto& shape) { attention.of(shape).prefill(shape, last); });
     for (std::uint32_t i = 0; i < p.alpha; ++i) {
       if (p.r[i].empty()) continue;
-      last[i] = by_attention(
-          g, [&](const DenseShape& shape) { return dense.finish(shape, i); },
-          [&](const MobaShape& shape) { return dense.finish(shape.dense, i); });
+      last[i] = by_attention(g, [&](const auto& shape) { return attention.of(shape).finish(shape, i); });
     }
     feed_forward.run(rows, last);
   }
@@ -118,9 +124,7 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     rows.assign(p.alpha, 0);
     rows[i] = workload.batch;
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(
-          g, [&](const DenseShape& shape) { return dense.decode(shape, i, token, t); },
-          [&](const MobaShape& shape) { return dense.decode(shape.dense, i, token, t); });
+      t = by_attention(g, [&](const auto& shape) { return attention.of(shape).decode(shape, i, token, t); });
       feed_forward.run(rows, last);
     }
     sampled = language_head(g, comp[i], t);

@@ -2,6 +2,8 @@
 
 #include "models/architecture/overloaded.hpp"
 #include "models/dataflow/dense_attention.hpp"
+#include "models/dataflow/latent_attention.hpp"
+#include "models/dataflow/linear_attention.hpp"
 #include "models/dataflow/mlp.hpp"
 
 namespace tessera::models {
@@ -13,8 +15,8 @@ LayerWeights layer_weights(GraphBuilder& g, std::uint32_t node) {
   LayerWeights w;
   std::visit(Overloaded{[&](const DenseShape& d) { add_dense_weights(g, node, d, w); },
                         [&](const MobaShape& d) { add_dense_weights(g, node, d.dense, w); },
-                        [&](const MlaShape&) { g.not_built("latent attention (MLA)"); },
-                        [&](const KdaShape&) { g.not_built("Kimi delta attention (KDA)"); }},
+                        [&](const MlaShape& d) { add_latent_weights(g, node, d, w); },
+                        [&](const KdaShape& d) { add_linear_weights(g, node, d, w); }},
              g.current().attention);
   std::visit(Overloaded{[&](const MlpShape& m) { add_mlp_weights(g, node, m, w); },
                         [](const MoeShape&) {}},  // MixtureOfExperts has them
@@ -37,6 +39,8 @@ CompNode comp_node(GraphBuilder& g, std::uint32_t id, std::int64_t rows, std::in
   n.hidden = g.buffer(id, rows * m.hidden * e, "hidden");
   n.normed = g.buffer(id, rows * m.hidden * e, "normed");
   n.dense = dense_activations(g, id, rows, parts);
+  n.latent = latent_activations(g, id, rows, parts);
+  n.linear = linear_activations(g, id, rows);
   n.branch = g.buffer(id, rows * m.hidden * e, "branch output");
   n.mlp = mlp_activations(g, id, rows);
   n.logits = g.buffer(id, g.workload.batch * m.vocab * e, "logits");

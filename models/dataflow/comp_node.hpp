@@ -8,13 +8,24 @@ namespace tessera::models {
 
 /// The weight buffers of one layer: those that its kinds have.
 struct LayerWeights {
-  BufferId qkv = 0, o = 0;    ///< dense attention
-  BufferId up = 0, down = 0;  ///< MLP
+  BufferId qkv = 0, o = 0;  ///< dense attention, KDA (with its other first projections); o of all
+  BufferId latent = 0, latent_norms = 0, query = 0, latent_up = 0;  ///< MLA
+  BufferId gates = 0;                                               ///< KDA: decay and gate from low rank
+  BufferId up = 0, down = 0;                                        ///< MLP
 };
 
 /// Activations of dense attention, as large as its largest layer needs.
 struct DenseActivations {
   BufferId projections = 0, parts = 0, stats = 0, attended = 0;
+};
+/// Of MLA: rows of low rank, with the latent row last; queries, and those of decoded tokens absorbed; what
+/// AttnNodes return; results before W_uv, of decoded tokens, and after it.
+struct LatentActivations {
+  BufferId low = 0, query = 0, absorbed = 0, parts = 0, stats = 0, summed = 0, attended = 0;
+};
+/// Of KDA: `gated` holds decays, gates and the recurrence's result, `attended` the gated norm's.
+struct LinearActivations {
+  BufferId projections = 0, gated = 0, attended = 0;
 };
 struct MlpActivations {
   BufferId wide = 0, activated = 0;
@@ -26,6 +37,8 @@ struct CompNode {
   std::vector<LayerWeights> layers;
   BufferId hidden = 0, normed = 0, branch = 0, logits = 0;
   DenseActivations dense;
+  LatentActivations latent;
+  LinearActivations linear;
   MlpActivations mlp;
 
   const LayerWeights& weights(const GraphBuilder& g) const {

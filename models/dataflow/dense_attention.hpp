@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/dataflow/comp_node.hpp"
+#include "models/dataflow/exchange.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
@@ -61,15 +62,14 @@ class DenseOverNodes {
 
  private:
   AttnNode& own(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
-  /// A row's result with its maximum and sum of exponentials, as it comes back.
-  std::int64_t result_bytes(const DenseShape& shape) const;
+  RowBytes row_bytes(const DenseShape& shape) const;
 
   GraphBuilder& g_;
   const Placement& p_;
   const std::vector<CompNode>& comp_;
-  std::vector<Positions> positions_;           // of each S_j
-  std::vector<AttnNode> nodes_;                // row-major
-  std::vector<std::vector<TaskId>> returned_;  // to each CompNode, of the current layer
+  std::vector<Positions> positions_;  // of each S_j
+  std::vector<AttnNode> nodes_;       // row-major
+  TasksByNode returned_;              // to each CompNode, of the current layer
 };
 
 }  // namespace tessera::models

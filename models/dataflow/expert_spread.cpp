@@ -56,10 +56,8 @@ ExpertTraffic expert_traffic(const LoadDistribution& distribution, std::int64_t 
     LoadDistribution own = distribution;
     if (own.kind == LoadKind::uniform) own.seed += i;
     const auto among = static_cast<std::int64_t>(nodes);
-    const Routing routing{.tokens = rows[i],
-                          .experts = experts,
-                          .topk = topk,
-                          .nodes = experts % among == 0 ? among : 1};
+    const Routing routing{
+        .tokens = rows[i], .experts = experts, .topk = topk, .nodes = experts % among == 0 ? among : 1};
     const std::vector<std::int32_t> loads = expert_loads(own, routing);
     for (std::size_t e = 0; e < all.size(); ++e) all[e] += loads[e];
     for (std::size_t n = 0; n < nodes; ++n)

@@ -20,13 +20,12 @@ void FeedForward::run(const std::vector<std::int64_t>& rows, std::vector<TaskId>
     return g_.add(n.id, Stage::mlp, Norm{r, m.hidden, m.norm, true, m.dtype},
                   {n.branch, n.hidden, n.norm, n.normed, n.hidden}, {t});
   });
-  std::visit(Overloaded{[&](const MlpShape& shape) {
-                          each([&](const CompNode& n, std::int64_t r, TaskId t) {
-                            return mlp(g_, n, shape, r, t);
-                          });
-                        },
-                        [&](const MoeShape& shape) { experts_.run(shape, rows, last); }},
-             g_.current().feed_forward);
+  std::visit(
+      Overloaded{[&](const MlpShape& shape) {
+                   each([&](const CompNode& n, std::int64_t r, TaskId t) { return mlp(g_, n, shape, r, t); });
+                 },
+                 [&](const MoeShape& shape) { experts_.run(shape, rows, last); }},
+      g_.current().feed_forward);
   if (!m.post_norm) return;
   each([&](const CompNode& n, std::int64_t r, TaskId t) {
     return g_.add(n.id, Stage::mlp, Norm{r, m.hidden, m.norm, true, m.dtype},

@@ -1,10 +1,12 @@
 #pragma once
 // What all that builds task graphs shares: the graph so far, and the layer and step that it stands at.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "models/dataflow/build.hpp"
@@ -37,5 +39,15 @@ struct GraphBuilder {
   /// layer.
   [[noreturn]] void not_built(std::string_view kind) const;
 };
+
+/// The largest size(shape) of the model's layers with attention of this kind; 0 if it has none.
+template <class Shape, class Size>
+std::int64_t largest(const Architecture& model, Size size) {
+  std::int64_t most = 0;
+  for (const Layer& l : model.layers) {
+    if (const auto* shape = std::get_if<Shape>(&l.attention)) most = std::max(most, size(*shape));
+  }
+  return most;
+}
 
 }  // namespace tessera::models

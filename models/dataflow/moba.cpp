@@ -4,20 +4,19 @@
 
 namespace tessera::models {
 
-TaskId moba_on_one_node(GraphBuilder& g, DenseOnOneNode& dense, const MobaShape& shape, std::int64_t rows,
-                        TaskId after) {
+TaskId MobaOnOneNode::run(const MobaShape& shape, std::int64_t rows, TaskId after) {
   const DenseShape& d = shape.dense;
-  if (g.step >= 0) return dense.run(d, rows, after);
-  return dense.run(d, rows, after,
-                   Moba{.batch = g.workload.batch,
-                        .seq = g.workload.prefill_tokens,
-                        .heads = d.heads,
-                        .kv_heads = d.kv_heads,
-                        .head_dim = d.head_dim,
-                        .block = shape.block,
-                        .topk = shape.topk,
-                        .selection = g.workload.selection,
-                        .dtype = g.model.dtype});
+  if (g_.step >= 0) return dense_.run(d, rows, after);
+  return dense_.run(d, rows, after,
+                    Moba{.batch = g_.workload.batch,
+                         .seq = g_.workload.prefill_tokens,
+                         .heads = d.heads,
+                         .kv_heads = d.kv_heads,
+                         .head_dim = d.head_dim,
+                         .block = shape.block,
+                         .topk = shape.topk,
+                         .selection = g_.workload.selection,
+                         .dtype = g_.model.dtype});
 }
 
 MobaOverNodes::MobaOverNodes(GraphBuilder& g, const Placement& placement, DenseOverNodes& dense)
@@ -113,18 +112,18 @@ void MobaOverNodes::prefill(const MobaShape& shape, const std::vector<TaskId>& r
       after.push_back(g_.add(id, Stage::gate, Sum{rows * past, rows * inputs, d.head_dim + 1, Dtype::fp32},
                              {node(j, j).sums, node(j, j).means}, summed[j]));
     }
-    const TaskId gated = g_.add(id, Stage::gate,
-                                BlockGate{.batch = batch,
-                                          .q_rows = p_.s_rows(j),
-                                          .heads = d.heads,
-                                          .kv_heads = d.kv_heads,
-                                          .head_dim = d.head_dim,
-                                          .block = shape.block,
-                                          .topk = shape.topk,
-                                          .q_positions = dense_.positions(j),
-                                          .dtype = g_.model.dtype},
-                                {dense_.node(j, j).received, node(j, j).means, node(j, j).chosen},
-                                std::move(after));
+    const TaskId gated =
+        g_.add(id, Stage::gate,
+               BlockGate{.batch = batch,
+                         .q_rows = p_.s_rows(j),
+                         .heads = d.heads,
+                         .kv_heads = d.kv_heads,
+                         .head_dim = d.head_dim,
+                         .block = shape.block,
+                         .topk = shape.topk,
+                         .q_positions = dense_.positions(j),
+                         .dtype = g_.model.dtype},
+               {dense_.node(j, j).received, node(j, j).means, node(j, j).chosen}, std::move(after));
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
       if (!p_.sees(j, k)) continue;
       chosen[j * p_.beta + k] = {
@@ -138,22 +137,22 @@ void MobaOverNodes::prefill(const MobaShape& shape, const std::vector<TaskId>& r
       std::vector<TaskId> after = n.arrived;
       const auto& choice = chosen[j * p_.beta + k];
       after.insert(after.end(), choice.begin(), choice.end());
-      dense_.give_back(d, j, k,
-                       g_.add(p_.attn(j, k), Stage::attention,
-                              BlockSparseAttention{.batch = batch,
-                                                   .q_rows = p_.s_rows(j),
-                                                   .kv_rows = p_.s_rows(k),
-                                                   .heads = d.heads,
-                                                   .kv_heads = d.kv_heads,
-                                                   .head_dim = d.head_dim,
-                                                   .block = shape.block,
-                                                   .topk = shape.topk,
-                                                   .q_positions = dense_.positions(j),
-                                                   .kv_positions = dense_.positions(k),
-                                                   .selection = g_.workload.selection,
-                                                   .dtype = g_.model.dtype},
-                              {n.received, n.received, n.received, node(j, k).chosen, n.out, n.stats},
-                              std::move(after)));
+      dense_.give_back(
+          d, j, k,
+          g_.add(p_.attn(j, k), Stage::attention,
+                 BlockSparseAttention{.batch = batch,
+                                      .q_rows = p_.s_rows(j),
+                                      .kv_rows = p_.s_rows(k),
+                                      .heads = d.heads,
+                                      .kv_heads = d.kv_heads,
+                                      .head_dim = d.head_dim,
+                                      .block = shape.block,
+                                      .topk = shape.topk,
+                                      .q_positions = dense_.positions(j),
+                                      .kv_positions = dense_.positions(k),
+                                      .selection = g_.workload.selection,
+                                      .dtype = g_.model.dtype},
+                 {n.received, n.received, n.received, node(j, k).chosen, n.out, n.stats}, std::move(after)));
     }
   }
 }

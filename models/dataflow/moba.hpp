@@ -13,17 +13,29 @@
 
 namespace tessera::models {
 
-/// The current layer's attention of `rows` new rows: MoBA of the prompt, dense of a decoded token.
-TaskId moba_on_one_node(GraphBuilder& g, DenseOnOneNode& dense, const MobaShape& shape, std::int64_t rows,
-                        TaskId after);
+class MobaOnOneNode {
+ public:
+  MobaOnOneNode(GraphBuilder& g, DenseOnOneNode& dense) : g_{g}, dense_{dense} {}
+  /// The current layer's attention of `rows` new rows: MoBA of the prompt, dense of a decoded token.
+  TaskId run(const MobaShape& shape, std::int64_t rows, TaskId after);
+
+ private:
+  GraphBuilder& g_;
+  DenseOnOneNode& dense_;
+};
 
 class MobaOverNodes {
  public:
   /// Allocates on the AttnNodes; nothing if the model has no MoBA layer.
   MobaOverNodes(GraphBuilder& g, const Placement& placement, DenseOverNodes& dense);
 
-  /// As DenseOverNodes::prefill. Decoding, and the owners' part, are dense attention's.
+  /// As DenseOverNodes::prefill.
   void prefill(const MobaShape& shape, const std::vector<TaskId>& ready);
+  // Dense attention's.
+  TaskId finish(const MobaShape& shape, std::uint32_t i) { return dense_.finish(shape.dense, i); }
+  TaskId decode(const MobaShape& shape, std::uint32_t i, std::int64_t token, TaskId after) {
+    return dense_.decode(shape.dense, i, token, after);
+  }
 
  private:
   struct Node {

@@ -50,8 +50,8 @@ MixtureOfExperts::MixtureOfExperts(GraphBuilder& g, const std::vector<CompNode>&
       parts = std::max(parts, t.parts(at) + (shape->shared > 0 ? most_rows[i] : 0));
       shared_width = std::max(shared_width, shape->shared * shape->width);
       if (t.loads[at])
-        between = std::max(between,
-                           routed(*shape, g.model.hidden, worked, t.loads[at], g.model.dtype).between_bytes());
+        between = std::max(
+            between, routed(*shape, g.model.hidden, worked, t.loads[at], g.model.dtype).between_bytes());
     }
     g.layer = -1;
     if (logits == 0) continue;
@@ -86,8 +86,7 @@ void MixtureOfExperts::add_weights(std::size_t i, const MoeShape& shape, std::in
 
 const ExpertTraffic& MixtureOfExperts::traffic(const MoeShape& shape, const std::vector<std::int64_t>& rows) {
   const auto [at, added] = traffic_.try_emplace({shape.experts, shape.topk, rows});
-  if (added)
-    at->second = expert_traffic(g_.workload.expert_load, shape.experts, shape.topk, rows);
+  if (added) at->second = expert_traffic(g_.workload.expert_load, shape.experts, shape.topk, rows);
   return at->second;
 }
 
@@ -141,8 +140,8 @@ void MixtureOfExperts::run_group(const MoeShape& shape, std::size_t first, std::
     for (std::size_t n = 0; n < size; ++n) {
       if (t.rows[i][n] == 0) continue;
       const std::int64_t bytes = t.rows[i][n] * (row + shape.topk * kChoiceBytes);
-      arrived[n].push_back(
-          n == i ? routed_to : g_.send(id, comp_[first + n].id, Stage::dispatch, bytes, {routed_to}));
+      arrived[n].push_back(n == i ? routed_to
+                                  : g_.send(id, comp_[first + n].id, Stage::dispatch, bytes, {routed_to}));
     }
     // While rows are on their way.
     if (shape.shared > 0) parts[i] = {shared(shape, first + i, here[i], routed_to)};

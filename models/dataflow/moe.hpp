@@ -28,11 +28,11 @@ class MixtureOfExperts {
     BufferId router = 0, experts = 0, shared_up = 0, shared_down = 0;
   };
   struct Node {
-    std::vector<LayerWeights> weights;      // per layer
+    std::vector<LayerWeights> weights;  // per layer
     BufferId logits = 0, choices = 0;
-    BufferId received = 0, results = 0;     // spread: rows for the experts here, and what they make of them
-    BufferId parts = 0;                     // of a row's sum: from experts, shared and routed
-    BufferId wide = 0, activated = 0;       // of shared experts
+    BufferId received = 0, results = 0;  // spread: rows for the experts here, and what they make of them
+    BufferId parts = 0;                  // of a row's sum: from experts, shared and routed
+    BufferId wide = 0, activated = 0;    // of shared experts
   };
   /// Nodes first .. last - 1 share the routed experts.
   void run_group(const MoeShape& shape, std::size_t first, std::size_t last_node,

@@ -15,10 +15,10 @@ namespace tessera::models {
 enum class Stage : std::uint8_t {
   embed,  ///< embedding lookup (before the first layer)
   norm,   ///< normalisation before attention
-  qkv,    ///< q, k, v projections
+  qkv,    ///< q, k, v projections, and all else that attention is given; keys and values from latents
   rope,
-  send,   ///< CompNode -> AttnNode: q, k, v slices
-  cache,  ///< new k, v rows appended to the KV cache
+  send,   ///< CompNode -> AttnNode: q, k, v slices, or what stands for them
+  cache,  ///< new k, v or latent rows appended to the cache
   gate,   ///< block means, the choice of blocks, and the AttnNodes' messages about both (MoBA)
   attention,
   returns,  ///< AttnNode -> CompNode: partial results

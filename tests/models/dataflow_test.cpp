@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <map>
 #include <random>
@@ -109,7 +111,8 @@ struct Case {
   Workload workload;
   Sharding sharding;
 };
-Case random_case(std::mt19937_64& random, int most_prompt, int most_steps) {
+enum class Kinds { dense, all };
+Case random_case(std::mt19937_64& random, int most_prompt, int most_steps, Kinds kinds = Kinds::dense) {
   const auto pick = [&](int least, int most) {
     return std::uniform_int_distribution<int>{least, most}(random);
   };
@@ -124,6 +127,25 @@ Case random_case(std::mt19937_64& random, int most_prompt, int most_steps) {
                                          .rope = pick(0, 1) == 1,
                                          .qk_norm = pick(0, 1) == 1},
                               MlpShape{.width = 32 * pick(1, 4), .gated = pick(0, 1) == 1}});
+  }
+  for (Layer& l : c.model.layers) {
+    const int kind = kinds == Kinds::all ? pick(0, 2) : 0;
+    if (kind == 1) {
+      l.attention = MlaShape{.heads = pick(1, 5),
+                             .q_lora = 8 * pick(0, 2),
+                             .kv_lora = 8 * pick(1, 4),
+                             .nope = 8 * pick(1, 3),
+                             .rope = 8 * pick(1, 3),
+                             .v_dim = 8 * pick(1, 3),
+                             .rotated = pick(0, 1) == 1};
+    } else if (kind == 2) {
+      l.attention = KdaShape{.heads = pick(1, 6),
+                             .k_dim = 8 * pick(1, 2),
+                             .v_dim = 8 * pick(1, 2),
+                             .taps = pick(2, 4),
+                             .decay_rank = 8 * pick(1, 2),
+                             .gate_rank = 8 * pick(1, 2)};
+    }
   }
   c.model.post_norm = pick(0, 1) == 1;
   c.model.causal = pick(0, 3) > 0;
@@ -330,7 +352,7 @@ TEST_CASE("decode: volume, contexts, waiting for cached rows, and steps in turn"
 TEST_CASE("one GPU: every kernel waits for all those before it, prefill and steps alike") {
   std::mt19937_64 random{53};
   for (int i = 0; i < 50; ++i) {
-    const Case c = random_case(random, 24, 5);
+    const Case c = random_case(random, 24, 5, Kinds::all);
     const TaskGraph g = build_single(c.model, c.workload);
     totals_of(g);
     REQUIRE(g.nodes.size() == 1);
@@ -345,7 +367,7 @@ TEST_CASE("one GPU: every kernel waits for all those before it, prefill and step
 TEST_CASE("operands fit their buffers") {
   std::mt19937_64 random{47};
   for (int i = 0; i < 100; ++i) {
-    const Case c = random_case(random, 24, 5);
+    const Case c = random_case(random, 24, 5, Kinds::all);
     for (const TaskGraph& g :
          {build_cascade(c.model, c.sharding, c.workload), build_single(c.model, c.workload)}) {
       for (const Task& task : g.tasks) {
@@ -366,15 +388,15 @@ TEST_CASE("operands fit their buffers") {
 TEST_CASE("nothing is read that no kernel wrote and no message brought") {
   std::mt19937_64 random{59};
   for (int i = 0; i < 100; ++i) {
-    const Case c = random_case(random, 24, 5);
+    const Case c = random_case(random, 24, 5, Kinds::all);
     for (const TaskGraph& g :
          {build_cascade(c.model, c.sharding, c.workload), build_single(c.model, c.workload)}) {
       std::vector<bool> written(g.buffers.size());
       for (BufferId b = 0; b < g.buffers.size(); ++b) {
         const bool attn = g.nodes[g.buffers[b].node].kind == NodeKind::attn;
-        written[b] =
-            g.buffers[b].weight || (attn ? g.buffers[b].name == "q, k, v"
-                                         : g.nodes.size() > 1 && g.buffers[b].name.starts_with("partial"));
+        written[b] = g.buffers[b].weight ||
+                     (attn ? g.buffers[b].name == "q, k, v" || g.buffers[b].name.starts_with("received")
+                           : g.nodes.size() > 1 && g.buffers[b].name.starts_with("partial"));
       }
       for (const Task& task : g.tasks) {
         const auto* compute = std::get_if<Compute>(&task.work);
@@ -397,7 +419,7 @@ TEST_CASE("nothing is read that no kernel wrote and no message brought") {
 TEST_CASE("decoding reads from the cache exactly what was appended to it; a bidirectional model has none") {
   std::mt19937_64 random{61};
   for (int i = 0; i < 100; ++i) {
-    const Case c = random_case(random, 24, 5);
+    const Case c = random_case(random, 24, 5, Kinds::all);
     for (const TaskGraph& g :
          {build_cascade(c.model, c.sharding, c.workload), build_single(c.model, c.workload)}) {
       INFO("case " << i << ", " << g.nodes.size() << " nodes");
@@ -416,6 +438,9 @@ TEST_CASE("decoding reads from the cache exactly what was appended to it; a bidi
           REQUIRE(compute->operands[1] == compute->operands[2]);
           REQUIRE(compute->operands[1] == cache_of.at({task.node, task.layer}));
           REQUIRE(operands[1].bytes + operands[2].bytes == appended.at(compute->operands[1]));
+        } else if (kind_of(compute->op) == "mla_decode") {
+          REQUIRE(compute->operands[2] == cache_of.at({task.node, task.layer}));
+          REQUIRE(operands[2].bytes == appended.at(compute->operands[2]));
         }
       }
       for (BufferId b = 0; b < g.buffers.size(); ++b) {
@@ -423,7 +448,7 @@ TEST_CASE("decoding reads from the cache exactly what was appended to it; a bidi
         REQUIRE(c.model.causal);
         REQUIRE(appended[b] == g.buffers[b].bytes);
       }
-      REQUIRE(appended.empty() != c.model.causal);
+      REQUIRE(appended.empty() == (!c.model.causal || c.model.kv_bytes_per_token() == 0));
     }
   }
 }
@@ -468,17 +493,251 @@ TEST_CASE("kinds of layers without a task graph are refused by layer and name") 
   Architecture m = small_model(3);
   const DenseShape dense = dense_of(m);
   CHECK(complaint(m).empty());
-  m.layers[1].attention = MlaShape{.heads = 4, .kv_lora = 32, .nope = 16, .rope = 8, .v_dim = 16};
-  CHECK(complaint(m).find("layer 1 of small has latent attention (MLA)") != std::string::npos);
-  m.layers[1].attention =
-      KdaShape{.heads = 4, .k_dim = 16, .v_dim = 16, .taps = 4, .decay_rank = 16, .gate_rank = 16};
-  CHECK(complaint(m).find("layer 1 of small has Kimi delta attention (KDA)") != std::string::npos);
   m.layers[1].attention = MobaShape{.dense = dense, .block = 4, .topk = 1};
   CHECK(complaint(m).find("layer 1 of small has MoBA attention") != std::string::npos);
   m.layers[1].attention = DenseShape{.heads = 4, .kv_heads = 2, .head_dim = 16, .window = 7};
   CHECK(complaint(m).find("a sliding window of 7 tokens, fewer than the 8") != std::string::npos);
   m.layers[1] = {dense, MoeShape{.experts = 8, .topk = 2, .width = 32}};
   CHECK(complaint(m).find("layer 1 of small has a mixture of experts (MoE)") != std::string::npos);
+}
+
+/// What of a layer's messages and kernels the closed forms below are about.
+struct LayerTotals {
+  std::int64_t sent = 0, returned = 0;
+  int sends = 0, returns = 0;
+  std::map<std::string, std::vector<std::pair<std::uint32_t, Operator>>> kernels;  // by kind: node, operator
+  std::vector<std::pair<std::uint32_t, Operator>> of(const std::string& kind) const {
+    const auto at = kernels.find(kind);
+    return at == kernels.end() ? std::vector<std::pair<std::uint32_t, Operator>>{} : at->second;
+  }
+};
+LayerTotals layer_totals(const TaskGraph& g, std::int32_t layer, std::int32_t step) {
+  LayerTotals t;
+  for (const Task& task : g.tasks) {
+    if (task.layer != layer || task.step != step) continue;
+    if (const Transfer* message = transfer_of(task)) {
+      (task.stage == Stage::send ? t.sent : t.returned) += message->bytes;
+      ++(task.stage == Stage::send ? t.sends : t.returns);
+    } else {
+      const Operator& op = std::get<Compute>(task.work).op;
+      t.kernels[std::string{kind_of(op)}].emplace_back(task.node, op);
+    }
+  }
+  return t;
+}
+
+/// S_k's with a token at or before `token`.
+std::int64_t columns_with_context(const Sharding& s, std::int64_t token) {
+  return std::count_if(s.s.sets.begin(), s.s.sets.end(),
+                       [&](const auto& set) { return !set.empty() && set.front() <= token; });
+}
+
+void check_latent_layer(const Case& c, const TaskGraph& g, std::int32_t l, const MlaShape& m) {
+  constexpr std::int64_t e = 2;
+  const std::int64_t batch = c.workload.batch, prompt = c.workload.prefill_tokens;
+  const auto alpha = static_cast<std::uint32_t>(c.sharding.r.sets.size());
+  const auto s = first_tokens(c.sharding.s, prompt).sets;
+  const auto beta = static_cast<std::int64_t>(s.size());
+  // Prefill: a latent row to beta AttnNodes; a row's parts from the AttnNodes that see anything of it.
+  std::int64_t sent = prompt * beta * m.latent_width() * e, returned = 0;
+  std::size_t visible = 0;
+  for (const auto& rows : s) {
+    const auto q_rows = static_cast<std::int64_t>(rows.size());
+    for (const auto& column : s) {
+      if (rows.empty() || column.empty()) continue;
+      sent += q_rows * m.heads * m.qk_dim() * e;
+      if (c.model.causal && rows.back() < column.front()) continue;
+      ++visible;
+      returned += q_rows * m.heads * (m.v_dim * e + 8);
+    }
+  }
+  const LayerTotals prefill = layer_totals(g, l, -1);
+  REQUIRE(prefill.sent == sent * batch);
+  REQUIRE(prefill.returned == returned * batch);
+  REQUIRE(prefill.of("mla_prefill").size() == visible);
+  REQUIRE(prefill.of("mla_decode").empty());
+  // Every node that attends forms its own keys and values, of its rows and once.
+  std::map<std::uint32_t, std::int64_t> expanded;
+  for (const auto& [node, op] : prefill.of("gemm")) {
+    const auto& gemm = std::get<Gemm>(op);
+    if (node < alpha) continue;
+    REQUIRE(gemm.n == m.heads * (m.nope + m.v_dim));
+    REQUIRE(gemm.k == m.kv_lora);
+    REQUIRE(expanded.try_emplace(node, gemm.m).second);
+  }
+  REQUIRE(expanded.size() == visible);
+  for (const auto& [node, op] : prefill.of("mla_prefill")) {
+    const auto& attention = std::get<LatentAttention>(op);
+    REQUIRE(attention.partial);
+    REQUIRE(expanded.at(node) == attention.kv_rows * batch);
+  }
+  for (const auto& [node, op] : prefill.of("merge")) REQUIRE(std::get<Merge>(op).head_dim == m.v_dim);
+  // Decode: absorbed queries to the AttnNodes with context, the latent row to the token's column.
+  for (std::int32_t step = 0; step < c.workload.decode_steps; ++step) {
+    const std::int64_t token = prompt + step, columns = columns_with_context(c.sharding, token);
+    const auto owner = static_cast<std::uint32_t>(owners(c.sharding.r)[static_cast<std::size_t>(token)]);
+    const LayerTotals decode = layer_totals(g, l, step);
+    REQUIRE(decode.sent == batch * e * m.latent_width() * (columns * m.heads + beta));
+    REQUIRE(decode.returned == batch * columns * m.heads * (m.kv_lora * e + 8));
+    std::int64_t context = 0;
+    for (const auto& [node, op] : decode.of("mla_decode")) {
+      REQUIRE(node >= alpha);
+      context += std::get<LatentDecode>(op).context;
+    }
+    REQUIRE(context == token + 1);
+    REQUIRE(decode.of("memcpy").size() == static_cast<std::size_t>(beta));
+    // W_uk before and W_uv after, where the token's row is.
+    const auto products = decode.of("batched_gemm");
+    REQUIRE(products.size() == 2);
+    for (const auto& [node, op] : products) REQUIRE(node == owner);
+    REQUIRE(std::get<BatchedGemm>(products[0].second).n == m.kv_lora);
+    REQUIRE(std::get<BatchedGemm>(products[1].second).n == m.v_dim);
+    REQUIRE(decode.of("merge").size() == (columns > 1 ? 1 : 0));
+    for (const auto& [node, op] : decode.of("merge")) REQUIRE(std::get<Merge>(op).head_dim == m.kv_lora);
+  }
+}
+
+void check_linear_layer(const Case& c, const TaskGraph& g, std::int32_t l, const KdaShape& k) {
+  constexpr std::int64_t e = 2;
+  const std::int64_t prompt = c.workload.prefill_tokens;
+  const auto alpha = static_cast<std::int64_t>(c.sharding.r.sets.size());
+  const auto beta = static_cast<std::int64_t>(c.sharding.s.sets.size());
+  const std::int64_t nodes = std::min(k.heads, beta * beta);
+  const auto r = first_tokens(c.sharding.r, prompt).sets;
+  const std::int64_t senders =
+      std::count_if(r.begin(), r.end(), [](const auto& rows) { return !rows.empty(); });
+  for (std::int32_t step = -1; step < c.workload.decode_steps; ++step) {
+    // Each row's q, k, v, decay and strength go once, to the nodes of the heads; the results come back once.
+    const std::int64_t rows = c.workload.batch * (step < 0 ? prompt : 1);
+    const LayerTotals t = layer_totals(g, l, step);
+    REQUIRE(t.sent == rows * k.heads * (3 * k.k_dim + k.v_dim + 1) * e);
+    REQUIRE(t.returned == rows * k.heads * k.v_dim * e);
+    REQUIRE(t.sends == nodes * (step < 0 ? senders : 1));
+    REQUIRE(t.returns == t.sends);
+    REQUIRE(t.of("merge").empty());
+    REQUIRE(t.of("causal_conv1d").size() == static_cast<std::size_t>(nodes));
+    std::int64_t heads = 0;
+    for (const auto& [node, op] : t.of(step < 0 ? "kda_prefill" : "kda_decode")) {
+      REQUIRE(node >= alpha);
+      const std::int64_t mine =
+          step < 0 ? std::get<LinearAttention>(op).heads : std::get<LinearDecode>(op).heads;
+      REQUIRE(mine >= k.heads / (beta * beta));
+      REQUIRE(mine <= k.heads / (beta * beta) + 1);
+      if (step < 0) REQUIRE(std::get<LinearAttention>(op).seq == prompt);
+      heads += mine;
+    }
+    REQUIRE(heads == k.heads);
+  }
+}
+
+TEST_CASE("MLA and KDA over AttnNodes: closed forms of what is sent, and who computes what") {
+  std::mt19937_64 random{67};
+  int latent = 0, linear = 0;
+  for (int i = 0; i < 200; ++i) {
+    const Case c = random_case(random, 24, 4, Kinds::all);
+    const TaskGraph g = build_cascade(c.model, c.sharding, c.workload);
+    totals_of(g);
+    INFO("case " << i << ": " << c.workload.prefill_tokens << " + " << c.workload.decode_steps
+                 << " tokens, alpha " << c.sharding.r.sets.size() << ", beta " << c.sharding.s.sets.size());
+    for (std::int32_t l = 0; l < c.model.layer_count(); ++l) {
+      const AttentionShape& attention = c.model.layers[static_cast<std::size_t>(l)].attention;
+      if (const auto* m = std::get_if<MlaShape>(&attention)) {
+        ++latent;
+        check_latent_layer(c, g, l, *m);
+      } else if (const auto* k = std::get_if<KdaShape>(&attention)) {
+        ++linear;
+        check_linear_layer(c, g, l, *k);
+      }
+    }
+  }
+  CHECK(latent > 50);
+  CHECK(linear > 50);
+}
+
+TEST_CASE("what attends over AttnNodes waits for all its rows, and their owner for all results") {
+  std::mt19937_64 random{71};
+  for (int i = 0; i < 60; ++i) {
+    const Case c = random_case(random, 16, 2, Kinds::all);
+    const TaskGraph g = build_cascade(c.model, c.sharding, c.workload);
+    const auto before = ancestors_of(g);
+    INFO("case " << i);
+    for (TaskId id = 0; id < g.tasks.size(); ++id) {
+      const Task& task = g.tasks[id];
+      if (transfer_of(task) != nullptr || (task.stage != Stage::attention && task.stage != Stage::o_proj))
+        continue;
+      for (TaskId other = 0; other < g.tasks.size(); ++other) {
+        const Task& o = g.tasks[other];
+        const Transfer* message = transfer_of(o);
+        if (message == nullptr || o.layer != task.layer || o.step != task.step) continue;
+        if (message->destination != task.node) continue;
+        REQUIRE(before[id][other]);
+      }
+    }
+  }
+}
+
+/// Of the buffers of a layer whose names begin with one of `names`.
+std::int64_t bytes_named(const TaskGraph& g, std::int32_t layer, NodeKind kind,
+                         std::initializer_list<const char*> names) {
+  std::int64_t bytes = 0;
+  for (const Buffer& b : g.buffers) {
+    if (g.nodes[b.node].kind != kind) continue;
+    for (const char* name : names) {
+      if (b.name == std::string{name} + "." + std::to_string(layer)) bytes += b.bytes;
+    }
+  }
+  return bytes;
+}
+
+TEST_CASE("weights, caches and states of MLA and KDA are those of the architecture, copies counted") {
+  std::mt19937_64 random{73};
+  const auto weights = {"latent down",
+                        "latent norms",
+                        "query",
+                        "latent up",
+                        "q, k, v, strength, low ranks",
+                        "decay and gate",
+                        "o",
+                        "convolution and decay"};
+  for (int i = 0; i < 100; ++i) {
+    const Case c = random_case(random, 24, 4, Kinds::all);
+    const TaskGraph one = build_single(c.model, c.workload);
+    const TaskGraph many = build_cascade(c.model, c.sharding, c.workload);
+    const auto alpha = static_cast<std::int64_t>(c.sharding.r.sets.size());
+    const auto beta = static_cast<std::int64_t>(c.sharding.s.sets.size());
+    const std::int64_t batch = c.workload.batch, tokens = c.workload.prefill_tokens + c.workload.decode_steps;
+    INFO("case " << i);
+    for (std::int32_t l = 0; l < c.model.layer_count(); ++l) {
+      const AttentionShape& attention = c.model.layers[static_cast<std::size_t>(l)].attention;
+      if (std::holds_alternative<DenseShape>(attention)) continue;
+      const std::int64_t all = parameters_of(attention, c.model.hidden) * 2;
+      REQUIRE(bytes_named(one, l, NodeKind::comp, weights) == all);
+      // Every CompNode has all weights but those that work where the heads are; W_uk and W_uv are in both.
+      const auto at_heads = {"convolution and decay"};
+      const std::int64_t there = bytes_named(one, l, NodeKind::comp, at_heads);
+      REQUIRE(bytes_named(many, l, NodeKind::comp, weights) == alpha * (all - there));
+      REQUIRE(bytes_named(many, l, NodeKind::attn, weights) ==
+              there + beta * beta * bytes_named(one, l, NodeKind::comp, {"latent up"}));
+      const auto states = {"state", "convolution state"};
+      const std::int64_t state = batch * state_bytes_per_sequence(attention, c.model.dtype);
+      REQUIRE(bytes_named(one, l, NodeKind::comp, states) == state);
+      REQUIRE(bytes_named(many, l, NodeKind::attn, states) == state);
+      const std::int64_t cache =
+          c.model.causal ? batch * tokens * kv_bytes_per_token(attention, c.model.dtype) : 0;
+      REQUIRE(bytes_named(one, l, NodeKind::comp, {"latent cache"}) == cache);
+      REQUIRE(bytes_named(many, l, NodeKind::attn, {"latent cache"}) == beta * cache);
+    }
+  }
+}
+
+TEST_CASE("shards of MLA and KDA compute the unsharded attention FLOPs") {
+  std::mt19937_64 random{79};
+  for (int i = 0; i < 100; ++i) {
+    const Case c = random_case(random, 24, 4, Kinds::all);
+    INFO("case " << i);
+    CHECK(totals_of(build_cascade(c.model, c.sharding, c.workload)).attention_flops ==
+          Catch::Approx(totals_of(build_single(c.model, c.workload)).attention_flops).epsilon(1e-12));
+  }
 }
 
 }  // namespace

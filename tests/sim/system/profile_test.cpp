@@ -27,6 +27,7 @@ KernelResult pretend(const KernelJob& job) {
   KernelResult r;
   std::int64_t ns = 1000;
   if (const auto* d = std::get_if<models::AttentionDecode>(&job.op)) ns += d->context;
+  if (const auto* d = std::get_if<models::LatentDecode>(&job.op)) ns += d->context;
   if (const auto* c = std::get_if<models::Copy>(&job.op)) ns += c->bytes;
   r.latency = r.execution = Time::nanoseconds(ns);
   r.energy_j = 0.1 + 1.0 / 3.0;
@@ -109,18 +110,19 @@ TEST_CASE("what a kernel appends to a cold buffer does not make it warm") {
   CHECK(warm_operands({fill, append, copy(1, 3, 500)}).back() == 1);
 }
 
-TEST_CASE("decode contexts are interpolated between three simulated ones") {
+/// One decode step of `attention` at each context from 100 to 149: few contexts are simulated.
+template <class Decode>
+void check_interpolated(Decode attention, const std::vector<models::BufferId>& buffers) {
   models::TaskGraph g;
   g.nodes = {{"a", models::NodeKind::comp}};
   for (std::int64_t c = 100; c < 150; ++c) {
-    g.tasks.push_back(
-        {0,
-         0,
-         static_cast<std::int32_t>(c),
-         models::Stage::attention,
-         models::Compute{models::AttentionDecode{.context = c, .heads = 1, .kv_heads = 1, .head_dim = 8},
-                         {0, 1, 2, 3}},
-         {}});
+    attention.context = c;
+    g.tasks.push_back({0,
+                       0,
+                       static_cast<std::int32_t>(c),
+                       models::Stage::attention,
+                       models::Compute{attention, buffers},
+                       {}});
   }
   const MachineSpec spec{small_gpu(), small_gpu(), {}};
   const KernelProfile p = profile_kernels(g, spec, {.jobs = 2}, pretend);
@@ -131,6 +133,11 @@ TEST_CASE("decode contexts are interpolated between three simulated ones") {
   for (std::size_t i = 0; i < 50; ++i)
     CHECK(p.duration_of_task[i] == Time::nanoseconds(1100 + static_cast<std::int64_t>(i)));
   CHECK(p.ci95_percent == Catch::Approx(0).margin(1e-9));
+}
+
+TEST_CASE("decode contexts are interpolated between three simulated ones") {
+  check_interpolated(models::AttentionDecode{.heads = 1, .kv_heads = 1, .head_dim = 8}, {0, 1, 2, 3});
+  check_interpolated(models::LatentDecode{.heads = 1, .latent = 8, .rope = 4}, {0, 0, 1, 2});
 }
 
 TEST_CASE("the intervals of sampled kernels add up: those of one kernel's instances alike, of others not") {

@@ -253,8 +253,52 @@ void read_sharding(const Value& map, Experiment& e) {
   e.exposures = {.comp = worst(e.sharding.r.sets), .attn = worst(attn)};
 }
 
+/// The workload's key, if it is there; an error if the model has nothing that it could be about.
+std::optional<Value> find_about(const Value& map, const char* key, bool has, const Experiment& e,
+                                const char* what) {
+  const auto value = map.find(key);
+  if (value && !has) throw value->error(fmt::format("{} has no {}", e.model.name, what));
+  return value;
+}
+
+void read_experts(const Value& map, Experiment& e) {
+  const bool has = std::any_of(e.model.layers.begin(), e.model.layers.end(), [](const models::Layer& l) {
+    return std::holds_alternative<models::MoeShape>(l.feed_forward);
+  });
+  if (const auto where = find_about(map, "experts", has, e, "experts")) {
+    if (where->as_one_of({"local", "spread"}) == "spread")
+      e.workload.experts = models::ExpertPlacement::spread;
+  }
+  if (const auto load = find_about(map, "expert_load", has, e, "experts")) {
+    try {
+      e.workload.expert_load = models::parse_load(load->as_string());
+    } catch (const std::invalid_argument& error) {
+      throw load->error(error.what());
+    }
+  }
+}
+
+void read_selection(const Value& map, Experiment& e) {
+  const bool has = std::any_of(e.model.layers.begin(), e.model.layers.end(), [](const models::Layer& l) {
+    return std::holds_alternative<models::MobaShape>(l.attention);
+  });
+  models::Selection& s = e.workload.selection;
+  if (const auto selection = find_about(map, "selection", has, e, "MoBA layers")) {
+    const std::string kind = selection->as_one_of({"uniform", "recent", "zipf"});
+    s.kind = kind == "recent" ? models::SelectionKind::recent
+             : kind == "zipf" ? models::SelectionKind::zipf
+                              : models::SelectionKind::uniform;
+  }
+  if (const auto skew = find_about(map, "selection_skew", has, e, "MoBA layers")) {
+    if (s.kind == models::SelectionKind::uniform)
+      throw skew->error("only the selections recent and zipf have one");
+    s.skew = skew->as_number(0, 10);
+  }
+}
+
 void read_workload(const Value& map, Experiment& e) {
-  map.allow_only({"prefill_tokens", "decode_steps", "batch"});
+  map.allow_only(
+      {"prefill_tokens", "decode_steps", "batch", "experts", "expert_load", "selection", "selection_skew"});
   e.workload.prefill_tokens = map.at("prefill_tokens").as_integer(1, kMostTokens);
   if (const auto steps = map.find("decode_steps")) {
     e.workload.decode_steps = steps->as_integer(0, kMostTokens);
@@ -263,6 +307,8 @@ void read_workload(const Value& map, Experiment& e) {
     }
   }
   if (const auto batch = map.find("batch")) e.workload.batch = batch->as_integer(1, 1 << 20);
+  read_experts(map, e);
+  read_selection(map, e);
   const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
   if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
     const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name,
@@ -311,6 +357,8 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   } else {
     read_sharding(sharding, e);
   }
+  if (!e.cascade && e.workload.experts == models::ExpertPlacement::spread)
+    throw root.at("workload").at("experts").error("one GPU has nothing to spread experts over");
   read_machine(root, reader, e);
   reader.require_all_applied();
   e.config_hash = reader.hash();

@@ -16,6 +16,13 @@
 //     S: {scheme: strided}
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
 //
+// Of a model with experts or MoBA layers, the workload may also say
+//     experts: local                     every CompNode has them all; or spread over the CompNodes
+//     expert_load: balanced              or uniform, power_law_1.2 (models/operators/expert_load.hpp)
+//     selection: uniform                 or recent, zipf (models/operators/selection.hpp), with
+//     selection_skew: 1                  of the latter two
+// What is drawn, is drawn with the seed of `tessera run --seed`.
+//
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
 // strided {c, delta; R's by default} (across the clusters of a c_delta partition); explicit {sets: ["0-3,8",
 // [4, 5]]}, where tokens to be decoded that no set names are dealt out in turn.

@@ -41,6 +41,15 @@ std::vector<Kind> per_token_kinds() {
        [](const Arguments& a) -> Operator {
          return Softmax{.rows = a.integer("rows"), .width = a.integer("width"), .dtype = a.dtype()};
        }},
+      {"sum",
+       "adds up rows of several branches or nodes",
+       {{"rows"}, {"inputs"}, {"width"}},
+       [](const Arguments& a) -> Operator {
+         return Sum{.rows = a.integer("rows"),
+                    .inputs = a.integer("inputs"),
+                    .width = a.integer("width"),
+                    .dtype = a.dtype()};
+       }},
       {"memcpy",
        "device-to-device copy",
        {{"bytes"}},

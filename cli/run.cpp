@@ -45,8 +45,9 @@ Examples:
 
 void run_experiment(const Options& options) {
   require_fidelity(options.fidelity);
-  const Experiment experiment =
+  Experiment experiment =
       read_experiment(resolve_config("experiments", options.experiment, "run"), options.overrides);
+  experiment.workload.expert_load.seed = experiment.workload.selection.seed = options.seed;
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);
   if (options.lookahead_ns > 0) sim::set_lookahead_limit(Time::from_ns(options.lookahead_ns));

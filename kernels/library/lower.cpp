@@ -69,6 +69,8 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
     return stream(activation_work(a, addresses)); },
                  [&](const models::Softmax& s) {
     return stream(softmax_work(s, addresses)); },
+                 [&](const models::Sum& s) {
+    return stream(sum_work(s, addresses)); },
                  [&](const models::Copy& c) {
     return stream(copy_work(c, addresses)); },
                  [&](const models::Embedding& e) {

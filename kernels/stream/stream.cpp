@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint32_t kWarps = 8;
 constexpr std::uint64_t kPieceBytes = 4096;  // of the widest stream, per trip: 16 B per thread
 constexpr std::uint32_t kLargestBox = 32768;
+constexpr std::uint64_t kManyTrips = 128;  // of a CTA: then they may be passed over
 
 Vector scaled(const Vector& v, double share) {
   const auto part = [share](std::uint64_t n) {
@@ -40,6 +41,7 @@ StreamKernel::StreamKernel(StreamWork work, const GpuSpec& gpu) : work_{std::mov
   shape_.roles = {{"threads", kWarps}};
   shape_.registers_per_cta = kWarps * 32 * 32;
   shape_.grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(trips_, u(gpu.sms()) * 8));
+  if (trips_ >= kManyTrips * shape_.grid) work_.sampled = true;
   if (work_.sampled) shape_.trips = shape_.even_trips = trips_ - shape_.grid;
 }
 
@@ -191,6 +193,19 @@ StreamWork softmax_work(const models::Softmax& s, const Addresses& at) {
                .mufu = width + 1,
                .convert = pairs(width),
                .shuffle = 2 * 5 * kWarps * 32};
+  return w;
+}
+
+StreamWork sum_work(const models::Sum& s, const Addresses& at) {
+  // Rows of more inputs than others lie among them: each has the mean number, in whole sectors.
+  const std::uint64_t row = u(s.width) * u(models::bytes_of(s.dtype)), parts = u(s.inputs / s.rows),
+                      rest = u(s.inputs % s.rows) * row / u(s.rows) / 32 * 32;
+  StreamWork w{.name = "sum of rows", .rows = s.rows};
+  for (std::uint64_t p = 0; p < parts; ++p) w.in.push_back({at.operands[0] + p * u(s.rows) * row, row, row});
+  if (rest > 0) w.in.push_back({at.operands[0] + parts * u(s.rows) * row, rest, rest});
+  w.out = {{at.operands[1], row, row}};
+  const std::uint64_t added = u(s.width) * u(s.inputs) / u(s.rows);
+  w.per_row = {.fma = added - u(s.width), .integer = pairs(added), .convert = pairs(u(s.width))};
   return w;
 }
 

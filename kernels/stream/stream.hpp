@@ -25,7 +25,7 @@ struct StreamWork {
   std::vector<RowStream> in, out;
   RowStream once;          ///< read once per CTA (a norm's weight); 0 bytes: nothing
   tile::Vector per_row{};  ///< thread-level operations per row
-  bool sampled = false;    ///< its trips may be passed over: docs/skipping.md
+  bool sampled = false;    ///< its trips may be passed over (docs/skipping.md), as those of long work always
   std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
   bool between = false;                                 ///< touches no operands, only arrays between kernels
 };
@@ -53,6 +53,7 @@ StreamWork norm_work(const models::Norm& n, const Addresses& at);
 StreamWork rope_work(const models::Rope& r, const Addresses& at);
 StreamWork activation_work(const models::Activation& a, const Addresses& at);
 StreamWork softmax_work(const models::Softmax& s, const Addresses& at);
+StreamWork sum_work(const models::Sum& s, const Addresses& at);
 StreamWork copy_work(const models::Copy& c, const Addresses& at);
 StreamWork embedding_work(const models::Embedding& e, const Addresses& at);
 

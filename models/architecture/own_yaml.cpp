@@ -46,7 +46,7 @@ Architecture read_uniform(const Value& root) {
   return a;
 }
 
-/// The model of another file, cut short or given more positions if this one says so.
+/// The model of another file, given more positions if this one says so.
 Architecture read_based(const Value& root, const std::filesystem::path& base) {
   root.allow_only({"name", "base", "layers", "max_positions", "moba", "description"});
   const Document document = Document::read(base);
@@ -54,8 +54,6 @@ Architecture read_based(const Value& root, const std::filesystem::path& base) {
     throw root.at("base").error("names a file that has a base of its own; name that one");
   Architecture a = read_architecture(document);
   a.name = root.at("name").as_string();
-  if (const auto layers = root.find("layers"))
-    a.layers.resize(static_cast<std::size_t>(layers->as_integer(1, a.layer_count())));
   a.max_positions = positive_or(root, "max_positions", kMostTokens, a.max_positions);
   return a;
 }
@@ -107,6 +105,9 @@ Architecture read_own(const Document& document) {
   const auto base = base_of(document);
   Architecture a = base ? read_based(root, *base) : read_uniform(root);
   if (const auto moba = root.find("moba")) read_moba(*moba, a);
+  // Cut short last: the layers that are left are of the whole model's kinds.
+  if (const auto layers = base ? root.find("layers") : std::nullopt)
+    a.layers.resize(static_cast<std::size_t>(layers->as_integer(1, a.layer_count())));
   return a;
 }
 

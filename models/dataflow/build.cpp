@@ -9,17 +9,19 @@
 #include "models/architecture/overloaded.hpp"
 #include "models/dataflow/comp_node.hpp"
 #include "models/dataflow/dense_attention.hpp"
+#include "models/dataflow/feed_forward.hpp"
 #include "models/dataflow/graph_builder.hpp"
 #include "models/dataflow/latent_attention.hpp"
 #include "models/dataflow/linear_attention.hpp"
+#include "models/dataflow/moba.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
 
 std::string_view name_of(Stage stage) {
-  static constexpr std::array<std::string_view, kStages> names{"embed", "norm",   "qkv",       "rope",
-                                                               "send",  "cache",  "attention", "return",
-                                                               "merge", "o_proj", "mlp",       "head"};
+  static constexpr std::array<std::string_view, kStages> names{
+      "embed", "norm",   "qkv", "rope",  "send",     "cache",   "gate",    "attention", "return",
+      "merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "head"};
   return names[static_cast<std::size_t>(stage)];
 }
 
@@ -28,23 +30,22 @@ namespace {
 constexpr std::int64_t kTokenBytes = 8;  // a sampled token's id
 
 /// What builds the attention of each kind of layer: `of` chooses by a layer's shape.
-template <class Dense, class Latent, class Linear>
+template <class Dense, class Moba, class Latent, class Linear>
 struct Attentions {
   Dense dense;
+  Moba moba;
   Latent latent;
   Linear linear;
   Dense& of(const DenseShape&) { return dense; }
+  Moba& of(const MobaShape&) { return moba; }
   Latent& of(const MlaShape&) { return latent; }
   Linear& of(const KdaShape&) { return linear; }
 };
 
-/// Calls `build` with the current layer's shape. MoBA's task graph is still to come.
+/// Calls `build` with the current layer's shape.
 template <class Build>
 auto by_attention(const GraphBuilder& g, const Build& build) {
-  using Result = std::invoke_result_t<Build, const DenseShape&>;
-  return std::visit(Overloaded{[&](const MobaShape&) -> Result { g.not_built("MoBA attention"); },
-                               [&](const auto& shape) -> Result { return build(shape); }},
-                    g.current().attention);
+  return std::visit([&](const auto& shape) { return build(shape); }, g.current().attention);
 }
 
 }  // namespace
@@ -53,17 +54,21 @@ TaskGraph build_single(const Architecture& model, const Workload& workload) {
   GraphBuilder g{model, workload};
   g.graph.nodes = {{"gpu0", NodeKind::comp}};
   const std::int64_t rows = workload.prefill_tokens * workload.batch;
-  const CompNode node = comp_node(g, 0, rows, 0);
-  Attentions<DenseOnOneNode, LatentOnOneNode, LinearOnOneNode> attention{{g, node}, {g, node}, {g, node}};
+  const std::vector<CompNode> nodes{comp_node(g, 0, rows, 0)};
+  const CompNode& node = nodes.front();
+  Attentions<DenseOnOneNode, MobaOnOneNode, LatentOnOneNode, LinearOnOneNode> attention{
+      {g, node}, {g, attention.dense}, {g, node}, {g, node}};
+  FeedForward feed_forward{g, nodes, {rows}};
   std::vector<TaskId> previous;
   for (g.step = -1; g.step < workload.decode_steps; ++g.step) {
     const std::int64_t step_rows = g.step < 0 ? rows : workload.batch;
-    TaskId t = embed(g, node, step_rows, previous);
+    std::vector<TaskId> last{embed(g, node, step_rows, previous)};
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
-      t = by_attention(g, [&](const auto& shape) { return attention.of(shape).run(shape, step_rows, t); });
-      t = feed_forward(g, node, step_rows, t);
+      last = {by_attention(
+          g, [&](const auto& shape) { return attention.of(shape).run(shape, step_rows, last.front()); })};
+      feed_forward.run({step_rows}, last);
     }
-    previous = {language_head(g, node, t)};
+    previous = {language_head(g, node, last.front())};
   }
   return std::move(g.graph);
 }
@@ -83,10 +88,15 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
       g.graph.nodes.push_back({fmt::format("attn{},{}", j, k), NodeKind::attn});
   }
   std::vector<CompNode> comp;
-  for (std::uint32_t i = 0; i < p.alpha; ++i)
-    comp.push_back(comp_node(g, i, std::max<std::int64_t>(1, p.r_rows(i)) * workload.batch, p.beta));
-  Attentions<DenseOverNodes, LatentOverNodes, LinearOverNodes> attention{
-      {g, p, comp}, {g, p, comp}, {g, p, comp}};
+  std::vector<std::int64_t> rows, most_rows;
+  for (std::uint32_t i = 0; i < p.alpha; ++i) {
+    rows.push_back(p.r_rows(i) * workload.batch);
+    most_rows.push_back(std::max(rows.back(), workload.batch));
+    comp.push_back(comp_node(g, i, most_rows.back(), p.beta));
+  }
+  Attentions<DenseOverNodes, MobaOverNodes, LatentOverNodes, LinearOverNodes> attention{
+      {g, p, comp}, {g, p, attention.dense}, {g, p, comp}, {g, p, comp}};
+  FeedForward feed_forward{g, comp, most_rows};
 
   // Prefill.
   std::vector<TaskId> last(p.alpha);
@@ -97,10 +107,9 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     by_attention(g, [&](const auto& shape) { attention.of(shape).prefill(shape, last); });
     for (std::uint32_t i = 0; i < p.alpha; ++i) {
       if (p.r[i].empty()) continue;
-      const TaskId t =
-          by_attention(g, [&](const auto& shape) { return attention.of(shape).finish(shape, i); });
-      last[i] = feed_forward(g, comp[i], p.r_rows(i) * workload.batch, t);
+      last[i] = by_attention(g, [&](const auto& shape) { return attention.of(shape).finish(shape, i); });
     }
+    feed_forward.run(rows, last);
   }
   auto at = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(workload.prefill_tokens - 1)]);
   TaskId sampled = language_head(g, comp[at], last[at]);
@@ -111,10 +120,12 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     const auto i = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(token)]);
     g.layer = -1;
     if (i != at) sampled = g.send(at, i, Stage::embed, kTokenBytes * workload.batch, {sampled});
-    TaskId t = embed(g, comp[i], workload.batch, {sampled});
+    TaskId& t = last[i] = embed(g, comp[i], workload.batch, {sampled});
+    rows.assign(p.alpha, 0);
+    rows[i] = workload.batch;
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
       t = by_attention(g, [&](const auto& shape) { return attention.of(shape).decode(shape, i, token, t); });
-      t = feed_forward(g, comp[i], workload.batch, t);
+      feed_forward.run(rows, last);
     }
     sampled = language_head(g, comp[i], t);
     at = i;

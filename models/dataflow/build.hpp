@@ -8,14 +8,22 @@
 
 #include "models/architecture/architecture.hpp"
 #include "models/dataflow/task_graph.hpp"
+#include "models/operators/expert_load.hpp"
+#include "models/operators/selection.hpp"
 #include "models/sharding/sharding.hpp"
 
 namespace tessera::models {
+
+/// Routed experts: all of them on every CompNode, or spread over the CompNodes (expert parallelism).
+enum class ExpertPlacement : std::uint8_t { local, spread };
 
 struct Workload {
   std::int64_t prefill_tokens = 0;
   std::int64_t decode_steps = 0;
   std::int64_t batch = 1;  ///< sequences, all of the same length and sharded alike
+  ExpertPlacement experts = ExpertPlacement::local;
+  LoadDistribution expert_load;  ///< of every mixture of experts; all layers draw alike
+  Selection selection;           ///< of blocks, in every MoBA layer
 };
 
 /// One GPU: the baseline.

@@ -14,12 +14,12 @@ namespace {
 LayerWeights layer_weights(GraphBuilder& g, std::uint32_t node) {
   LayerWeights w;
   std::visit(Overloaded{[&](const DenseShape& d) { add_dense_weights(g, node, d, w); },
-                        [&](const MobaShape&) { g.not_built("MoBA attention"); },
+                        [&](const MobaShape& d) { add_dense_weights(g, node, d.dense, w); },
                         [&](const MlaShape& d) { add_latent_weights(g, node, d, w); },
                         [&](const KdaShape& d) { add_linear_weights(g, node, d, w); }},
              g.current().attention);
   std::visit(Overloaded{[&](const MlpShape& m) { add_mlp_weights(g, node, m, w); },
-                        [&](const MoeShape&) { g.not_built("a mixture of experts (MoE)"); }},
+                        [](const MoeShape&) {}},  // MixtureOfExperts has them
              g.current().feed_forward);
   return w;
 }
@@ -63,17 +63,6 @@ Normed attention_norm(GraphBuilder& g, const CompNode& n, std::int64_t rows, Tas
       residual ? g.add(n.id, Stage::norm, norm, {n.branch, n.hidden, n.norm, n.normed, n.hidden}, {after})
                : g.add(n.id, Stage::norm, norm, {n.hidden, n.norm, n.normed}, {after});
   return {t, n.normed};
-}
-
-TaskId feed_forward(GraphBuilder& g, const CompNode& n, std::int64_t rows, TaskId after) {
-  const Architecture& m = g.model;
-  const Norm norm{rows, m.hidden, m.norm, true, m.dtype};
-  TaskId t = g.add(n.id, Stage::mlp, norm, {n.branch, n.hidden, n.norm, n.normed, n.hidden}, {after});
-  t = std::visit(Overloaded{[&](const MlpShape& shape) { return mlp(g, n, shape, rows, t); },
-                            [&](const MoeShape&) -> TaskId { g.not_built("a mixture of experts (MoE)"); }},
-                 g.current().feed_forward);
-  if (m.post_norm) t = g.add(n.id, Stage::mlp, norm, {n.branch, n.normed, n.norm, n.hidden, n.normed}, {t});
-  return t;
 }
 
 TaskId language_head(GraphBuilder& g, const CompNode& n, TaskId after) {

@@ -1,6 +1,6 @@
 #pragma once
-// A node that holds hidden rows and does the work on each token by itself: embedding, norms, the feed-forward
-// networks, the head. What attention needs of such a node is in the file of its kind.
+// A node that holds hidden rows and does the work on each token by itself: embedding, norms, the head. What
+// attention and feed-forward networks need of such a node is in the files of their kinds.
 
 #include "models/dataflow/graph_builder.hpp"
 
@@ -58,9 +58,6 @@ struct Normed {
   BufferId output = 0;
 };
 Normed attention_norm(GraphBuilder& g, const CompNode& n, std::int64_t rows, TaskId after);
-
-/// The current layer after its attention, whose result lies in `branch`: norm, feed-forward network, norm.
-TaskId feed_forward(GraphBuilder& g, const CompNode& n, std::int64_t rows, TaskId after);
 
 /// The last row of every sequence to logits.
 TaskId language_head(GraphBuilder& g, const CompNode& n, TaskId after);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 
 namespace tessera::models {
@@ -12,22 +11,28 @@ namespace {
 
 std::int64_t projected_width(const DenseShape& d) { return d.q_width() + 2 * d.kv_width(); }
 
-/// The largest over the model's dense layers; 0 if it has none.
+/// What a layer has of dense attention: MoBA all but the choice of keys. Null if nothing.
+const DenseShape* dense_part(const AttentionShape& attention) {
+  if (const auto* moba = std::get_if<MobaShape>(&attention)) return &moba->dense;
+  return std::get_if<DenseShape>(&attention);
+}
+
+/// The largest over the model's dense and MoBA layers; 0 if it has none.
 template <class Size>
-std::int64_t largest(const Architecture& model, Size size) {
+std::int64_t largest_dense(const Architecture& model, Size size) {
   std::int64_t most = 0;
   for (const Layer& l : model.layers) {
-    if (const auto* dense = std::get_if<DenseShape>(&l.attention)) most = std::max(most, size(*dense));
+    if (const auto* dense = dense_part(l.attention)) most = std::max(most, size(*dense));
   }
   return most;
 }
 
-/// A k, v cache of `tokens` rows for every dense layer; none if the model never decodes.
+/// A k, v cache of `tokens` rows for every dense or MoBA layer; none if the model never decodes.
 std::vector<BufferId> caches(GraphBuilder& g, std::uint32_t node, std::int64_t tokens) {
   std::vector<BufferId> ids(g.model.layers.size());
   if (!g.keeps_cache()) return ids;
   for (std::size_t l = 0; l < ids.size(); ++l) {
-    if (const auto* dense = std::get_if<DenseShape>(&g.model.layers[l].attention)) {
+    if (const auto* dense = dense_part(g.model.layers[l].attention)) {
       ids[l] = g.buffer(node, 2 * tokens * dense->kv_width() * g.element_bytes() * g.workload.batch,
                         fmt::format("k, v cache.{}", l));
     }
@@ -83,12 +88,13 @@ void add_dense_weights(GraphBuilder& g, std::uint32_t node, const DenseShape& sh
 
 DenseActivations dense_activations(GraphBuilder& g, std::uint32_t node, std::int64_t rows,
                                    std::int64_t parts) {
-  const std::int64_t heads = largest(g.model, [](const DenseShape& d) { return d.heads; });
+  const std::int64_t heads = largest_dense(g.model, [](const DenseShape& d) { return d.heads; });
   if (heads == 0) return {};
   const std::int64_t q_row =
-      largest(g.model, [](const DenseShape& d) { return d.q_width(); }) * g.element_bytes();
+      largest_dense(g.model, [](const DenseShape& d) { return d.q_width(); }) * g.element_bytes();
   DenseActivations a;
-  a.projections = g.buffer(node, rows * largest(g.model, projected_width) * g.element_bytes(), "q, k, v");
+  a.projections =
+      g.buffer(node, rows * largest_dense(g.model, projected_width) * g.element_bytes(), "q, k, v");
   a.parts = g.buffer(node, parts * rows * q_row, "partial outputs");
   a.stats = g.buffer(node, parts * rows * heads * kStatsBytes, "partial max and expsum");
   a.attended = g.buffer(node, rows * q_row, "attention output");
@@ -103,30 +109,33 @@ DenseOnOneNode::DenseOnOneNode(GraphBuilder& g, const CompNode& node)
 TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after) {
   const Architecture& m = g_.model;
   const Workload& w = g_.workload;
+  if (g_.step < 0) {
+    return run(d, rows, after,
+               Attention{.batch = w.batch,
+                         .q_rows = w.prefill_tokens,
+                         .kv_rows = w.prefill_tokens,
+                         .heads = d.heads,
+                         .kv_heads = d.kv_heads,
+                         .head_dim = d.head_dim,
+                         .causal = m.causal,
+                         .dtype = m.dtype});
+  }
+  return run(d, rows, after,
+             AttentionDecode{.batch = w.batch,
+                             .context = w.prefill_tokens + g_.step + 1,
+                             .heads = d.heads,
+                             .kv_heads = d.kv_heads,
+                             .head_dim = d.head_dim,
+                             .dtype = m.dtype});
+}
+
+TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after, Operator attention) {
   const BufferId cache = cache_[static_cast<std::size_t>(g_.layer)];
   const BufferId projections = n_.dense.projections;
   TaskId t = project(g_, n_, d, rows, after);
   if (g_.keeps_cache()) t = append(g_, d, n_.id, projections, cache, rows, {t});
   // The prompt's keys are all at hand; a decode step's are in the cache, its own included.
   const BufferId kv = g_.step < 0 ? projections : cache;
-  Operator attention;
-  if (g_.step < 0) {
-    attention = Attention{.batch = w.batch,
-                          .q_rows = w.prefill_tokens,
-                          .kv_rows = w.prefill_tokens,
-                          .heads = d.heads,
-                          .kv_heads = d.kv_heads,
-                          .head_dim = d.head_dim,
-                          .causal = m.causal,
-                          .dtype = m.dtype};
-  } else {
-    attention = AttentionDecode{.batch = w.batch,
-                                .context = w.prefill_tokens + g_.step + 1,
-                                .heads = d.heads,
-                                .kv_heads = d.kv_heads,
-                                .head_dim = d.head_dim,
-                                .dtype = m.dtype};
-  }
   t = g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t});
   return project_out(g_, n_, d, n_.dense.attended, rows, {t});
 }
@@ -135,16 +144,16 @@ TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after)
 
 DenseOverNodes::DenseOverNodes(GraphBuilder& g, const Placement& placement, const std::vector<CompNode>& comp)
     : g_{g}, p_{placement}, comp_{comp} {
-  const std::int64_t heads = largest(g.model, [](const DenseShape& d) { return d.heads; });
+  const std::int64_t heads = largest_dense(g.model, [](const DenseShape& d) { return d.heads; });
   if (heads == 0) return;
-  const std::int64_t q_width = largest(g.model, [](const DenseShape& d) { return d.q_width(); });
-  const std::int64_t kv_width = largest(g.model, [](const DenseShape& d) { return d.kv_width(); });
+  const std::int64_t q_width = largest_dense(g.model, [](const DenseShape& d) { return d.q_width(); });
+  const std::int64_t kv_width = largest_dense(g.model, [](const DenseShape& d) { return d.kv_width(); });
   const std::int64_t e = g.element_bytes(), batch = g.workload.batch;
   for (const auto& set : p_.s) positions_.push_back(std::make_shared<const std::vector<std::int32_t>>(set));
   nodes_.resize(std::size_t{p_.beta} * p_.beta);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
-      AttnNode& n = node(j, k);
+      AttnNode& n = own(j, k);
       const std::uint32_t id = p_.attn(j, k);
       const std::int64_t rows = std::max<std::int64_t>(1, p_.s_rows(j)) * batch;
       const std::int64_t kv_rows = std::max<std::int64_t>(1, p_.s_rows(k)) * batch;
@@ -157,41 +166,44 @@ DenseOverNodes::DenseOverNodes(GraphBuilder& g, const Placement& placement, cons
   }
 }
 
-std::int64_t DenseOverNodes::result_bytes(const DenseShape& d) const {
-  return d.q_width() * g_.element_bytes() + d.heads * kStatsBytes;
+RowBytes DenseOverNodes::row_bytes(const DenseShape& d) const {
+  const std::int64_t e = g_.element_bytes();
+  return {d.q_width() * e, 2 * d.kv_width() * e, d.q_width() * e + d.heads * kStatsBytes};
+}
+
+void DenseOverNodes::distribute(const DenseShape& d, const std::vector<TaskId>& ready) {
+  TasksByNode received(nodes_.size());
+  for (std::uint32_t i = 0; i < p_.alpha; ++i) {
+    if (p_.r[i].empty()) continue;
+    send_rows(g_, p_, i, project(g_, comp_[i], d, p_.r_rows(i) * g_.workload.batch, ready[i]), row_bytes(d),
+              received);
+  }
+  for (std::size_t n = 0; n < nodes_.size(); ++n) nodes_[n].arrived = std::move(received[n]);
+  returned_.assign(p_.alpha, {});
+}
+
+void DenseOverNodes::keep(const DenseShape& d, std::uint32_t j, std::uint32_t k) {
+  if (!g_.keeps_cache() || p_.s[k].empty()) return;
+  AttnNode& n = own(j, k);
+  const auto l = static_cast<std::size_t>(g_.layer);
+  n.arrived.push_back(
+      append(g_, d, p_.attn(j, k), n.received, n.cache[l], p_.s_rows(k) * g_.workload.batch, n.arrived));
+  n.appended[l] = {n.arrived.back()};
+}
+
+void DenseOverNodes::give_back(const DenseShape& d, std::uint32_t j, std::uint32_t k, TaskId attended) {
+  return_rows(g_, p_, j, k, attended, row_bytes(d), returned_);
 }
 
 void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& ready) {
   const Architecture& m = g_.model;
-  const std::int64_t batch = g_.workload.batch;
-  const auto l = static_cast<std::size_t>(g_.layer);
-  std::vector<std::vector<TaskId>> received(nodes_.size());
-  for (std::uint32_t i = 0; i < p_.alpha; ++i) {
-    if (p_.r[i].empty()) continue;
-    const TaskId projected = project(g_, comp_[i], d, p_.r_rows(i) * batch, ready[i]);
-    for (std::uint32_t j = 0; j < p_.beta; ++j) {
-      for (std::uint32_t k = 0; k < p_.beta; ++k) {
-        // No keys there: no use for queries.
-        const std::int64_t q_rows = p_.s[k].empty() ? 0 : p_.overlap[i][j];
-        const std::int64_t bytes =
-            (q_rows * d.q_width() + p_.overlap[i][k] * 2 * d.kv_width()) * g_.element_bytes() * batch;
-        if (bytes > 0)
-          received[j * p_.beta + k].push_back(g_.send(i, p_.attn(j, k), Stage::send, bytes, {projected}));
-      }
-    }
-  }
-  returned_.assign(p_.alpha, {});
+  distribute(d, ready);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
-      AttnNode& n = node(j, k);
-      const std::uint32_t id = p_.attn(j, k);
-      std::vector<TaskId> after = received[j * p_.beta + k];
-      if (g_.keeps_cache() && !p_.s[k].empty()) {
-        after.push_back(append(g_, d, id, n.received, n.cache[l], p_.s_rows(k) * batch, after));
-        n.appended[l] = {after.back()};
-      }
+      keep(d, j, k);
       if (!p_.sees(j, k)) continue;
-      Attention a{.batch = batch,
+      const AttnNode& n = node(j, k);
+      Attention a{.batch = g_.workload.batch,
                   .q_rows = p_.s_rows(j),
                   .kv_rows = p_.s_rows(k),
                   .heads = d.heads,
@@ -204,68 +216,40 @@ void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& rea
         a.q_positions = positions_[j];
         a.kv_positions = positions_[k];
       }
-      const TaskId t = g_.add(id, Stage::attention, a, {n.received, n.received, n.received, n.out, n.stats},
-                              std::move(after));
-      for (std::uint32_t i = 0; i < p_.alpha; ++i) {
-        if (p_.overlap[i][j] > 0) {
-          returned_[i].push_back(
-              g_.send(id, i, Stage::returns, p_.overlap[i][j] * result_bytes(d) * batch, {t}));
-        }
-      }
+      give_back(d, j, k,
+                g_.add(p_.attn(j, k), Stage::attention, a,
+                       {n.received, n.received, n.received, n.out, n.stats}, n.arrived));
     }
   }
 }
 
 TaskId DenseOverNodes::finish(const DenseShape& d, std::uint32_t i) {
   const CompNode& n = comp_[i];
-  const std::int64_t batch = g_.workload.batch;
-  // Rows of S_j get one part from every column they see anything of.
-  std::map<std::int64_t, std::int64_t> rows_by_parts;
-  for (std::uint32_t j = 0; j < p_.beta; ++j) {
-    if (p_.overlap[i][j] == 0) continue;
-    std::int64_t parts = 0;
-    for (std::uint32_t k = 0; k < p_.beta; ++k) parts += p_.sees(j, k) ? 1 : 0;
-    rows_by_parts[parts] += p_.overlap[i][j];
-  }
-  std::vector<TaskId> after = returned_[i];
-  // A row's only part is its result. It is received among the other rows' results, if they are merged.
-  BufferId attended = n.dense.parts;
-  for (const auto& [parts, rows] : rows_by_parts) {
-    if (parts < 2) continue;
-    attended = n.dense.attended;
-    after = {g_.add(i, Stage::merge, Merge{rows * batch, d.heads, d.head_dim, parts, g_.model.dtype},
-                    {n.dense.parts, n.dense.stats, attended}, after)};
-  }
-  return project_out(g_, n, d, attended, p_.r_rows(i) * batch, after);
+  const DenseActivations& a = n.dense;
+  const Merged merged =
+      merge_rows(g_, p_, i, returned_[i], d.heads, d.head_dim, {a.parts, a.stats, a.attended});
+  return project_out(g_, n, d, merged.output, p_.r_rows(i) * g_.workload.batch, merged.after);
 }
 
 TaskId DenseOverNodes::decode(const DenseShape& d, std::uint32_t i, std::int64_t token, TaskId after) {
   const CompNode& n = comp_[i];
-  const std::int64_t batch = g_.workload.batch, e = g_.element_bytes();
+  const std::int64_t batch = g_.workload.batch;
   const auto l = static_cast<std::size_t>(g_.layer);
   const auto j = static_cast<std::uint32_t>(p_.s_owner[static_cast<std::size_t>(token)]);
-  const TaskId ready = project(g_, n, d, batch, after);
-  std::vector<TaskId> queries(p_.beta);
-  for (std::uint32_t k = 0; k < p_.beta; ++k) {  // q to row j; (j, j) is also in the token's column
-    if (p_.context(k, token) == 0) continue;
-    const std::int64_t bytes = (d.q_width() + (k == j ? 2 * d.kv_width() : 0)) * e * batch;
-    queries[k] = g_.send(i, p_.attn(j, k), Stage::send, bytes, {ready});
-  }
+  const RowBytes row_size = row_bytes(d);
+  const SentToken sent = send_token(g_, p_, i, token, project(g_, n, d, batch, after), row_size);
   for (std::uint32_t row = 0; row < p_.beta; ++row) {
-    AttnNode& a = node(row, j);
-    const TaskId sent = row == j
-                            ? queries[j]
-                            : g_.send(i, p_.attn(row, j), Stage::send, 2 * d.kv_width() * e * batch, {ready});
-    a.appended[l].push_back(append(g_, d, p_.attn(row, j), a.received, a.cache[l], batch, {sent}));
+    AttnNode& a = own(row, j);
+    a.appended[l].push_back(append(g_, d, p_.attn(row, j), a.received, a.cache[l], batch, {sent.kept[row]}));
   }
   std::vector<TaskId> returned;
   for (std::uint32_t k = 0; k < p_.beta; ++k) {
-    AttnNode& a = node(j, k);
+    AttnNode& a = own(j, k);
     const std::int64_t context = p_.context(k, token);
     if (context == 0) continue;
     std::vector<TaskId> waits = std::move(a.appended[l]);
     a.appended[l].clear();
-    waits.push_back(queries[k]);
+    waits.push_back(sent.query[k]);
     const TaskId attended = g_.add(p_.attn(j, k), Stage::attention,
                                    AttentionDecode{.batch = batch,
                                                    .context = context,
@@ -275,16 +259,11 @@ TaskId DenseOverNodes::decode(const DenseShape& d, std::uint32_t i, std::int64_t
                                                    .partial = true,
                                                    .dtype = g_.model.dtype},
                                    {a.received, a.cache[l], a.cache[l], a.out, a.stats}, std::move(waits));
-    returned.push_back(g_.send(p_.attn(j, k), i, Stage::returns, result_bytes(d) * batch, {attended}));
+    returned.push_back(g_.send(p_.attn(j, k), i, Stage::returns, row_size.result * batch, {attended}));
   }
-  BufferId attended = n.dense.parts;
-  if (returned.size() > 1) {
-    const auto parts = static_cast<std::int64_t>(returned.size());
-    attended = n.dense.attended;
-    returned = {g_.add(i, Stage::merge, Merge{batch, d.heads, d.head_dim, parts, g_.model.dtype},
-                       {n.dense.parts, n.dense.stats, attended}, returned)};
-  }
-  return project_out(g_, n, d, attended, batch, returned);
+  const Merged merged = merge_token(g_, i, std::move(returned), d.heads, d.head_dim,
+                                    {n.dense.parts, n.dense.stats, n.dense.attended});
+  return project_out(g_, n, d, merged.output, batch, merged.after);
 }
 
 }  // namespace tessera::models

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/dataflow/comp_node.hpp"
+#include "models/dataflow/exchange.hpp"
 #include "models/dataflow/placement.hpp"
 
 namespace tessera::models {
@@ -20,6 +21,8 @@ class DenseOnOneNode {
   DenseOnOneNode(GraphBuilder& g, const CompNode& node);
   /// The current layer's attention of `rows` new rows.
   TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after);
+  /// The same with another operator for the attention itself, of the same operands: q, k, v, out.
+  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, Operator attention);
 
  private:
   GraphBuilder& g_;
@@ -33,30 +36,40 @@ class DenseOverNodes {
   /// Allocates on the AttnNodes.
   DenseOverNodes(GraphBuilder& g, const Placement& placement, const std::vector<CompNode>& comp);
 
+  struct AttnNode {
+    BufferId received = 0, out = 0, stats = 0;  ///< q, k, v of one layer; messages put rows where they belong
+    std::vector<BufferId> cache;                ///< per layer
+    std::vector<std::vector<TaskId>> appended;  ///< to the cache and not yet waited for, per layer
+    std::vector<TaskId> arrived;                ///< what the current layer's q, k, v wait for
+  };
+  const AttnNode& node(std::uint32_t j, std::uint32_t k) const { return nodes_[j * p_.beta + k]; }
+  const Positions& positions(std::uint32_t j) const { return positions_[j]; }  ///< the prompt's part of S_j
+
   /// The current layer for the prompt, but for the owners' part: projections after `ready[i]` on CompNode i,
   /// messages, partial attention, and the way back.
   void prefill(const DenseShape& shape, const std::vector<TaskId>& ready);
+  // prefill() in parts, for attention that differs in what an AttnNode computes:
+  /// Projections and messages;
+  void distribute(const DenseShape& shape, const std::vector<TaskId>& ready);
+  /// AttnNode (j, k)'s keys and values to its cache;
+  void keep(const DenseShape& shape, std::uint32_t j, std::uint32_t k);
+  /// its partial results, once `attended`, to the rows' owners.
+  void give_back(const DenseShape& shape, std::uint32_t j, std::uint32_t k, TaskId attended);
   /// The owners' part, after prefill(): merge and O-projection on CompNode i.
   TaskId finish(const DenseShape& shape, std::uint32_t i);
   /// The current layer for one decoded token, which CompNode i owns.
   TaskId decode(const DenseShape& shape, std::uint32_t i, std::int64_t token, TaskId after);
 
  private:
-  struct AttnNode {
-    BufferId received = 0, out = 0, stats = 0;  // q, k, v of one layer; messages put rows where they belong
-    std::vector<BufferId> cache;                // per layer
-    std::vector<std::vector<TaskId>> appended;  // to the cache and not yet waited for, per layer
-  };
-  AttnNode& node(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
-  /// A row's result with its maximum and sum of exponentials, as it comes back.
-  std::int64_t result_bytes(const DenseShape& shape) const;
+  AttnNode& own(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
+  RowBytes row_bytes(const DenseShape& shape) const;
 
   GraphBuilder& g_;
   const Placement& p_;
   const std::vector<CompNode>& comp_;
-  std::vector<Positions> positions_;           // of each S_j
-  std::vector<AttnNode> nodes_;                // row-major
-  std::vector<std::vector<TaskId>> returned_;  // to each CompNode, of the current layer
+  std::vector<Positions> positions_;  // of each S_j
+  std::vector<AttnNode> nodes_;       // row-major
+  TasksByNode returned_;              // to each CompNode, of the current layer
 };
 
 }  // namespace tessera::models

@@ -19,15 +19,20 @@ enum class Stage : std::uint8_t {
   rope,
   send,   ///< CompNode -> AttnNode: q, k, v slices, or what stands for them
   cache,  ///< new k, v or latent rows appended to the cache
+  gate,   ///< block means, the choice of blocks, and the AttnNodes' messages about both (MoBA)
   attention,
   returns,  ///< AttnNode -> CompNode: partial results
   merge,
   o_proj,
-  mlp,   ///< norm, up, activation, down
-  head,  ///< final norm and vocabulary projection (after the last layer)
+  mlp,       ///< norm, up, activation, down; of a mixture of experts, the norm and the shared experts
+  route,     ///< scores of experts and their choice
+  dispatch,  ///< CompNode -> CompNode: rows for the experts there
+  experts,   ///< the routed experts
+  combine,   ///< their results back, and the sum
+  head,      ///< final norm and vocabulary projection (after the last layer)
 };
 std::string_view name_of(Stage stage);
-inline constexpr int kStages = 12;
+inline constexpr int kStages = 17;
 
 enum class NodeKind : std::uint8_t { comp, attn };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <stdexcept>
+
 namespace tessera::models {
 
 namespace {
@@ -18,6 +20,7 @@ std::string_view kind(const Norm&) { return "norm"; }
 std::string_view kind(const Rope&) { return "rope"; }
 std::string_view kind(const Activation&) { return "activation"; }
 std::string_view kind(const Softmax&) { return "softmax"; }
+std::string_view kind(const Sum&) { return "sum"; }
 std::string_view kind(const Copy&) { return "memcpy"; }
 std::string_view kind(const Embedding&) { return "embedding"; }
 
@@ -31,6 +34,7 @@ double flops(const Activation& op) {
   return product({op.rows, op.width}) * (op.kind == ActivationKind::swiglu ? 6 : 11);
 }
 double flops(const Softmax& op) { return 5 * product({op.rows, op.width}); }
+double flops(const Sum& op) { return product({op.inputs - op.rows, op.width}); }
 double flops(const Copy&) { return 0; }
 double flops(const Embedding&) { return 0; }
 
@@ -56,6 +60,10 @@ std::vector<Operand> operands(const Softmax& op) {
   const std::int64_t bytes = op.rows * op.width * bytes_of(op.dtype);
   return {{"in", bytes, false}, {"out", bytes, true}};
 }
+std::vector<Operand> operands(const Sum& op) {
+  const std::int64_t row = op.width * bytes_of(op.dtype);
+  return {{"in", op.inputs * row, false}, {"out", op.rows * row, true}};
+}
 std::vector<Operand> operands(const Copy& op) {
   return {{"source", op.bytes, false}, {"destination", op.bytes, true}};
 }
@@ -78,6 +86,9 @@ std::string signature(const Activation& op) {
 std::string signature(const Softmax& op) {
   return fmt::format("softmax {}x{} {}", op.rows, op.width, name_of(op.dtype));
 }
+std::string signature(const Sum& op) {
+  return fmt::format("sum {} of {}x{} {}", op.rows, op.inputs, op.width, name_of(op.dtype));
+}
 std::string signature(const Copy& op) { return fmt::format("memcpy {}", op.bytes); }
 std::string signature(const Embedding& op) {
   return fmt::format("embedding {}x{} {}", op.rows, op.width, name_of(op.dtype));
@@ -90,6 +101,12 @@ void require_possible(const Rope& op) {
 }
 void require_possible(const Activation& op) { require_rows_and_width(op); }
 void require_possible(const Softmax& op) { require_rows_and_width(op); }
+void require_possible(const Sum& op) {
+  require_rows_and_width(op);
+  if (op.inputs < op.rows)
+    throw std::invalid_argument{
+        fmt::format("sum: inputs ({}) must not be fewer than rows ({})", op.inputs, op.rows)};
+}
 void require_possible(const Copy& op) { require_positive(kind(op), "bytes", op.bytes); }
 void require_possible(const Embedding& op) { require_rows_and_width(op); }
 

@@ -38,6 +38,12 @@ struct Softmax {
   Dtype dtype = Dtype::bf16;
 };
 
+/// Adds up `inputs` rows to `rows` rows: results of several branches or nodes, not as many for every row.
+struct Sum {
+  std::int64_t rows = 0, inputs = 0, width = 0;
+  Dtype dtype = Dtype::bf16;
+};
+
 /// Device-to-device copy: `bytes` read and as many written.
 struct Copy {
   std::int64_t bytes = 0;
@@ -53,30 +59,35 @@ std::string_view kind(const Norm& op);
 std::string_view kind(const Rope& op);
 std::string_view kind(const Activation& op);
 std::string_view kind(const Softmax& op);
+std::string_view kind(const Sum& op);
 std::string_view kind(const Copy& op);
 std::string_view kind(const Embedding& op);
 double flops(const Norm& op);
 double flops(const Rope& op);
 double flops(const Activation& op);
 double flops(const Softmax& op);
+double flops(const Sum& op);
 double flops(const Copy& op);
 double flops(const Embedding& op);
 std::vector<Operand> operands(const Norm& op);
 std::vector<Operand> operands(const Rope& op);
 std::vector<Operand> operands(const Activation& op);
 std::vector<Operand> operands(const Softmax& op);
+std::vector<Operand> operands(const Sum& op);
 std::vector<Operand> operands(const Copy& op);
 std::vector<Operand> operands(const Embedding& op);
 std::string signature(const Norm& op);
 std::string signature(const Rope& op);
 std::string signature(const Activation& op);
 std::string signature(const Softmax& op);
+std::string signature(const Sum& op);
 std::string signature(const Copy& op);
 std::string signature(const Embedding& op);
 void require_possible(const Norm& op);
 void require_possible(const Rope& op);
 void require_possible(const Activation& op);
 void require_possible(const Softmax& op);
+void require_possible(const Sum& op);
 void require_possible(const Copy& op);
 void require_possible(const Embedding& op);
 

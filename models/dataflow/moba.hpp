@@ -1,0 +1,62 @@
+#pragma once
+// Mixture of block attention: a layer's dense dataflow with a choice of blocks in prefill.
+//
+// Over AttnNodes, each block's keys lie on several columns. Node (k, k) sums those of S_k by block and sends
+// the sums to every (j, j) whose queries may choose such a block; (j, j) makes means of them, scores the
+// queries of S_j once, and sends each row's choice to the other nodes of its row; node (j, k) attends to
+// what was chosen among its own keys. The diagonal has the queries of every row and the keys of every column,
+// so nothing else is sent; projections, caches, the way back and the merge are dense attention's.
+
+#include <vector>
+
+#include "models/dataflow/dense_attention.hpp"
+
+namespace tessera::models {
+
+class MobaOnOneNode {
+ public:
+  MobaOnOneNode(GraphBuilder& g, DenseOnOneNode& dense) : g_{g}, dense_{dense} {}
+  /// The current layer's attention of `rows` new rows: MoBA of the prompt, dense of a decoded token.
+  TaskId run(const MobaShape& shape, std::int64_t rows, TaskId after);
+
+ private:
+  GraphBuilder& g_;
+  DenseOnOneNode& dense_;
+};
+
+class MobaOverNodes {
+ public:
+  /// Allocates on the AttnNodes; nothing if the model has no MoBA layer.
+  MobaOverNodes(GraphBuilder& g, const Placement& placement, DenseOverNodes& dense);
+
+  /// As DenseOverNodes::prefill.
+  void prefill(const MobaShape& shape, const std::vector<TaskId>& ready);
+  // Dense attention's.
+  TaskId finish(const MobaShape& shape, std::uint32_t i) { return dense_.finish(shape.dense, i); }
+  TaskId decode(const MobaShape& shape, std::uint32_t i, std::int64_t token, TaskId after) {
+    return dense_.decode(shape.dense, i, token, after);
+  }
+
+ private:
+  struct Node {
+    BufferId sums = 0;   // of its column's blocks, and of other columns' as they arrive
+    BufferId means = 0;  // of blocks
+    BufferId chosen = 0;
+  };
+  Node& node(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
+  /// Blocks before the last query of S_j's own: those that it may choose.
+  std::int64_t past_blocks(const MobaShape& shape, std::uint32_t j) const;
+  /// Of those, the ones from the first to the last that S_k holds any key of.
+  std::int64_t shared_blocks(const MobaShape& shape, std::uint32_t j, std::uint32_t k) const;
+  /// Sums and key count of the blocks, for one sequence.
+  std::int64_t sums_bytes(const MobaShape& shape, std::int64_t blocks) const;
+  std::int64_t chosen_bytes(const MobaShape& shape, std::uint32_t j) const;
+  BlockPool pool(const MobaShape& shape, std::uint32_t k) const;
+
+  GraphBuilder& g_;
+  const Placement& p_;
+  DenseOverNodes& dense_;
+  std::vector<Node> nodes_;  // row-major
+};
+
+}  // namespace tessera::models

@@ -296,9 +296,18 @@ void read_selection(const Value& map, Experiment& e) {
   }
 }
 
+void read_latents(const Value& map, Experiment& e) {
+  const bool has = std::any_of(e.model.layers.begin(), e.model.layers.end(), [](const models::Layer& l) {
+    return std::holds_alternative<models::MlaShape>(l.attention);
+  });
+  if (const auto policy = find_about(map, "latents", has, e, "MLA layers")) {
+    if (policy->as_one_of({"route", "fetch"}) == "fetch") e.workload.latents = models::LatentPolicy::fetch;
+  }
+}
+
 void read_workload(const Value& map, Experiment& e) {
-  map.allow_only(
-      {"prefill_tokens", "decode_steps", "batch", "experts", "expert_load", "selection", "selection_skew"});
+  map.allow_only({"prefill_tokens", "decode_steps", "batch", "experts", "expert_load", "selection",
+                  "selection_skew", "latents"});
   e.workload.prefill_tokens = map.at("prefill_tokens").as_integer(1, kMostTokens);
   if (const auto steps = map.find("decode_steps")) {
     e.workload.decode_steps = steps->as_integer(0, kMostTokens);
@@ -309,6 +318,7 @@ void read_workload(const Value& map, Experiment& e) {
   if (const auto batch = map.find("batch")) e.workload.batch = batch->as_integer(1, 1 << 20);
   read_experts(map, e);
   read_selection(map, e);
+  read_latents(map, e);
   const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
   if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
     const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name,
@@ -359,6 +369,8 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   }
   if (!e.cascade && e.workload.experts == models::ExpertPlacement::spread)
     throw root.at("workload").at("experts").error("one GPU has nothing to spread experts over");
+  if (!e.cascade && e.workload.latents == models::LatentPolicy::fetch)
+    throw root.at("workload").at("latents").error("one GPU has nowhere to fetch latents from");
   read_machine(root, reader, e);
   reader.require_all_applied();
   e.config_hash = reader.hash();

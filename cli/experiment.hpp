@@ -16,11 +16,12 @@
 //     S: {scheme: strided}
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
 //
-// Of a model with experts or MoBA layers, the workload may also say
+// Of a model with experts, MoBA or MLA layers, the workload may also say
 //     experts: local                     every CompNode has them all; or spread over the CompNodes
 //     expert_load: balanced              or uniform, power_law_1.2 (models/operators/expert_load.hpp)
 //     selection: uniform                 or recent, zipf (models/operators/selection.hpp), with
 //     selection_skew: 1                  of the latter two
+//     latents: route                     a decoded token's query to them; or fetch them to the query
 // What is drawn, is drawn with the seed of `tessera run --seed`.
 //
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};

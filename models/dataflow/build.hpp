@@ -17,6 +17,10 @@ namespace tessera::models {
 /// Routed experts: all of them on every CompNode, or spread over the CompNodes (expert parallelism).
 enum class ExpertPlacement : std::uint8_t { local, spread };
 
+/// Decoding MLA over AttnNodes: a token's query goes to where latents are cached, or its CompNode fetches the
+/// latents that it does not hold yet, keeps them, and attends by itself.
+enum class LatentPolicy : std::uint8_t { route, fetch };
+
 struct Workload {
   std::int64_t prefill_tokens = 0;
   std::int64_t decode_steps = 0;
@@ -24,6 +28,7 @@ struct Workload {
   ExpertPlacement experts = ExpertPlacement::local;
   LoadDistribution expert_load;  ///< of every mixture of experts; all layers draw alike
   Selection selection;           ///< of blocks, in every MoBA layer
+  LatentPolicy latents = LatentPolicy::route;
 };
 
 /// One GPU: the baseline.

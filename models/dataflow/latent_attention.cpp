@@ -9,6 +9,8 @@ namespace tessera::models {
 
 namespace {
 
+constexpr std::int64_t kRequestBytes = 8;  // for cached rows: from which position on
+
 std::int64_t query_width(const MlaShape& m) { return m.heads * m.qk_dim(); }
 std::int64_t value_width(const MlaShape& m) { return m.heads * m.v_dim; }
 std::int64_t absorbed_width(const MlaShape& m) { return m.heads * m.kv_lora; }
@@ -232,6 +234,10 @@ LatentOverNodes::LatentOverNodes(GraphBuilder& g, const Placement& placement,
       n.appended.resize(g.model.layers.size());
     }
   }
+  if (g.workload.latents != LatentPolicy::fetch || g.workload.decode_steps == 0) return;
+  for (const CompNode& n : comp) {
+    fetched_.push_back({caches(g, n.id, g.tokens()), std::vector<std::int64_t>(g.model.layers.size(), -1)});
+  }
 }
 
 void LatentOverNodes::prefill(const MlaShape& m, const std::vector<TaskId>& ready) {
@@ -276,17 +282,28 @@ TaskId LatentOverNodes::finish(const MlaShape& m, std::uint32_t i) {
 }
 
 TaskId LatentOverNodes::decode(const MlaShape& m, std::uint32_t i, std::int64_t token, TaskId after) {
+  const TaskId projected = project(g_, comp_[i], m, g_.workload.batch, after);
+  return g_.workload.latents == LatentPolicy::route ? route(m, i, token, projected)
+                                                    : fetch(m, i, token, projected);
+}
+
+void LatentOverNodes::keep(const MlaShape& m, std::uint32_t j, const std::vector<TaskId>& sent) {
+  const auto l = static_cast<std::size_t>(g_.layer);
+  for (std::uint32_t row = 0; row < p_.beta; ++row) {
+    AttnNode& a = node(row, j);
+    a.appended[l].push_back(
+        append(g_, m, p_.attn(row, j), a.received, a.cache[l], g_.workload.batch, {sent[row]}));
+  }
+}
+
+TaskId LatentOverNodes::route(const MlaShape& m, std::uint32_t i, std::int64_t token, TaskId projected) {
   const CompNode& n = comp_[i];
   const std::int64_t batch = g_.workload.batch;
   const auto l = static_cast<std::size_t>(g_.layer);
   const auto j = static_cast<std::uint32_t>(p_.s_owner[static_cast<std::size_t>(token)]);
-  const RowBytes row_size = token_row(g_, m);
-  const TaskId ready = absorb(g_, n, m, project(g_, n, m, batch, after));
-  const SentToken sent = send_token(g_, p_, i, token, ready, row_size);
-  for (std::uint32_t row = 0; row < p_.beta; ++row) {
-    AttnNode& a = node(row, j);
-    a.appended[l].push_back(append(g_, m, p_.attn(row, j), a.received, a.cache[l], batch, {sent.kept[row]}));
-  }
+  const RowBytes row = token_row(g_, m);
+  const SentToken sent = send_token(g_, p_, i, token, absorb(g_, n, m, projected), row);
+  keep(m, j, sent.kept);
   std::vector<TaskId> returned;
   for (std::uint32_t k = 0; k < p_.beta; ++k) {
     AttnNode& a = node(j, k);
@@ -297,11 +314,41 @@ TaskId LatentOverNodes::decode(const MlaShape& m, std::uint32_t i, std::int64_t 
     waits.push_back(sent.query[k]);
     const TaskId attended = g_.add(p_.attn(j, k), Stage::attention, absorbed(g_, m, context, true),
                                    {a.received, a.received, a.cache[l], a.out, a.stats}, std::move(waits));
-    returned.push_back(g_.send(p_.attn(j, k), i, Stage::returns, row_size.result * batch, {attended}));
+    returned.push_back(g_.send(p_.attn(j, k), i, Stage::returns, row.result * batch, {attended}));
   }
   const Merged merged = merge_token(g_, i, std::move(returned), m.heads, m.kv_lora,
                                     {n.latent.parts, n.latent.stats, n.latent.summed});
   return project_out(g_, n, m, merged.output, true, batch, merged.after);
+}
+
+TaskId LatentOverNodes::fetch(const MlaShape& m, std::uint32_t i, std::int64_t token, TaskId projected) {
+  const CompNode& n = comp_[i];
+  const std::int64_t batch = g_.workload.batch;
+  const auto l = static_cast<std::size_t>(g_.layer);
+  const auto j = static_cast<std::uint32_t>(p_.s_owner[static_cast<std::size_t>(token)]);
+  Fetched& mine = fetched_[i];
+  const auto held = [&](std::uint32_t k) { return mine.last[l] < 0 ? 0 : p_.context(k, mine.last[l]); };
+  // Row j's nodes hold all rows between them. The token's own row, which it has, goes to its column.
+  std::vector<TaskId> kept(p_.beta), waits{append(g_, m, i, n.latent.low, mine.cache[l], batch, {projected})};
+  for (std::uint32_t row = 0; row < p_.beta; ++row)
+    kept[row] = g_.send(i, p_.attn(row, j), Stage::send, token_row(g_, m).kept * batch, {projected});
+  for (std::uint32_t k = 0; k < p_.beta; ++k) {
+    const std::int64_t rows = p_.context(k, token - 1) - held(k);
+    if (rows == 0) continue;
+    AttnNode& a = node(j, k);
+    std::vector<TaskId> after = std::move(a.appended[l]);
+    a.appended[l].clear();
+    after.push_back(k == j ? kept[j] : g_.send(i, p_.attn(j, k), Stage::send, kRequestBytes, {projected}));
+    waits.push_back(
+        g_.send(p_.attn(j, k), i, Stage::returns, rows * token_row(g_, m).kept * batch, std::move(after)));
+  }
+  keep(m, j, kept);
+  mine.last[l] = token;
+  waits.push_back(absorb(g_, n, m, projected));
+  const TaskId t =
+      g_.add(i, Stage::attention, absorbed(g_, m, token + 1, false),
+             {n.latent.absorbed, n.latent.query, mine.cache[l], n.latent.summed}, std::move(waits));
+  return project_out(g_, n, m, n.latent.summed, true, batch, {t});
 }
 
 }  // namespace tessera::models

@@ -59,12 +59,23 @@ class LatentOverNodes {
     std::vector<std::vector<TaskId>> appended;  // to the cache and not yet waited for, per layer
   };
   AttnNode& node(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
+  /// The decoded token's latent row in the caches of its column, after the messages `sent`.
+  void keep(const MlaShape& shape, std::uint32_t j, const std::vector<TaskId>& sent);
+  TaskId route(const MlaShape& shape, std::uint32_t i, std::int64_t token, TaskId projected);
+  TaskId fetch(const MlaShape& shape, std::uint32_t i, std::int64_t token, TaskId projected);
+
+  /// Latents that a CompNode has fetched, per layer.
+  struct Fetched {
+    std::vector<BufferId> cache;
+    std::vector<std::int64_t> last;  // position that it holds all rows up to; -1: none
+  };
 
   GraphBuilder& g_;
   const Placement& p_;
   const std::vector<CompNode>& comp_;
   std::vector<Positions> positions_;  // of each S_j
   std::vector<AttnNode> nodes_;       // row-major
+  std::vector<Fetched> fetched_;      // by CompNode
   TasksByNode returned_;              // to each CompNode, of the current layer
 };
 

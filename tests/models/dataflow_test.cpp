@@ -654,10 +654,49 @@ TEST_CASE("MLA and KDA over AttnNodes: closed forms of what is sent, and who com
   CHECK(linear > 50);
 }
 
+TEST_CASE("fetched latents: each row once to each CompNode that decodes, which attends by itself") {
+  std::mt19937_64 random{83};
+  int steps = 0;
+  for (int i = 0; i < 200; ++i) {
+    Case c = random_case(random, 24, 5, Kinds::all);
+    if (!c.model.causal) continue;
+    c.workload.latents = LatentPolicy::fetch;
+    const std::int64_t batch = c.workload.batch;
+    const auto beta = static_cast<std::int64_t>(c.sharding.s.sets.size());
+    const TaskGraph g = build_cascade(c.model, c.sharding, c.workload);
+    const Totals totals = totals_of(g);
+    INFO("case " << i);
+    CHECK(totals.attention_flops ==
+          Catch::Approx(totals_of(build_single(c.model, c.workload)).attention_flops).epsilon(1e-12));
+    for (std::int32_t l = 0; l < c.model.layer_count(); ++l) {
+      const auto* m = std::get_if<MlaShape>(&c.model.layers[static_cast<std::size_t>(l)].attention);
+      if (m == nullptr) continue;
+      std::map<std::int32_t, std::int64_t> held;  // by CompNode: rows, from the first
+      for (std::int32_t step = 0; step < c.workload.decode_steps; ++step) {
+        ++steps;
+        const std::int64_t token = c.workload.prefill_tokens + step, row = m->latent_width() * 2 * batch;
+        const std::int32_t owner = owners(c.sharding.r)[static_cast<std::size_t>(token)];
+        const LayerTotals t = layer_totals(g, l, step);
+        REQUIRE(t.returned == (token - held[owner]) * row);
+        REQUIRE(t.sent >= beta * row);
+        REQUIRE(t.sent <= beta * row + 8 * (beta - 1));  // requests
+        held[owner] = token + 1;
+        REQUIRE(t.of("merge").empty());
+        REQUIRE(t.of("mla_decode").size() == 1);
+        REQUIRE(t.of("mla_decode")[0].first == static_cast<std::uint32_t>(owner));
+        REQUIRE(std::get<LatentDecode>(t.of("mla_decode")[0].second).context == token + 1);
+        REQUIRE(t.of("memcpy").size() == static_cast<std::size_t>(beta) + 1);
+      }
+    }
+  }
+  CHECK(steps > 50);
+}
+
 TEST_CASE("what attends over AttnNodes waits for all its rows, and their owner for all results") {
   std::mt19937_64 random{71};
   for (int i = 0; i < 60; ++i) {
-    const Case c = random_case(random, 16, 2, Kinds::all);
+    Case c = random_case(random, 16, 2, Kinds::all);
+    if (i % 2 == 1) c.workload.latents = LatentPolicy::fetch;
     const TaskGraph g = build_cascade(c.model, c.sharding, c.workload);
     const auto before = ancestors_of(g);
     INFO("case " << i);

@@ -122,11 +122,11 @@ std::vector<BlockRows> block_rows(const Moba& op, std::int64_t sequence, std::in
 
 std::vector<BlockRows> block_rows(const BlockSparseAttention& op, std::int64_t sequence, std::int64_t head) {
   std::vector<BlockRows> all = held_rows(op);
-  RowsPerBlock q;
-  for (const BlockRows& b : all) q.push_back(b.own);
+  // By the rows' own blocks only: what a row chooses is the same on every node that it is sent to.
+  const RowsPerBlock q = rows_per_block(op.q_rows, op.block, op.q_positions);
   const std::vector<std::int64_t> routed =
       routed_rows(op.selection, sequence * op.heads + head, op.topk, q, op.q_positions);
-  for (std::size_t b = 0; b < all.size(); ++b) all[b].routed = routed[b];
+  for (std::size_t b = 0; b < q.size(); ++b) all[b].routed = routed[b];
   return all;
 }
 

@@ -32,7 +32,7 @@ Case random_case(std::mt19937_64& random) {
   c.model.name = "small";
   c.model.layers = {{c.shape, MlpShape{.width = 32}}, {c.shape.dense, MlpShape{.width = 32}}};
   c.model.hidden = 32;
-  c.model.vocab = 50;
+  c.model.vocab = 1000;
   c.model.max_positions = 1 << 20;
   c.workload = {.prefill_tokens = pick(1, 40),
                 .decode_steps = pick(0, 3),

@@ -21,6 +21,13 @@ double scored_blocks(std::int64_t rows, std::int64_t block, const Positions& pos
   return sum;
 }
 
+/// FNV-1a over whole numbers.
+std::uint64_t fnv1a(const std::vector<std::int64_t>& numbers) {
+  std::uint64_t h = 0xcbf29ce484222325ULL;
+  for (const std::int64_t n : numbers) h = (h ^ static_cast<std::uint64_t>(n)) * 0x100000001b3ULL;
+  return h;
+}
+
 std::string positions_text(const Positions& positions) {
   return positions ? fmt::format(" at {:016x}", hash_of(positions)) : std::string{};
 }
@@ -59,6 +66,42 @@ void require_selection(std::string_view name, const Selection& s, std::int64_t h
   }
 }
 
+/// Of every block what does not depend on the selection.
+std::vector<BlockRows> held_rows(const BlockSparseAttention& op) {
+  RowsPerBlock q = rows_per_block(op.q_rows, op.block, op.q_positions),
+               k = rows_per_block(op.kv_rows, op.block, op.kv_positions);
+  const std::size_t blocks = std::max(q.size(), k.size());
+  q.resize(blocks);
+  k.resize(blocks);
+  std::vector<BlockRows> all(blocks);
+  std::int64_t first_q = 0, first_k = 0;
+  for (std::size_t b = 0; b < blocks; ++b) {
+    all[b] = {0, q[b], k[b], 0};
+    if (!op.q_positions && !op.kv_positions && q[b] == k[b]) {
+      all[b].own_pairs = q[b] * (q[b] + 1) / 2;
+    } else if (q[b] > 0 && k[b] > 0) {
+      std::int64_t seen = 0;
+      const auto at = [](const Positions& p, std::int64_t i) {
+        return p ? std::int64_t{(*p)[static_cast<std::size_t>(i)]} : i;
+      };
+      for (std::int64_t r = first_q; r < first_q + q[b]; ++r) {
+        while (seen < k[b] && at(op.kv_positions, first_k + seen) <= at(op.q_positions, r)) ++seen;
+        all[b].own_pairs += seen;
+      }
+    }
+    first_q += q[b];
+    first_k += k[b];
+  }
+  return all;
+}
+
+/// Where a node's rows lie, as far as it matters: how many are in each block. Null positions: nothing to say.
+std::string blocks_text(std::int64_t rows, std::int64_t block, const Positions& positions) {
+  if (!positions) return {};
+  const RowsPerBlock r = rows_per_block(rows, block, positions);
+  return fmt::format(" in {:016x}", fnv1a(r));
+}
+
 template <class Op>
 void require_blocks(const Op& op) {
   require_positive(kind(op), "batch", op.batch);
@@ -78,32 +121,12 @@ std::vector<BlockRows> block_rows(const Moba& op, std::int64_t sequence, std::in
 }
 
 std::vector<BlockRows> block_rows(const BlockSparseAttention& op, std::int64_t sequence, std::int64_t head) {
-  RowsPerBlock q = rows_per_block(op.q_rows, op.block, op.q_positions),
-               k = rows_per_block(op.kv_rows, op.block, op.kv_positions);
-  const std::size_t blocks = std::max(q.size(), k.size());
-  q.resize(blocks);
-  k.resize(blocks);
+  std::vector<BlockRows> all = held_rows(op);
+  // By the rows' own blocks only: what a row chooses is the same on every node that it is sent to.
+  const RowsPerBlock q = rows_per_block(op.q_rows, op.block, op.q_positions);
   const std::vector<std::int64_t> routed =
       routed_rows(op.selection, sequence * op.heads + head, op.topk, q, op.q_positions);
-  std::vector<BlockRows> all(blocks);
-  std::int64_t first_q = 0, first_k = 0;
-  for (std::size_t b = 0; b < blocks; ++b) {
-    all[b] = {routed[b], q[b], k[b], 0};
-    if (!op.q_positions && !op.kv_positions && q[b] == k[b]) {
-      all[b].own_pairs = q[b] * (q[b] + 1) / 2;
-    } else if (q[b] > 0 && k[b] > 0) {
-      std::int64_t seen = 0;
-      const auto at = [](const Positions& p, std::int64_t i) {
-        return p ? std::int64_t{(*p)[static_cast<std::size_t>(i)]} : i;
-      };
-      for (std::int64_t r = first_q; r < first_q + q[b]; ++r) {
-        while (seen < k[b] && at(op.kv_positions, first_k + seen) <= at(op.q_positions, r)) ++seen;
-        all[b].own_pairs += seen;
-      }
-    }
-    first_q += q[b];
-    first_k += k[b];
-  }
+  for (std::size_t b = 0; b < q.size(); ++b) all[b].routed = routed[b];
   return all;
 }
 
@@ -177,16 +200,24 @@ std::string signature(const Moba& op) {
 }
 std::string signature(const BlockPool& op) {
   return fmt::format("block_pool b{} kv{} {}x{} block {}{} {}", op.batch, op.kv_rows, op.kv_heads,
-                     op.head_dim, op.block, positions_text(op.kv_positions), name_of(op.dtype));
+                     op.head_dim, op.block, blocks_text(op.kv_rows, op.block, op.kv_positions),
+                     name_of(op.dtype));
 }
 std::string signature(const BlockGate& op) {
   return fmt::format("block_gate b{} q{} {}{} {}", op.batch, op.q_rows, heads_text(op),
-                     positions_text(op.q_positions), name_of(op.dtype));
+                     blocks_text(op.q_rows, op.block, op.q_positions), name_of(op.dtype));
 }
 std::string signature(const BlockSparseAttention& op) {
-  return fmt::format("block_sparse_attention b{} q{} kv{} {} {}{}{} {}", op.batch, op.q_rows, op.kv_rows,
-                     heads_text(op), signature(op.selection), positions_text(op.q_positions),
-                     positions_text(op.kv_positions), name_of(op.dtype));
+  std::string rows;
+  if (op.selection.kind == SelectionKind::lists) {
+    rows = positions_text(op.q_positions) + positions_text(op.kv_positions);
+  } else if (op.q_positions || op.kv_positions) {
+    std::vector<std::int64_t> numbers;
+    for (const BlockRows& b : held_rows(op)) numbers.insert(numbers.end(), {b.own, b.keys, b.own_pairs});
+    rows = fmt::format(" in {:016x}", fnv1a(numbers));
+  }
+  return fmt::format("block_sparse_attention b{} q{} kv{} {} {}{} {}", op.batch, op.q_rows, op.kv_rows,
+                     heads_text(op), signature(op.selection), rows, name_of(op.dtype));
 }
 
 void require_possible(const Moba& op) {

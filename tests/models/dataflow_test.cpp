@@ -7,9 +7,12 @@
 
 #include "models/dataflow/build.hpp"
 #include "tests/models/random_sharding.hpp"
+#include "tests/models/task_graphs.hpp"
 
 namespace tessera::models {
 namespace {
+
+using namespace testing;
 
 Architecture small_model(std::size_t layers = 2) {
   Architecture m;
@@ -23,37 +26,6 @@ Architecture small_model(std::size_t layers = 2) {
 
 const DenseShape& dense_of(const Architecture& m, std::size_t layer = 0) {
   return std::get<DenseShape>(m.layers[layer].attention);
-}
-
-struct Totals {
-  double attention_flops = 0;
-  std::map<Stage, std::int64_t> sent;
-  std::map<Stage, int> messages;
-};
-Totals totals_of(const TaskGraph& g) {
-  Totals t;
-  for (TaskId id = 0; id < g.tasks.size(); ++id) {
-    const Task& task = g.tasks[id];
-    for (const TaskId before : task.after) {
-      REQUIRE(before < id);
-      const auto* transfer = std::get_if<Transfer>(&g.tasks[before].work);
-      const std::uint32_t arrives = transfer != nullptr ? transfer->destination : g.tasks[before].node;
-      REQUIRE((arrives == task.node || g.tasks[before].node == task.node));
-    }
-    if (const auto* transfer = std::get_if<Transfer>(&task.work)) {
-      REQUIRE(transfer->destination != task.node);
-      REQUIRE(transfer->bytes > 0);
-      t.sent[task.stage] += transfer->bytes;
-      ++t.messages[task.stage];
-    } else {
-      const auto& compute = std::get<Compute>(task.work);
-      check(compute.op);
-      REQUIRE(compute.operands.size() == operands_of(compute.op).size());
-      for (const BufferId b : compute.operands) REQUIRE(g.buffers[b].node == task.node);
-      if (task.stage == Stage::attention) t.attention_flops += flops_of(compute.op);
-    }
-  }
-  return t;
 }
 
 TEST_CASE("prefill moves the closed-form volume when every pair of sets is visible") {
@@ -89,21 +61,6 @@ TEST_CASE("shards compute exactly the unsharded attention FLOPs, prefill and dec
     INFO("case " << i);
     CHECK(sharded.attention_flops == whole.attention_flops);
   }
-}
-
-/// The message that a task is, or null.
-const Transfer* transfer_of(const Task& task) { return std::get_if<Transfer>(&task.work); }
-
-/// Everything that must have completed before a task, one bit per task.
-std::vector<std::vector<bool>> ancestors_of(const TaskGraph& g) {
-  std::vector<std::vector<bool>> before(g.tasks.size(), std::vector<bool>(g.tasks.size()));
-  for (TaskId id = 0; id < g.tasks.size(); ++id) {
-    for (const TaskId a : g.tasks[id].after) {
-      before[id][a] = true;
-      for (TaskId b = 0; b < a; ++b) before[id][b] = before[id][b] || before[a][b];
-    }
-  }
-  return before;
 }
 
 struct Case {
@@ -370,17 +327,7 @@ TEST_CASE("operands fit their buffers") {
     const Case c = random_case(random, 24, 5, Kinds::all);
     for (const TaskGraph& g :
          {build_cascade(c.model, c.sharding, c.workload), build_single(c.model, c.workload)}) {
-      for (const Task& task : g.tasks) {
-        const auto* compute = std::get_if<Compute>(&task.work);
-        if (compute == nullptr) continue;
-        const std::vector<Operand> operands = operands_of(compute->op);
-        for (std::size_t o = 0; o < operands.size(); ++o) {
-          INFO(kind_of(compute->op) << ": " << operands[o].role << " in "
-                                    << g.buffers[compute->operands[o]].name);
-          REQUIRE(operands[o].bytes <= g.buffers[compute->operands[o]].bytes);
-          REQUIRE(!(operands[o].written && g.buffers[compute->operands[o]].weight));
-        }
-      }
+      require_operands_fit(g);
     }
   }
 }
@@ -491,14 +438,9 @@ TEST_CASE("kinds of layers without a task graph are refused by layer and name") 
     return single;
   };
   Architecture m = small_model(3);
-  const DenseShape dense = dense_of(m);
   CHECK(complaint(m).empty());
-  m.layers[1].attention = MobaShape{.dense = dense, .block = 4, .topk = 1};
-  CHECK(complaint(m).find("layer 1 of small has MoBA attention") != std::string::npos);
   m.layers[1].attention = DenseShape{.heads = 4, .kv_heads = 2, .head_dim = 16, .window = 7};
   CHECK(complaint(m).find("a sliding window of 7 tokens, fewer than the 8") != std::string::npos);
-  m.layers[1] = {dense, MoeShape{.experts = 8, .topk = 2, .width = 32}};
-  CHECK(complaint(m).find("layer 1 of small has a mixture of experts (MoE)") != std::string::npos);
 }
 
 /// What of a layer's messages and kernels the closed forms below are about.

@@ -94,7 +94,7 @@ Measurement activation_row(std::int64_t rows, std::int64_t width, models::Activa
 void require_possible(const Measurement& row,
                       const std::function<config::InputError(const std::string&)>& error) {
   // Bounds the bytes of every operand, and the pairs of an attention. A mixture's experts, nodes and choices
-  // do not multiply: twice its FLOPs, all rows on one node, bound it.
+  // do not multiply: its activations and its weights bound it.
   const auto* moe = std::get_if<models::Moe>(&row.op);
   double product = moe == nullptr ? 1
                                   : models::product({moe->tokens, moe->topk, moe->hidden, 12}) +

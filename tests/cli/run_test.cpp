@@ -114,6 +114,32 @@ TEST_CASE("run --json - prints the fixed keys, and the parts add up") {
   REQUIRE(work.files().empty());
 }
 
+TEST_CASE("KDA and MLA layers run at both fidelities and move the closed-form bytes") {
+  const Workplace work;
+  // 256 + 2 tokens; KDA of 4 heads of 64; MLA of 4 heads of 64 + 32 and 64 over 128 + 32 latents; beta = 2.
+  // The last token of the prompt, sampled, goes on to another CompNode.
+  const std::int64_t kda = 258 * 4 * (4 * 64 + 1 + 64) * 2;
+  const std::int64_t mla_prompt = 256 * 2 * ((4 * 96 + 160) * 2 + 4 * (64 * 2 + 8));
+  const std::int64_t mla_routed = 2 * (160 * 2 * (2 * 4 + 2) + 2 * 4 * (128 * 2 + 8));
+  // Fetched: the prompt's rows, for one request; both tokens have the same owner, which has the first one's.
+  const std::int64_t mla_fetched = 160 * 2 * (2 * 2 + 256) + 8;
+  const auto bytes_and_parts = [&](std::vector<std::string> arguments) {
+    const nlohmann::json json = run_json(work, std::move(arguments));
+    std::int64_t out = 0;
+    for (const auto& node : json["nodes"]) out += node["bytes_out"].get<std::int64_t>();
+    REQUIRE(number(json, "latency_us") > 0);
+    return std::pair{out, json["breakdown"]["decode"]["stages"].contains("merge")};
+  };
+  for (const char* fidelity : {"cost", "cycle"}) {
+    INFO(fidelity);
+    const auto routed = bytes_and_parts({"tiny_kimi_cascade", "--fidelity", fidelity});
+    REQUIRE(routed == std::pair{kda + mla_prompt + mla_routed + 8, true});
+  }
+  const auto fetched =
+      bytes_and_parts({"tiny_kimi_cascade", "--fidelity", "cost", "--set", "workload.latents=fetch"});
+  REQUIRE(fetched == std::pair{kda + mla_prompt + mla_fetched + 8, false});
+}
+
 TEST_CASE(
     "run is identical byte for byte whatever the workers, and the lookahead does not change the result") {
   const Workplace work;

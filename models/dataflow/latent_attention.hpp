@@ -5,7 +5,8 @@
 // A prompt is attended to in the naive form: the node that attends forms the keys and values of every head
 // from latent rows. A decoded token is attended to in the absorbed form, over the cached rows themselves
 // (docs/operators/mla.md). Over AttnNodes a latent row crosses the wire, never keys or values; a decoded
-// token's query crosses absorbed, and its result before W_uv, so that AttnNodes only attend.
+// token's query crosses absorbed, and its result before W_uv, so that AttnNodes only attend; or, by the
+// workload's policy, cached rows are fetched to where the query is.
 
 #include <vector>
 
@@ -41,6 +42,7 @@ class LatentOnOneNode {
 };
 
 /// AttnNode (j, k) attends with the q rows of S_j to the latent rows of S_k; a row's owner merges its parts.
+/// Decoding follows Workload::latents.
 class LatentOverNodes {
  public:
   /// Allocates on the AttnNodes, a copy of W_uk and W_uv included.

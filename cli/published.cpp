@@ -74,7 +74,7 @@ std::vector<std::string> words_of(const std::string& text) {
 }
 
 Run read_run(const std::string& name, const config::Value& at) {
-  at.allow_only({"microbench", "kernel", "measure", "fidelity", "in_flight_bytes"});
+  at.allow_only({"microbench", "kernel", "measure", "fidelity", "launches", "in_flight_bytes"});
   Run run{.name = name};
   if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
   if (const auto kernel = at.find("kernel")) {
@@ -94,6 +94,8 @@ Run read_run(const std::string& name, const config::Value& at) {
                                          : "GB/s";
     if (const auto fidelity = at.find("fidelity"))
       run.cost = fidelity->as_one_of({"cycle", "cost"}) == "cost";
+    if (const auto launches = at.find("launches"))
+      run.kernel->options.launches_counted = static_cast<std::uint32_t>(launches->as_integer(1, 1'000'000));
     return run;
   }
   std::vector<std::string> kinds;

@@ -53,8 +53,8 @@ models::Dtype Arguments::dtype() const {
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = [] {
     std::vector<Kind> list;
-    for (auto family : {dense_kinds, per_token_kinds, linear_kinds, latent_kinds, block_sparse_kinds, expert_kinds})
-      std::ranges::move(family(), std::back_inserter(list));
+    for (auto family :
+         {dense_kinds, per_token_kinds, linear_kinds, latent_kinds, block_sparse_kinds, expert_kinds})
       std::ranges::move(family(), std::back_inserter(list));
     list.push_back(hbm_stream_kind());
     return list;

@@ -110,14 +110,20 @@ Measurement activation_row(std::int64_t rows, std::int64_t width, models::Activa
 
 void require_possible(const Measurement& row,
                       const std::function<config::InputError(const std::string&)>& error) {
-  double product = 1;  // bounds the bytes of every operand, and the pairs of an attention
-  for (const auto& [key, value] : row.arguments) {
-    if (value.empty() || value[0] < '0' || value[0] > '9') continue;
-    std::size_t digits = 0;
-    product *= std::max(std::stod(value, &digits), 1.0);
-    const char unit = digits < value.size() ? value[digits] : ' ';  // 4Ki
-    product *= std::ldexp(1, unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0);
-  }
+  // Bounds the bytes of every operand, and the pairs of an attention. A mixture's experts, nodes and choices
+  // do not multiply: its activations and its weights bound it.
+  const auto* moe = std::get_if<models::Moe>(&row.op);
+  double product = moe == nullptr ? 1
+                                  : models::product({moe->tokens, moe->topk, moe->hidden, 12}) +
+                                        models::product({moe->experts, moe->hidden, moe->intermediate, 12});
+  if (moe == nullptr)
+    for (const auto& [key, value] : row.arguments) {
+      if (value.empty() || value[0] < '0' || value[0] > '9') continue;
+      std::size_t digits = 0;
+      product *= std::max(std::stod(value, &digits), 1.0);
+      const char unit = digits < value.size() ? value[digits] : ' ';  // 4Ki
+      product *= std::ldexp(1, unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0);
+    }
   if (product > std::ldexp(1, 58)) throw error("the shape is too large: " + shape_text(row));
   try {
     models::check(row.op);

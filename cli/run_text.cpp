@@ -258,7 +258,7 @@ std::string run_text(const RunRecord& record) {
 
   line("latency",
        duration_text(run.latency.us()) +
-           (run.ci95_percent > 0 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
+           (run.ci95_percent >= 0.005 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
   line("error bar", text_of(record.error));
   const bool causal = record.experiment.model.causal;  // an encoder has no first token to wait for
   if (a.prefill.present())

@@ -238,7 +238,7 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   const double windows_left = capped_ || options_.fixed_clock_mhz > 0
                                   ? std::numeric_limits<double>::infinity()
                                   : time_to_cap_us(gpu_.power, mean_w_, watts) / gpu_.power.window_us;
-  if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass);
+  if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass, window_us);
   if (!trip_sampling_.holding()) warm_l2(now, false);
   schedule(now + Time::from_us(gpu_.power.window_us),
            FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
@@ -265,7 +265,7 @@ void FrontEnd::set_clock(Time now, double mhz) {
   send_clock(now);
 }
 
-void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
+void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass, double window_us) {
   // At the mean clock of the windows that stand for the passed ones.
   set_clock(now, group_clock_ / group_windows_);
   TripWindow all;
@@ -273,7 +273,8 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
     all.timed += t.timed;
     all.time += t.time;
   }
-  const Time until = now + pass.windows * Time::from_us(gpu_.power.window_us);
+  // A window is longer than its nominal length by the time in which everyone answers.
+  const Time until = now + Time::from_us(pass.windows * window_us);
   for (std::size_t g = 0; g < to_gpcs.size(); ++g) {
     const TripWindow& own = group_trips_[g];
     const double longer = own.timed == 0 ? 1.0

@@ -64,7 +64,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   void watch_mean(double watts, double window_us);
   void set_clock(Time now, double mhz);
   void start_trips();
-  void pass_trips(Time now, const TripSampling::Pass& pass);
+  void pass_trips(Time now, const TripSampling::Pass& pass, double window_us);
   void forget_group();
   void warm_l2(Time now, bool warm);
 

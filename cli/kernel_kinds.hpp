@@ -50,7 +50,7 @@ class Arguments {
   std::map<std::string, std::string> values_;
 };
 
-inline constexpr const char* kRequired = "";
+inline constexpr const char* kRequired = nullptr;
 
 struct Key {
   const char* name;

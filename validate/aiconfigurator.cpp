@@ -21,8 +21,8 @@ namespace {
 
 constexpr int kWeightCopies = 5;
 // benchmark_with_power (collector/helper.py) warms up after an idle time, in which it captures the graph.
-constexpr std::uint32_t kWarmUpCalls = 3, kTimedCalls = 6;
-constexpr std::uint32_t kTimedAttentionCalls = 20;  // collector/sglang/collect_attn.py
+constexpr std::uint32_t kWarmUps = 3, kReplays = 6;
+constexpr std::uint32_t kAttentionReplays = 20;  // collector/sglang/collect_attn.py, collect_mla.py
 
 enum class Layout { gemm, prefill, decode, later, none };
 
@@ -140,8 +140,10 @@ bool read_aiconfigurator(const CsvTable& table, Measurements& into) {
     m.file = table.file();
     m.line = row.line();
     m.measured_us = aiconfigurator_us(row, table);
-    m.conditions.calls_before = kWarmUpCalls;
-    m.conditions.calls_timed = gemm ? kTimedCalls : kTimedAttentionCalls;
+    if (!moe) {
+      m.conditions.replays_before = kWarmUps;
+      m.conditions.replays_timed = gemm ? kReplays : kAttentionReplays;
+    }
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
     if (gemm) {
       const auto& g = std::get<models::Gemm>(m.op);

@@ -67,9 +67,10 @@ std::string rows_hash(const Comparison& comparison) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
   for (const Compared& c : comparison.rows) {
     const Conditions& k = c.row.conditions;
-    const std::string text = fmt::format(
-        "{} {} {} {} {} {} {} {} {};", c.row.kind, models::signature_of(c.row.op), k.timing == Timing::device,
-        k.graph, k.random_data, k.weights_in_turn, k.explicit_l2, k.warm, c.row.measured_us);
+    const std::string text =
+        fmt::format("{} {} {} {} {} {} {} {} {} {} {} {};", c.row.kind, models::signature_of(c.row.op),
+                    k.timing == Timing::device, k.graph, k.random_data, k.weights_in_turn, k.explicit_l2,
+                    k.warm, k.replays_before, k.replays_timed, k.calls_in_replay, c.row.measured_us);
     for (const char ch : text) hash = (hash ^ static_cast<unsigned char>(ch)) * 0x100000001b3ULL;
   }
   return fmt::format("{:016x}", hash);

@@ -36,9 +36,9 @@ sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu) {
   return job;
 }
 
-double predicted_us(const Measurement& row, const sim::KernelResult& result) {
+double predicted_us(const Measurement& row, const sim::KernelResult& result, const GpuSpec& gpu) {
   return row.conditions.timing == Timing::device ? result.execution.us()
-                                                 : result.latency.us() + row.conditions.between_replays_us;
+                                                 : replayed_us(row, result.latency.us(), gpu);
 }
 
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options) {
@@ -75,7 +75,7 @@ Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareO
     } else if (!outcome.failure.empty()) {
       comparison.failed.push_back({std::move(row), outcome.failure});
     } else {
-      const double us = predicted_us(row, outcome.result);
+      const double us = predicted_us(row, outcome.result, gpu);
       comparison.rows.push_back({std::move(row), us, outcome.result});
     }
   }

@@ -46,7 +46,7 @@ sim::KernelResult simulate_cycles(const sim::KernelJob& job);
 /// The kernel that stands for a row; equal keys cost the same. `gpu` must outlive it.
 sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu);
 /// What is held against a row: the kernel's latency, or its execution if the row was timed on the device.
-double predicted_us(const Measurement& row, const sim::KernelResult& result);
+double predicted_us(const Measurement& row, const sim::KernelResult& result, const GpuSpec& gpu);
 
 /// Simulates every row in worker processes, each distinct kernel once.
 Comparison compare(Measurements measurements, const GpuSpec& gpu, const CompareOptions& options);

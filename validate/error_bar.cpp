@@ -33,6 +33,13 @@ void check_range(const char* what, double x, const config::Range& range, std::ve
                                 x < range.least ? range.least : range.most));
 }
 
+/// As measured rows name it: an absorbed prefill is the operator of a decode step.
+std::string measured_kind(const models::Operator& op) {
+  const auto* latent = std::get_if<models::LatentDecode>(&op);
+  if (latent != nullptr && latent->q_rows > 1 && latent->q_rows == latent->context) return "mla_prefill";
+  return std::string{models::kind_of(op)};
+}
+
 }  // namespace
 
 std::string_view name_of(Standing standing) {
@@ -53,7 +60,7 @@ ErrorBar no_error_bar(const config::Calibration& calibration, const std::string&
 
 ErrorBar error_bar(const config::Calibration& calibration, const std::string& fidelity,
                    const models::Operator& op, bool graph, bool random_data) {
-  ErrorBar bar{.kind = std::string{models::kind_of(op)}};
+  ErrorBar bar{.kind = measured_kind(op)};
   const config::FidelityCalibration* at = usable(calibration, fidelity, bar.reasons);
   if (at == nullptr) return bar;
   const auto found = at->kinds.find(bar.kind);

@@ -10,10 +10,7 @@ namespace tessera::validate {
 namespace {
 
 constexpr std::int64_t kHeadDim = 128;
-// A replayed graph holds one call (repeat_n = 1), so between two calls lies what lies between two graphs:
-// fitted, one microsecond more than between two kernels of a graph. The graphs of the GEMM rows, to which the
-// launch gap is fitted, hold five.
-constexpr double kBetweenReplaysUs = 1.0;
+constexpr std::uint32_t kWarmUps = 3, kReplays = 10;
 
 using Numbers = std::vector<std::pair<std::string, std::int64_t>>;
 
@@ -24,7 +21,8 @@ Measurement row_of(std::string kind, const Numbers& shape, models::Operator op,
   for (const auto& [key, value] : shape) row.arguments.emplace_back(key, std::to_string(value));
   if (!more.first.empty()) row.arguments.push_back(more);
   row.op = std::move(op);
-  row.conditions.between_replays_us = kBetweenReplaysUs;
+  row.conditions.replays_before = kWarmUps;
+  row.conditions.replays_timed = kReplays;
   return row;
 }
 

@@ -25,14 +25,13 @@ struct Conditions {
   /// Bytes of all the weights that were used in turn, this kernel's own included; 0: only its own. A loop
   /// over many copies, or over a layer's matrices, keeps the weights out of the L2.
   std::int64_t weights_in_turn = 0;
-  /// Calls since the GPU was idle, before those that were timed and of those; none timed: without end. With
-  /// weights in turn, a call is one for each copy of the weights.
-  std::uint32_t calls_before = 0, calls_timed = 0;
+  /// Replays since the GPU was idle, before those that were timed and of those; none timed: without end.
+  std::uint32_t replays_before = 0, replays_timed = 0;
+  /// Calls in a replay, each with other inputs; beside this, one for each copy of the weights.
+  std::uint32_t calls_in_replay = 1;
   /// The row itself says which operands lie in the L2.
   bool explicit_l2 = false;
   bool warm = true;  ///< if explicit_l2: all of them, or none
-  /// What lies between two replays of the graph, beyond what lies between two of its kernels.
-  double between_replays_us = 0;
 };
 
 struct Measurement {

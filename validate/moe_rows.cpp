@@ -8,7 +8,10 @@ namespace tessera::validate {
 
 namespace {
 
-constexpr std::int64_t kCallsInGraph = 5;
+// collector/vllm/collect_moe.py: balanced loads, one call to a graph; skewed ones, a graph of calls with
+// other draws, replayed once.
+constexpr std::uint32_t kWarmUps = 3, kReplays = 6;
+constexpr std::uint32_t kSkewedWarmUps = 1, kSkewedReplays = 1, kDraws = 5;
 
 /// Nemotron-H's experts have no gate: nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B and -Super, config.json,
 /// mlp_hidden_act relu2. The file does not say so, but its times do: with three matrices, one token's weights
@@ -59,8 +62,11 @@ Measurement moe_row(const CsvRow& row) {
   if (skewed) {
     // Each call picks experts anew: few tokens find others' weights than the call before.
     const std::int64_t one = moe.matrices() * moe.hidden * moe.intermediate * models::bytes_of(moe.dtype);
-    m.conditions.weights_in_turn = one * std::min(kCallsInGraph * moe.active_experts(), moe.experts);
+    m.conditions.weights_in_turn = one * std::min(kDraws * moe.active_experts(), moe.experts);
+    m.conditions.calls_in_replay = kDraws;
   }
+  m.conditions.replays_before = skewed ? kSkewedWarmUps : kWarmUps;
+  m.conditions.replays_timed = skewed ? kSkewedReplays : kReplays;
   m.op = std::move(moe);
   return m;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "validate/comparison.hpp"
+#include "validate/replay.hpp"
 
 namespace tessera::validate {
 
@@ -64,8 +65,9 @@ double Predictions::us(const Point& point, std::size_t row) const {
   const At& a = at_.at(point);
   const Times& times = a.times[a.first[row]];
   const Measurement& m = rows_[row];
-  const double us = m.conditions.timing == Timing::device ? times.execution_us : times.latency_us;
-  if (us > 0) return us;
+  const bool device = m.conditions.timing == Timing::device;
+  const double us = device ? times.execution_us : times.latency_us;
+  if (us > 0) return device ? us : replayed_us(m, us, a.gpu);
   const Trouble why = trouble(point, row);
   const std::string& reason = why.invalid.empty() ? why.failure : why.invalid;
   throw std::runtime_error{

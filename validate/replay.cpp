@@ -29,10 +29,8 @@ std::vector<std::uint32_t> warm_after_replay(const models::Operator& op, const C
   return warm;
 }
 
-namespace {
-
-/// Launches in a call. No more copies of the weights are made than it takes to keep them out of the L2.
-std::uint32_t copies_of_weights(const Measurement& row, std::int64_t l2_bytes) {
+std::uint32_t launches_in_replay(const Measurement& row, std::int64_t l2_bytes) {
+  if (row.conditions.calls_in_replay > 1) return row.conditions.calls_in_replay;
   std::int64_t own = 0;
   for (const models::Operand& o : models::operands_of(row.op)) {
     if (o.role == "weights") own += o.bytes;
@@ -42,16 +40,22 @@ std::uint32_t copies_of_weights(const Measurement& row, std::int64_t l2_bytes) {
   return static_cast<std::uint32_t>(std::min(in_turn / own, (l2_bytes + own - 1) / own));
 }
 
-}  // namespace
+double replayed_us(const Measurement& row, double latency_us, const GpuSpec& gpu) {
+  const Conditions& c = row.conditions;
+  if (!c.graph || c.replays_timed == 0) return latency_us;
+  const double calls = launches_in_replay(row, gpu.l2.bytes);
+  const double first = gpu.launch.host_graph_us + gpu.launch.host_launch_us;
+  return std::max(latency_us, gpu.launch.host_graph_us / calls) + first / (calls * c.replays_timed);
+}
 
 sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   sim::KernelOptions options;
   options.graph = row.conditions.graph;
   options.random_data = row.conditions.random_data;
   options.replayed = !row.conditions.explicit_l2 || row.conditions.warm;
-  const std::uint32_t copies = copies_of_weights(row, gpu.l2.bytes);
-  options.launches_before = copies * row.conditions.calls_before;
-  options.launches_counted = copies * row.conditions.calls_timed;
+  const std::uint32_t launches = launches_in_replay(row, gpu.l2.bytes);
+  options.launches_before = launches * row.conditions.replays_before;
+  options.launches_counted = launches * row.conditions.replays_timed;
   if (!row.conditions.explicit_l2) {
     // Replays of one call find again what is clearly less than the L2 holds. Weights in turn are told apart
     // by far more.

@@ -175,6 +175,7 @@ constexpr Field<Flash3Spec> kFlash3[] = {
 constexpr Field<LaunchSpec> kLaunch[] = {
     {"host_launch_us", &LaunchSpec::host_launch_us},
     {"graph_launch_us", &LaunchSpec::graph_launch_us},
+    {"host_graph_us", &LaunchSpec::host_graph_us},
     {"first_instruction_us", &LaunchSpec::first_instruction_us},
     {"cta_launch_cycles", &LaunchSpec::cta_launch_cycles},
     {"completion_us", &LaunchSpec::completion_us},

@@ -7,14 +7,12 @@
 
 #include <cstdint>
 
+#include "kernels/tile/latency.hpp"
 #include "kernels/tile/program.hpp"
 
 namespace tessera::kernels {
 
 constexpr std::uint32_t kWarpgroupRows = 64;
-// Hopper latencies in cycles: an FP32 or integer result to its use; a shuffle; a MUFU result. [arXiv
-// 2402.13499 and public microbenchmarks]
-constexpr std::uint32_t kAluLatency = 4, kShuffleLatency = 24, kMufuLatency = 22;
 
 /// Two k-steps of PV.
 constexpr std::uint32_t kPartColumns = 32;

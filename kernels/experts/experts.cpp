@@ -16,11 +16,13 @@ std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 constexpr std::uint64_t kAlignment = 1U << 20U;
 std::uint64_t aligned(std::uint64_t address) { return (address + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Integer operations of an output element: PyTorch's general reduction, one thread an element, finds the
-// offsets of each by divisions (ATen/native/cuda/Reduce.cuh); vLLM's own kernel for two to four parts reads
-// them in turn. The first figure makes nodes with hardly any rows of their own, 16 K tokens, take as long as
-// on an H200.
-constexpr std::uint64_t kReduceOps = 100, kOwnSumOps = 10;
+// PyTorch's general reduction (ATen/native/cuda/Reduce.cuh), in integer operations of a thread, which makes
+// four neighbouring results: its configuration and bounds, 60; two offsets of two dimensions each, by
+// multiplications for divisions, 26; the output's, with its bounds, 24. Of each part: its offset, its address
+// and unpacking.
+constexpr std::uint64_t kReduceResults = 4, kReduceOps = 60 + 26 + 24, kReducePartOps = 8 + 4;
+// vLLM's own kernel for two to four parts reads them in turn: an offset and an address for each result.
+constexpr std::uint64_t kOwnSumOps = 10;
 
 /// moe_sum: of each token, the rows of its experts.
 StreamWork sum_work(const models::Moe& m, std::uint64_t from, std::uint64_t to) {
@@ -29,7 +31,9 @@ StreamWork sum_work(const models::Moe& m, std::uint64_t from, std::uint64_t to) 
   for (std::uint64_t p = 0; p < parts; ++p) w.in.push_back({from + p * row, row, parts * row});
   w.out = {{to, row, row}};
   w.per_row = {.fma = parts * u(m.hidden),
-               .integer = (parts / 2 + (parts >= 2 && parts <= 4 ? kOwnSumOps : kReduceOps)) * u(m.hidden),
+               .integer = parts >= 2 && parts <= 4
+                              ? (parts / 2 + kOwnSumOps) * u(m.hidden)
+                              : (kReduceOps + parts * kReducePartOps) * u(m.hidden) / kReduceResults,
                .convert = u(m.hidden) / 2};
   return w;
 }

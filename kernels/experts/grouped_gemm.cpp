@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/tile/latency.hpp"
+
 namespace tessera::kernels {
 
 using tile::Box;
@@ -17,13 +19,11 @@ constexpr std::int64_t kKnownDivisor = 16;  // what Triton specialises integer a
 constexpr std::int64_t kOtherRegisters = 72, kMostRegisters = 255;
 // Of an element that is loaded by itself: address, two bounds, the load, the store to shared memory.
 constexpr std::uint64_t kNarrowOps = 8;
-// A CTA that loads elements one by one runs once through some thousand instructions that no cache holds. What
-// a mixture of 128 experts of width 58 and 116, of one token or a thousand, takes longer than one whose rows
-// are aligned.
-constexpr std::uint64_t kColdCodeCycles = 15000;
-// A CTA finds its tile by five divisions and remainders of numbers known at run time only, each some 20
-// dependent instructions.
-constexpr std::uint64_t kPlaceCycles = 600;
+// The loop that loads element by element is unrolled: a CTA runs once through instructions of 16 B, far more
+// than the caches next to the schedulers hold, taken to come a line after another out of the L2.
+constexpr std::uint64_t kInstructionBytes = 16;
+// A CTA finds its tile by divisions and remainders of numbers known at run time only.
+constexpr std::uint64_t kPlaceDivisions = 5;
 constexpr std::uint32_t kMmaDepth = 16;  // of mma.sync
 
 std::uint32_t ceil_div(std::int64_t a, std::int64_t b) { return static_cast<std::uint32_t>((a + b - 1) / b); }
@@ -53,7 +53,11 @@ GroupedGemm::GroupedGemm(const GroupedProduct& product, const TritonTiling& tili
   shape_.shared_bytes =
       std::int64_t{narrow_ ? 1 : ahead() + (wgmma_ ? 1U : 0U)} * (m + n) * k * product_.element_bytes;
   mma_chain_ = static_cast<std::uint64_t>((k / kMmaDepth - 1) * static_cast<double>(gpu.sm.tensor_latency));
-  shape_.prologue_cycles = kPlaceCycles;
+  shape_.prologue_cycles = kPlaceDivisions * Chains::integer_division();
+  const std::uint64_t code = kNarrowOps * static_cast<std::uint64_t>(m + n) * k /
+                             static_cast<std::uint64_t>(threads) * kInstructionBytes;
+  cold_code_ = code / tile::kLineBytes *
+               static_cast<std::uint64_t>(gpu.l2.hit_latency + gpu.l2.far_latency / gpu.l2.partitions);
   const std::uint32_t alike = steps_ > ahead() + 1 ? steps_ - 1 - ahead() : 0;
   shape_.trips = narrow_ ? 0 : std::uint64_t{alike} * blocks_->blocks.size() * columns_;
   shape_.even_trips = shape_.trips;
@@ -127,7 +131,7 @@ tile::Program GroupedGemm::program(tile::Cta cta, std::uint32_t) const {
     if (narrow_) {
       co_await tile::load(a_box(b, i));
       co_await tile::load(w_box(b, at.col, i));
-      if (i == 0) co_await tile::chain(kColdCodeCycles);
+      if (i == 0) co_await tile::chain(cold_code_);
       co_await tile::compute({.integer = kNarrowOps * std::uint64_t{m + n} * k});
       co_await tile::load_wait();
       co_await tile::shared_store(tile_bytes);

@@ -51,6 +51,7 @@ class GroupedGemm final : public tile::Kernel {
   std::uint32_t steps_ = 0, columns_ = 0;  // columns of tiles
   bool wgmma_ = false, narrow_ = false;
   std::uint64_t mma_chain_ = 0;  // cycles that a step's dependent products take beyond the last
+  std::uint64_t cold_code_ = 0;  // cycles in which a CTA's code comes out of the L2
   tile::LaunchShape shape_;
 };
 

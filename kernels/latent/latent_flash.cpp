@@ -22,15 +22,6 @@ std::uint8_t at(int first, std::uint32_t stage) {
   return static_cast<std::uint8_t>(first + static_cast<int>(stage));
 }
 
-/// inferred: setmaxnreg leaves the producer 40 registers a thread, 24 where K and V come by TMA
-/// (hopper/flash_fwd_kernel_sm90.h). From 56 to 40 the search for the next tile takes twice as long as
-/// fitted, so it is taken to do so again. Calls of one tile per CTA do not show it: their first search is the
-/// fitted one.
-std::uint32_t search_cycles(const Flash3Spec& f, bool tma) {
-  const double few = f.tile_search_few_registers_cycles;
-  return static_cast<std::uint32_t>(tma ? few * few / f.tile_search_cycles : few);
-}
-
 /// What the next instruction stores of `rest`.
 Box take(Box& rest) {
   Box first = rest;
@@ -64,8 +55,8 @@ LatentFlash::LatentFlash(const LatentCall& call, const PagedSchedule& schedule, 
       latent_{static_cast<std::uint32_t>(call.call.head_dim)},
       element_bytes_{static_cast<std::uint32_t>(call.call.element_bytes)},
       tma_{packed_rows() > kTileRows},
-      first_search_{search_cycles(gpu.flash3, false)},
-      search_{search_cycles(gpu.flash3, tma_)},
+      // setmaxnreg leaves the producer 40 registers a thread, or 24 (hopper/flash_fwd_kernel_sm90.h).
+      search_{static_cast<std::uint32_t>(gpu.flash3.tile_search_few_registers_cycles)},
       copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
   shape_.name = fmt::format("flash3 latent {}+{}{}{}{}", latent_, call.rope, tma_ ? " tma" : "",
                             call.call.causal ? " causal" : "",
@@ -206,7 +197,7 @@ Program LatentFlash::producer(tile::Cta cta) const {
       if (target < sequence + kSequencesPerStep || sequence + kSequencesPerStep >= sequences_) break;
       sequence += kSequencesPerStep;
     }
-    if (!end) co_await tile::chain(index == cta.index ? first_search_ : search_);
+    if (!end) co_await tile::chain(search_);
     co_await tile::wait(tile_empty, parity ^ 1U);
     co_await tile::wait(tile_asked, parity);  // three of the four warps learn of the tile with the consumers
     handed_[cta.index] = end ? kEnd : index;

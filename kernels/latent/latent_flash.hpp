@@ -103,8 +103,8 @@ class LatentFlash final : public tile::Kernel {
   LatentCall at_;
   PagedSchedule schedule_;
   std::uint32_t sequences_, heads_, latent_, element_bytes_;
-  bool tma_;                                          // K and V, by whole pages
-  std::uint32_t first_search_, search_, copy_chunk_;  // of the producer, in cycles
+  bool tma_;                           // K and V, by whole pages
+  std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;
   mutable std::vector<std::uint32_t> handed_;  // per CTA: the tile in the shared-memory mailbox
 };

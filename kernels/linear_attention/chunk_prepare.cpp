@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 namespace tessera::kernels {
 
 using tile::Program;
@@ -81,11 +83,12 @@ Program DecaySums::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::load(
         head_box(call_, call_.decay, at.token, at.rows, at.head, width, column, columns_, call_.element()));
     co_await tile::load_wait();
-    // Sigmoid of the scaled sum with the bias: exponential and division; then a scan over tokens by shuffles.
+    // Sigmoid of the scaled sum with the bias; then a scan over tokens by shuffles.
     co_await tile::compute(
-        {.fma = 8 * values, .integer = 2 * values, .mufu = 2 * values, .shuffle = 2 * values}, 160);
+        {.fma = 8 * values, .integer = 2 * values, .mufu = 2 * values, .shuffle = 2 * values},
+        Chains::alu(4) + Chains::sigmoid() + Chains::lane_sum(32));
     co_await tile::shared_store(values * 4);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains().exchange());
     co_await tile::store(head_box(call_, call_.sums, at.token, at.rows, at.head, width, column, columns_, 4));
   }
 }
@@ -113,7 +116,10 @@ Program DiagonalScores::program(tile::Cta cta, std::uint32_t) const {
       return tile::Box{base + (first * call_.heads() + head) * width * bytes, number_of,
                        heads * width * bytes, call_.heads() * width * bytes};
     };
-    co_await tile::chain(200);  // which sequence: a binary search over lengths that are in the L1
+    // Which sequence: a binary search of twenty rounds, in those that are needed a length out of the L1.
+    co_await tile::chain(20 * Chains::alu(2) + static_cast<std::uint64_t>(std::bit_width(
+                                                   static_cast<std::uint64_t>(call_.op.batch))) *
+                                                   (chains().l1 + Chains::alu(4)));
     co_await tile::load(rows(call_.q, token, tokens, k_dim, e));
     co_await tile::load(rows(call_.k, token, tokens, k_dim, e));
     co_await tile::load(rows(call_.sums, token, tokens, k_dim, 4));
@@ -126,11 +132,12 @@ Program DiagonalScores::program(tile::Cta cta, std::uint32_t) const {
       co_await tile::load(rows(call_.sums, j, 1, k_dim, 4));
       co_await tile::load_wait();
       // k_j e^(g - g_j), two products with it, and their sums over the lanes.
-      co_await tile::compute({.fma = 5 * values,
-                              .integer = values,
-                              .mufu = values,
-                              .shuffle = std::uint64_t{2} * 5 * 32 * tokens * heads},
-                             160);
+      co_await tile::compute(
+          {.fma = 5 * values,
+           .integer = values,
+           .mufu = values,
+           .shuffle = std::uint64_t{2} * 5 * 32 * tokens * heads},
+          Chains::alu(2) + Chains::exponential() + Chains::alu(2 + k_dim / 32) + Chains::lane_sum(32));
     }
     co_await tile::store({call_.diagonal + (token * call_.heads() + head) * kSubChunk * 4, tokens,
                           heads * kSubChunk * 4, call_.heads() * kSubChunk * 4});
@@ -165,7 +172,7 @@ Program ScaledDot::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::load_wait();
     co_await tile::compute({.fma = values, .integer = values, .convert = values / 2});
     co_await tile::shared_store(values * call_.element());
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains().exchange());
     if (wgmma_) {
       co_await tile::wgmma(chunk, chunk, k_dim);
       co_await tile::wgmma_wait(0);

@@ -66,8 +66,4 @@ inline tile::Box head_box(const ChunkedCall& call, std::uint64_t base, std::uint
           call.heads() * width * bytes};
 }
 
-/// What moving a value between the layouts of two Triton operations takes besides the bytes: a barrier of the
-/// CTA, then the first word from shared memory (the latencies of bar.sync and of a shared load).
-inline constexpr std::uint64_t kLayoutChangeCycles = 60;
-
 }  // namespace tessera::kernels

@@ -12,7 +12,15 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kSliceColumns = 32;
-constexpr std::uint64_t kLayoutSync = 60;  // __syncthreads and the first word from shared memory
+// A slice of the state is 128 values a thread, and so is the slice that follows from it.
+constexpr std::uint32_t kMostRegisters = 255;
+/// The gate: bias, e^A, sigmoid, bound, exponential. The lengths of q and k: a thread's squares, their sum
+/// over the lanes, root, division.
+constexpr std::uint64_t kGateDepth = Chains::alu(3) + Chains::sigmoid() + Chains::exponential();
+constexpr std::uint64_t kNormDepth =
+    Chains::alu(4) + Chains::lane_sum(32) + kMufuLatency + Chains::alu(5) + Chains::division();
+/// A product of the state: a thread's four values of a column, then over the lanes.
+constexpr std::uint64_t kSumDepth = Chains::alu(4) + Chains::lane_sum(32);
 
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 
@@ -30,7 +38,7 @@ ShortCtaLaunch step_launch(const models::LinearDecode& op, std::uint32_t warps) 
   return {.name = verify ? "recurrent verify" : "recurrent decode",
           .ctas = (warp_ctas(op) + warps - 1) / warps,
           .warps = warps,
-          .registers_per_thread = 216,
+          .registers_per_thread = kMostRegisters,
           .load_bytes = state + inputs,
           .store_bytes = out,
           .key = fmt::format("recurrent {} {} {} {} {}", warps, op.tokens, op.heads, op.k_dim, op.v_dim)};
@@ -122,12 +130,12 @@ Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
                               .integer = 4 * small,
                               .mufu = (rule.decay == models::Decay::vector ? 4 : 1) * small,
                               .shuffle = rule.normalised ? std::uint64_t{2} * 5 * 32 * warps_ : 0},
-                             rule.normalised ? 1000 : 500);
+                             kGateDepth + (rule.normalised ? kNormDepth : 0));
       // Decay, S^T k, the update, S^T q: a product each; the sums over key channels cross the lanes.
       const std::uint64_t sums = rule.delta ? 2 : 1;
       co_await tile::compute(
           {.fma = (rule.delta ? 4 : 3) * values + 5 * sums * rows * 32, .shuffle = 5 * sums * rows * 32},
-          400 * sums);
+          kSumDepth * sums);
       co_await tile::store(
           {out + ((token * heads) * v_dim + columns_from(first) - sequence * heads * v_dim) * e, 1,
            static_cast<std::uint32_t>(rows) * e, 0});
@@ -146,7 +154,7 @@ Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
 }
 
 FusedDecode::FusedDecode(const models::LinearDecode& op, const GpuSpec& gpu, const Addresses& addresses)
-    : op_{op}, at_{place(op, addresses)} {
+    : op_{op}, at_{place(op, addresses)}, chains_{gpu.sm} {
   if (!gpu.sm.has_tma)
     throw std::invalid_argument{fmt::format("{}: form=fused needs a Hopper GPU", models::kind(op))};
   const auto chunks = static_cast<std::uint32_t>(slices(op));
@@ -205,26 +213,28 @@ Program FusedDecode::program(tile::Cta cta, std::uint32_t) const {
   co_await tile::load(row(at_.strength, 1));
   co_await tile::load_wait();
   const std::uint64_t small = std::uint64_t{3} * k_dim;
-  co_await tile::compute({.fma = 12 * small, .integer = 4 * small, .mufu = 3 * small, .convert = small}, 300);
+  co_await tile::compute({.fma = 12 * small, .integer = 4 * small, .mufu = 3 * small, .convert = small},
+                         kGateDepth);
   co_await tile::store(kept_out);
   // The lengths of q and k over the whole CTA: two shuffled sums and two barriers.
-  co_await tile::compute({.fma = 4 * small, .mufu = 4, .shuffle = std::uint64_t{2} * 5 * 256}, 300);
-  co_await tile::chain(4 * kLayoutSync);
+  co_await tile::compute({.fma = 4 * small, .mufu = 4, .shuffle = std::uint64_t{2} * 5 * 256}, kNormDepth);
+  co_await tile::chain(4 * chains_.exchange());
   for (std::uint32_t i = 0; i < chunks; ++i) {
     const std::uint32_t rows = std::min(kSliceColumns, v_dim - i * kSliceColumns);
     const std::uint64_t values = std::uint64_t{rows} * k_dim;
     co_await tile::wait(static_cast<std::uint8_t>(i), 0);
     co_await tile::shared_load(values * 4);
     co_await tile::compute(
-        {.fma = 4 * values + 2 * 5 * rows * 32, .shuffle = std::uint64_t{2} * 5 * rows * 32}, 300);
+        {.fma = 4 * values + 2 * 5 * rows * 32, .shuffle = std::uint64_t{2} * 5 * rows * 32}, 2 * kSumDepth);
     co_await tile::store(
         Box{state_out + std::uint64_t{i} * kSliceColumns * k_dim * 4, 1, rows * k_dim * 4, 0});
   }
   co_await tile::load(row(at_.gate, v_dim));
   co_await tile::load_wait();
   co_await tile::compute(
-      {.fma = 12 * std::uint64_t{v_dim}, .mufu = 3 * std::uint64_t{v_dim}, .shuffle = 5 * 256}, 300);
-  co_await tile::chain(2 * kLayoutSync);
+      {.fma = 12 * std::uint64_t{v_dim}, .mufu = 3 * std::uint64_t{v_dim}, .shuffle = 5 * 256},
+      kNormDepth + Chains::sigmoid());
+  co_await tile::chain(2 * chains_.exchange());
   co_await tile::store(row(at_.out, v_dim));
 }
 

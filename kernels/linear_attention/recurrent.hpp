@@ -41,6 +41,7 @@ class FusedDecode final : public tile::Kernel {
  private:
   models::LinearDecode op_;
   DecodeAddresses at_;
+  Chains chains_;
   tile::LaunchShape shape_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 namespace tessera::kernels {
 
 using tile::Box;
@@ -10,9 +12,13 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kBlockTokens = 8, kBlockChannels = 256;
-// From a token's loaded channels to its stored ones: products rounded to bf16 and summed tap by tap, SiLU
-// with an IEEE division, and addresses in 64 bits, all in one chain of dependent instructions.
-constexpr std::uint64_t kTokenDepth = 160;
+// Of a thread, which has two channels side by side: a pointer of 64 bits to an access (a multiplication on
+// the FP32 pipe, an addition and its carry), its bound and its unpacking or selection.
+constexpr std::uint64_t kPointerFma = 1, kPointerInteger = 4;
+/// From a token's loaded channels to the next token's address: the last tap's unpacking, product, rounding,
+/// unpacking and addition; SiLU; rounding and bound; the address; the branch.
+constexpr std::uint64_t kTokenDepth =
+    Chains::alu(5) + Chains::exponential() + Chains::alu(1) + Chains::division() + Chains::alu(2 + 4 + 3);
 
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 
@@ -23,13 +29,26 @@ std::uint64_t channel_blocks(std::uint64_t channels) {
   return (channels + kBlockChannels - 1) / kBlockChannels;
 }
 
-tile::Vector token_work(const models::CausalConv1d& op, std::uint64_t channels) {
+/// A token's products and SiLU, counted in the machine code that follows from Triton's: a tap unpacks its
+/// input, multiplies, rounds the product to bf16, unpacks it and adds; e^-x takes four operations and a MUFU,
+/// the division six and a MUFU. `accesses` to memory of each channel come to it.
+tile::Vector token_work(const models::CausalConv1d& op, std::uint64_t channels, std::uint64_t half_accesses) {
   const std::uint64_t taps = u(op.taps);
-  return {.fma = channels * (taps + 10),
-          .integer = channels * 4,
+  return {.fma = channels * (2 * taps + 8) + channels * half_accesses * kPointerFma / 2,
+          .integer = channels * (2 * taps + 5) + channels * half_accesses * kPointerInteger / 2,
           .mufu = 2 * channels,
-          .convert = channels * (taps + 1) / 2,
+          .convert = channels * (taps + 1),
           .shuffle = 0};
+}
+
+// In halves, as two channels share one: the input and the output, and twice as much for the loop.
+constexpr std::uint64_t kTokenAccesses = 2 + 2;
+/// The kept inputs one by one, then as a tile of a power of two of rows, the new input as such a tile, that
+/// tile stored, the input and the output: two channels at a time. The weights' taps lie side by side, so that
+/// every channel loads each of its own.
+std::uint64_t update_accesses(const models::CausalConv1d& op) {
+  const std::uint64_t tile_rows = std::bit_ceil(u(op.taps - 1));
+  return u(op.taps - 1) + 3 * tile_rows + 2 + 2 * u(op.taps);
 }
 
 ShortCtaLaunch conv_launch(const models::CausalConv1d& op) {
@@ -95,7 +114,7 @@ Program ShortConv::program(tile::Cta cta, std::uint32_t) const {
       co_await tile::load_wait();
       co_await tile::load(rows(x, seq - std::min(before, seq), std::min(before, seq)));
       co_await tile::load_wait();
-      co_await tile::chain(60);
+      co_await tile::chain(chains().barrier + Chains::alu(4));
       co_await tile::store(
           {state + sequence * before * pitch + offset, static_cast<std::uint32_t>(before), wide * e, pitch});
     }
@@ -104,7 +123,7 @@ Program ShortConv::program(tile::Cta cta, std::uint32_t) const {
     for (std::uint32_t t = 0; t < tokens; ++t) {
       co_await tile::load(rows(x, first + t, 1));
       co_await tile::load_wait();
-      co_await tile::compute(token_work(op_, wide), kTokenDepth);
+      co_await tile::compute(token_work(op_, wide, kTokenAccesses), kTokenDepth);
       co_await tile::store(rows(out, first + t, 1));
     }
   }
@@ -136,13 +155,13 @@ Program ShortConvUpdate::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::load(box(state, slot * before + 1, before - 1));  // once more, shifted
     co_await tile::load(box(x, row, 1));
     co_await tile::load_wait();
-    co_await tile::chain(60);  // tl.debug_barrier
+    co_await tile::chain(chains().barrier + Chains::alu(4));  // tl.debug_barrier
     co_await tile::store(box(state_out, slot * before, before));
     co_await tile::load(
         {weight + channel * u(op_.taps) * e, 1, wide * static_cast<std::uint32_t>(op_.taps) * e, 0});
     co_await tile::load(box(x, row, 1));
     co_await tile::load_wait();
-    co_await tile::compute(token_work(op_, wide), kTokenDepth);
+    co_await tile::compute(token_work(op_, wide, update_accesses(op_)), kTokenDepth);
     co_await tile::store(box(out, row, 1));
   }
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/tile/kernel.hpp"
+#include "kernels/tile/latency.hpp"
 #include "kernels/tile/occupancy.hpp"
 #include "sim/core/hardware.hpp"
 
@@ -67,7 +68,8 @@ class ShortCtas : public tile::Kernel {
   ShortCtas(ShortCtaLaunch launch, const GpuSpec& gpu)
       : launch_{std::move(launch)},
         ctas_{launch_.ctas},
-        next_cta_cycles_{static_cast<std::uint64_t>(gpu.launch.cta_launch_cycles)} {
+        next_cta_cycles_{static_cast<std::uint64_t>(gpu.launch.cta_launch_cycles)},
+        chains_{gpu.sm} {
     shape_.name = launch_.name;
     shape_.roles = {{"warps", launch_.warps}};
     shape_.registers_per_cta = std::int64_t{launch_.warps} * 32 * launch_.registers_per_thread;
@@ -89,11 +91,13 @@ class ShortCtas : public tile::Kernel {
     return (cta.index + std::uint64_t{trip} * shape_.grid) % launch_.ctas;
   }
   std::uint64_t next_cta_cycles() const { return next_cta_cycles_; }
+  const Chains& chains() const { return chains_; }
 
  private:
   ShortCtaLaunch launch_;
   std::uint64_t ctas_;
   std::uint64_t next_cta_cycles_;
+  Chains chains_;
   tile::LaunchShape shape_;
 };
 

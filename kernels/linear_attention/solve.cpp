@@ -9,14 +9,18 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kScoreColumns = 32, kColumns = 64;  // BK, BV
-// A row of the forward substitution: the row out of the L1, products with the rows before it, their sum over
-// the lanes of a column and over the warps, and the change of layout that gives every lane the result. The
-// latencies of these, one after another; 8 to 16 tokens against 1 take 0.2 us a row on an H200.
-constexpr std::uint64_t kRowCycles = 400;
-// A tile of a sub-chunk changes layout: into shared memory, a barrier, out again, a barrier before its reuse.
-constexpr std::uint64_t kTurnCycles = 150;
-// A product of 16 x 16 x 16 in tf32: two operands and the result change layout, mma.sync in two k steps.
-constexpr std::uint64_t kSmallProductCycles = 2 * kTurnCycles + 100;
+// More tiles are alive than fit: ptxas takes what it may (SGLang's chunk_kda_fwd says that it spills).
+constexpr std::uint32_t kMostRegisters = 255;
+
+/// A row of the forward substitution: its address and bounds, the row out of the L1, negated and masked;
+/// turned to a column, multiplied with the rows before it; their sum over a thread's two rows, two lanes and
+/// four warps, which is turned twice and reduced in between; added, and selected into the block.
+std::uint64_t row_cycles(const Chains& c) {
+  return Chains::alu(4) + c.l1 + Chains::alu(2) + c.turn() + Chains::alu(2) + Chains::lane_sum(2) + c.turn() +
+         Chains::lane_sum(4) + c.turn() + Chains::alu(3);
+}
+/// A product of 16 x 16 x 16 in tf32: two operands change layout, mma.sync in two k steps.
+std::uint64_t small_product_cycles(const Chains& c) { return 2 * c.turn() + 2 * c.tensor; }
 
 std::uint32_t blocks_of(const ChunkedCall& c) { return c.chunk() / kSubChunk; }
 
@@ -31,7 +35,7 @@ ShortCtaLaunch solve_launch(const ChunkedCall& c, bool fused) {
   return {.name = fused ? "kda inter solve, fused" : "inter solve",
           .ctas = c.head_chunks(),
           .warps = 4,
-          .registers_per_thread = 248,
+          .registers_per_thread = kMostRegisters,
           .shared_bytes = 16384,
           .load_bytes = in + again + c.head_tokens() * kSubChunk * 4,
           .store_bytes = out,
@@ -107,14 +111,14 @@ Program Solve::program(tile::Cta cta, std::uint32_t) const {
                                   .integer = (4 + 2 * pairs) * values,
                                   .mufu = (1 + pairs) * values,
                                   .convert = (2 + pairs) * values / 2},
-                                 60);
+                                 Chains::exponential() + Chains::alu(4));
           // Operands change layout: q, k, each e^(g_i - g_j) k; on the diagonal in fp32.
           const std::uint64_t moved = values * (e * (2 + i) + (fused_ ? 12 : 0));
           co_await tile::shared_store(moved);
           co_await tile::shared_load(moved);
-          co_await tile::chain(kTurnCycles * (2 + i + (fused_ ? 3 : 0)));
+          co_await tile::chain(chains().turn() * (2 + i + (fused_ ? 3 : 0)));
           co_await tile::mma(kSubChunk, kSubChunk, 2 * columns * (i + (fused_ ? 2 : 0)));
-          co_await tile::chain((columns / 16 - 1) * 33);  // the k steps wait for each other
+          co_await tile::chain((columns / 16 - 1) * chains().tensor);  // the k steps wait for each other
         }
       }
       for (std::uint32_t i = fused_ ? 0 : 1; i < blocks; ++i)
@@ -130,14 +134,14 @@ Program Solve::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::load_wait();
     std::uint64_t substituted = 0;
     for (std::uint32_t i = 0; i < blocks; ++i) substituted += rows_of(i) > 2 ? rows_of(i) - 2 : 0;
-    co_await tile::chain(substituted * kRowCycles);
+    co_await tile::chain(substituted * row_cycles(chains()));
     // The merge takes every product whatever the rows: two for each block next to the diagonal, then three,
     // four.
     std::uint32_t products = 0;
     for (std::uint32_t apart = 1; apart < blocks_of(call_); ++apart)
       products += (blocks_of(call_) - apart) * (apart + 1);
     co_await tile::mma(kSubChunk, kSubChunk, 2 * kSubChunk * products);
-    co_await tile::chain(products * kSmallProductCycles);
+    co_await tile::chain(products * small_product_cycles(chains()));
 
     if (!fused_) {
       co_await tile::store(
@@ -155,13 +159,13 @@ Program Solve::program(tile::Cta cta, std::uint32_t) const {
                                 .integer = values,
                                 .mufu = keys ? 2 * values : 0,
                                 .convert = values * (keys ? 2 : 1) / 2},
-                               60);
+                               Chains::exponential() + Chains::alu(4));
         co_await tile::shared_store(values * e);
         co_await tile::shared_load(values * e);
-        co_await tile::chain(kTurnCycles * blocks_of(call_));
+        co_await tile::chain(chains().turn() * blocks_of(call_));
         const std::uint32_t tiles = blocks_of(call_) * (blocks_of(call_) + 1) / 2;
         co_await tile::mma(kSubChunk, columns, kSubChunk * tiles);
-        co_await tile::chain(kTurnCycles * tiles / 2);
+        co_await tile::chain(chains().tensor * tiles);
         co_await tile::store(box(keys ? call_.w : call_.u, width, column, columns, e));
         if (keys) co_await tile::store(box(call_.kg, width, column, columns, e));
       }
@@ -201,15 +205,15 @@ Program RecomputeWU::program(tile::Cta cta, std::uint32_t) const {
                               .integer = values,
                               .mufu = decayed ? 2 * values : 0,
                               .convert = values * (decayed ? 2 : 1) / 2},
-                             60);
+                             Chains::exponential() + Chains::alu(4));
       if (decayed) {
         co_await tile::shared_store(values * e);
-        co_await tile::chain(kLayoutChangeCycles);
+        co_await tile::chain(chains().exchange());
         co_await tile::shared_load(values * e);
         co_await tile::store(head_box(call_, call_.kg, at.token, at.rows, at.head, width, 0, width, e));
       }
       co_await tile::shared_store((values + (keys ? 0 : std::uint64_t{chunk} * chunk)) * e);
-      co_await tile::chain(kLayoutChangeCycles);
+      co_await tile::chain(chains().exchange());
       if (wgmma_) {
         co_await tile::wgmma(chunk, width, chunk);
         co_await tile::wgmma_wait(0);
@@ -218,7 +222,7 @@ Program RecomputeWU::program(tile::Cta cta, std::uint32_t) const {
       }
       co_await tile::compute({.convert = values / 2});
       co_await tile::shared_store(values * e);
-      co_await tile::chain(kLayoutChangeCycles);
+      co_await tile::chain(chains().exchange());
       co_await tile::shared_load(values * e);
       co_await tile::store(
           head_box(call_, keys ? call_.w : call_.u, at.token, at.rows, at.head, width, 0, width, e));

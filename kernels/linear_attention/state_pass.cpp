@@ -30,19 +30,30 @@ ShortCtaLaunch output_launch(const ChunkedCall& c, std::uint32_t columns, std::u
                              c.op.v_dim, c.op.chunk, c.sums_per_token())};
 }
 
+/// Registers per thread of a CTA of four warps: the state, D and a product in fp32, the state's copy in bf16
+/// (two to a register), 64-bit pointers to eight arrays, and as many again for indices, masks and temporary
+/// results.
+std::int64_t state_registers(const ChunkedCall& c, std::uint32_t columns) {
+  constexpr std::int64_t kThreads = 128, kPointers = 2 * 8;
+  const std::int64_t state = std::int64_t{c.k_dim()} * columns / kThreads,
+                     d = std::int64_t{c.chunk()} * columns / kThreads;
+  return state + state / 2 + 2 * d + 2 * kPointers;
+}
+
 }  // namespace
 
 StatePass::StatePass(const ChunkedCall& call, const GpuSpec& gpu)
     : call_{call},
       columns_{std::min(call.v_dim(), kStateColumns)},
       trips_{static_cast<std::uint32_t>(call.chunks_of_sequence())},
-      wgmma_{gpu.sm.has_tma} {
+      wgmma_{gpu.sm.has_tma},
+      chains_{gpu.sm} {
   const std::uint64_t slices = (call.v_dim() + columns_ - 1) / columns_;
   ctas_ = slices * call.heads() * static_cast<std::uint64_t>(call.op.batch);
   shape_.name = fmt::format("chunk state pass, {} columns", columns_);
   shape_.grid = static_cast<std::uint32_t>(ctas_);
   shape_.roles = {{"warps", 4}};
-  shape_.registers_per_cta = 128 * 216;
+  shape_.registers_per_cta = std::int64_t{128} * state_registers(call, columns_);
   shape_.shared_bytes =
       std::int64_t{2} * call.chunk() * call.k_dim() * call.element() * (call.op.rule.delta ? 2 : 1);
   shape_.trips = ctas_ * (trips_ - 1);
@@ -122,7 +133,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
     // layout.
     co_await tile::compute({.convert = state_values / 2});
     co_await tile::shared_store(state_values * e);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains_.exchange());
     co_await tile::shared_load(state_values * e);
     co_await tile::store(state_box(call_.states, sequence * call_.chunks_of_sequence() + i, e));
     co_await tile::load_wait(0);  // W, K and U of this chunk
@@ -135,7 +146,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
       for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
         const std::uint32_t depth = std::min(kKeyColumns, k_dim - from);
         co_await tile::shared_store(std::uint64_t{depth} * columns * e);
-        co_await tile::chain(kLayoutChangeCycles);
+        co_await tile::chain(chains_.exchange());
         if (wgmma_) {
           co_await tile::wgmma(chunk, columns, depth);
           co_await tile::wgmma_wait(0);
@@ -146,7 +157,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
     }
     // D in the layout of U (or V).
     co_await tile::shared_store(d_values * 4);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains_.exchange());
     co_await tile::shared_load(d_values * 4);
     co_await tile::compute({.fma = d_values, .integer = d_values / 2, .convert = d_values / 2});
     if (delta) co_await tile::store(box(call_.d, i, v_dim, column, columns));
@@ -161,12 +172,12 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
       co_await tile::load_wait();
       co_await tile::compute({.fma = state_values + (call_.vector_decay() ? 0 : d_values),
                               .mufu = k_dim + (call_.vector_decay() ? 0U : chunk)},
-                             60);
+                             Chains::exponential() + Chains::alu(2));
     } else {
       co_await tile::compute({.fma = state_values + d_values});
     }
     co_await tile::shared_store(d_values * e);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains_.exchange());
     // K^T D, 64 key channels at a time, each result turned round onto the state.
     for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
       const std::uint32_t height = std::min(kKeyColumns, k_dim - from);
@@ -178,7 +189,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
         co_await tile::mma(height, columns, chunk);
       }
       co_await tile::shared_store(values * 4);
-      co_await tile::chain(kLayoutChangeCycles);
+      co_await tile::chain(chains_.exchange());
       co_await tile::shared_load(values * 4);
       co_await tile::compute({.fma = values});
     }
@@ -233,9 +244,9 @@ Program ChunkOutput::program(tile::Cta cta, std::uint32_t) const {
       co_await tile::load_wait((steps - 1 - s) * loads);
       co_await tile::compute(
           {.fma = 2 * values, .integer = values, .mufu = per_token == k_dim ? values : 0, .convert = values},
-          60);
+          Chains::exponential() + Chains::alu(4));
       co_await tile::shared_store(values * e);
-      co_await tile::chain(kLayoutChangeCycles);
+      co_await tile::chain(chains().exchange());
       if (wgmma_) {
         co_await tile::wgmma(chunk, columns + (own_scores ? chunk : 0), wide);
         co_await tile::wgmma_wait(0);
@@ -256,7 +267,7 @@ Program ChunkOutput::program(tile::Cta cta, std::uint32_t) const {
                             .mufu = own_scores ? scores : 0,
                             .convert = scores / 2});
     co_await tile::shared_store(scores * e);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains().exchange());
     if (wgmma_) {
       co_await tile::wgmma(chunk, columns, chunk);
       co_await tile::wgmma_wait(0);
@@ -265,7 +276,7 @@ Program ChunkOutput::program(tile::Cta cta, std::uint32_t) const {
     }
     co_await tile::compute({.convert = values / 2});
     co_await tile::shared_store(values * e);
-    co_await tile::chain(kLayoutChangeCycles);
+    co_await tile::chain(chains().exchange());
     co_await tile::shared_load(values * e);
     co_await tile::store(box(call_.out, v_dim, column, columns, e));
   }

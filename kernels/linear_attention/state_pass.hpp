@@ -25,6 +25,7 @@ class StatePass final : public tile::Kernel {
   std::uint32_t trips_;    // chunks of a sequence
   std::uint64_t ctas_;     // an excerpt may have more
   bool wgmma_;
+  Chains chains_;
   tile::LaunchShape shape_;
 };
 

@@ -118,6 +118,7 @@ struct PowerSpec {
 struct LaunchSpec {
   double host_launch_us = 2.5;        ///< a kernel launched from the host, stream already busy: not hidden
   double graph_launch_us = 1.2;       ///< node to dependent node in a CUDA graph
+  double host_graph_us = 4;           ///< the host's call that launches a CUDA graph
   double first_instruction_us = 0.8;  ///< grid start to the first CTA's first instruction
   double cta_launch_cycles = 300;     ///< a CTA slot falls free to its next CTA's first instruction
   double completion_us = 0.5;         ///< last CTA's exit, flushes, to the grid's completion

@@ -97,8 +97,8 @@ TEST_CASE("a call launches the kernel once for each copy of its weights") {
   GpuSpec gpu = a_gpu();
   Measurement row = measured(64, 1);
   row.op = models::Gemm{.m = 64, .n = 1024, .k = 1024};  // 2 MiB of weights
-  row.conditions.calls_before = 3;
-  row.conditions.calls_timed = 6;
+  row.conditions.replays_before = 3;
+  row.conditions.replays_timed = 6;
   CHECK(options_of(row, gpu).launches_counted == 6);
   row.conditions.weights_in_turn = 5 * 2 << 20;
   gpu.l2.bytes = 64 << 20;
@@ -106,6 +106,23 @@ TEST_CASE("a call launches the kernel once for each copy of its weights") {
   CHECK(options_of(row, gpu).launches_counted == 30);
   gpu.l2.bytes = 3 << 20;  // two copies do
   CHECK(options_of(row, gpu).launches_counted == 12);
+}
+
+TEST_CASE("what is timed begins before the first launch, and goes no faster than the host") {
+  GpuSpec gpu = a_gpu();
+  gpu.launch.host_graph_us = 4;
+  gpu.launch.host_launch_us = 2.5;
+  Measurement row = measured(64, 1);
+  CHECK(replayed_us(row, 1, gpu) == 1);  // without end
+  row.conditions.replays_timed = 10;
+  CHECK(replayed_us(row, 20, gpu) == Approx(20.65));
+  CHECK(replayed_us(row, 1, gpu) == Approx(4.65));
+  row.conditions.calls_in_replay = 5;  // each a fifth of what is timed
+  CHECK(launches_in_replay(row, gpu.l2.bytes) == 5);
+  CHECK(replayed_us(row, 20, gpu) == Approx(20.13));
+  CHECK(replayed_us(row, 0.5, gpu) == Approx(0.93));
+  row.conditions.graph = false;
+  CHECK(replayed_us(row, 1, gpu) == 1);
 }
 
 TEST_CASE("a row that states its L2 is taken at its word") {

@@ -51,6 +51,20 @@ TEST_CASE("beyond the rows' sizes and traits it is said which") {
         std::vector<std::string>{"no row with dtype=fp16"});
 }
 
+TEST_CASE("forms of linear and latent attention are told apart") {
+  CHECK(traits_of(models::LinearDecode{.batch = 1, .heads = 1, .form = models::DecodeForm::fused}, true, true)
+            .at("form") == "fused");
+  CHECK(traits_of(models::CausalConv1d{.update = true}, true, true).at("mode") == "update");
+  CHECK(traits_of(models::LatentAttention{}, true, true).at("form") == "naive");
+  config::Calibration c = calibrated();
+  for (const char* kind : {"mla_prefill", "mla_decode"}) {
+    c.fidelities["cycle"].kinds[kind] = c.fidelities["cycle"].kinds["gemm"];
+  }
+  // A prompt in the absorbed form is measured as a prefill, though its operator is that of a decode step.
+  CHECK(bar_of(models::LatentDecode{.context = 64, .heads = 8, .q_rows = 64}, c).kind == "mla_prefill");
+  CHECK(bar_of(models::LatentDecode{.context = 64, .heads = 8}, c).kind == "mla_decode");
+}
+
 TEST_CASE("without evidence there is no bar, and the reason is given") {
   CHECK(bar_of(kGemm, {}).reasons == std::vector<std::string>{"the hardware file was never calibrated"});
   config::Calibration c = calibrated();

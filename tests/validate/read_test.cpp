@@ -42,7 +42,7 @@ TEST_CASE("aiconfigurator: GEMMs, in milliseconds, with weights used in turn") {
   CHECK(row.measured_us == 2.5);
   CHECK(row.conditions.timing == Timing::replay);
   CHECK(row.conditions.weights_in_turn == 5 * 32 * 64 * 2);
-  CHECK((row.conditions.calls_before == 3 && row.conditions.calls_timed == 6));
+  CHECK((row.conditions.replays_before == 3 && row.conditions.replays_timed == 6));
   const auto& gemm = std::get<models::Gemm>(row.op);
   CHECK((gemm.m == 16 && gemm.n == 32 && gemm.k == 64));
   CHECK(read("m,n,k,latency_us\n16,32,64,2.5\n").rows[0].measured_us == 2.5);
@@ -56,7 +56,7 @@ TEST_CASE("aiconfigurator: a decode step reads its own row too") {
   CHECK(decode.context == 4);
   CHECK((decode.batch == 2 && decode.heads == 8 && decode.kv_heads == 4 && decode.head_dim == 64));
   CHECK(all.rows[0].conditions.weights_in_turn == 0);
-  CHECK(all.rows[0].conditions.calls_timed == 20);
+  CHECK(all.rows[0].conditions.replays_timed == 20);
 }
 
 TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are counted as left out") {
@@ -75,7 +75,8 @@ TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are
 TEST_CASE("aiconfigurator: a mixture of experts is the fullest node's, of the whole batch") {
   const std::string header =
       "num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,distribution,latency\n";
-  const Measurements all = read(header + "64,128,96,4,32,1,8,balanced,0.02\n64,128,96,4,32,3,1,power_law_1.2,0.03\n");
+  const Measurements all =
+      read(header + "64,128,96,4,32,1,8,balanced,0.02\n64,128,96,4,32,3,1,power_law_1.2,0.03\n");
   REQUIRE(all.rows.size() == 2);
   const auto& first = std::get<models::Moe>(all.rows[0].op);
   CHECK((first.tokens == 64 && first.experts == 4 && first.all_experts == 32 && first.intermediate == 96));
@@ -84,6 +85,9 @@ TEST_CASE("aiconfigurator: a mixture of experts is the fullest node's, of the wh
   const auto& second = std::get<models::Moe>(all.rows[1].op);
   CHECK((second.experts == 32 && second.intermediate == 32 && second.rows() == 64 * 4));
   CHECK(all.rows[1].conditions.weights_in_turn == 32 * 3 * 128 * 32 * 2);
+  // Skewed loads: a graph of five draws, timed once.
+  CHECK((all.rows[0].conditions.replays_timed == 6 && all.rows[0].conditions.calls_in_replay == 1));
+  CHECK((all.rows[1].conditions.replays_timed == 1 && all.rows[1].conditions.calls_in_replay == 5));
   CHECK(all.rows[1].measured_us == 30);
   CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,5,balanced,0.02\n"), config::InputError);
   CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,8,zipf,0.02\n"), config::InputError);

@@ -12,6 +12,9 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kBlockTokens = 8, kBlockChannels = 256;
+// Of two channels each: four weights, three inputs, a sum; four pointers of 64 bits, as many indices and
+// masks.
+constexpr std::uint32_t kRegisters = 2 * (4 + 3 + 1) + 2 * 4 + 8;
 // Of a thread, which has two channels side by side: a pointer of 64 bits to an access (a multiplication on
 // the FP32 pipe, an addition and its carry), its bound and its unpacking or selection.
 constexpr std::uint64_t kPointerFma = 1, kPointerInteger = 4;
@@ -56,7 +59,7 @@ ShortCtaLaunch conv_launch(const models::CausalConv1d& op) {
                       state = u(op.batch * op.channels * (op.taps - 1)) * e;
   return {.name = "causal conv1d",
           .ctas = u(op.batch) * blocks_of_sequence(op) * channel_blocks(u(op.channels)),
-          .registers_per_thread = 40,
+          .registers_per_thread = kRegisters,
           .load_bytes = x + x * u(op.taps - 1) / kBlockTokens,
           .store_bytes = x + state,
           .key = fmt::format("short conv {} {} {}", op.seq, op.channels, op.taps)};
@@ -67,7 +70,7 @@ ShortCtaLaunch update_launch(const models::CausalConv1d& op) {
                       x = u(op.batch * op.seq) * all * e;
   return {.name = "causal conv1d update",
           .ctas = u(op.batch * op.seq) * channel_blocks(all),
-          .registers_per_thread = 40,
+          .registers_per_thread = kRegisters,
           .load_bytes = x * u(op.taps + 1),
           .store_bytes = x * u(op.taps),
           .key = fmt::format("short conv update {} {} {}", op.seq, all, op.taps)};

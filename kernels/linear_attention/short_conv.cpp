@@ -104,17 +104,22 @@ Program ShortConv::program(tile::Cta cta, std::uint32_t) const {
       return Box{base + (sequence * seq + from) * pitch + offset, static_cast<std::uint32_t>(number_of),
                  wide * e, pitch};
     };
-    // Where the sequence lies, then which state is its own.
-    co_await tile::load({x, 1, 8, 0});
-    co_await tile::load_wait();
-    co_await tile::load({x, 1, 4, 0});
-    co_await tile::load_wait();
+    // Where the sequence lies, then which state is its own, and in its first block whether there is one: of
+    // tables that are in the L1 once a CTA has been here.
+    for (const std::uint32_t bytes : {8U, 4U, 1U}) {
+      if (bytes == 1 && block > 0) break;
+      if (n > 0) {
+        co_await tile::chain(chains().l1);
+      } else {
+        co_await tile::load({x, 1, bytes, 0});
+        co_await tile::load_wait();
+      }
+    }
+    // The last inputs become the next state; then they are in the L1.
+    const std::uint64_t kept = block > 0 ? seq : seq - std::min(before, seq);
     if (block > 0) {
       co_await tile::load(rows(x, first - before, before));
     } else {
-      // Whether there is a state; the last inputs become the next one.
-      co_await tile::load({x, 1, 1, 0});
-      co_await tile::load_wait();
       co_await tile::load(rows(x, seq - std::min(before, seq), std::min(before, seq)));
       co_await tile::load_wait();
       co_await tile::chain(chains().barrier + Chains::alu(4));
@@ -124,8 +129,13 @@ Program ShortConv::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::load({weight + (stream_ * channels + channel) * u(op_.taps) * e, 1,
                          wide * static_cast<std::uint32_t>(op_.taps) * e, 0});
     for (std::uint32_t t = 0; t < tokens; ++t) {
-      co_await tile::load(rows(x, first + t, 1));
-      co_await tile::load_wait();
+      if (first + t < kept) {
+        co_await tile::load(rows(x, first + t, 1));
+        co_await tile::load_wait();
+      } else {
+        co_await tile::load_wait();
+        co_await tile::l1_load(wide * e);
+      }
       co_await tile::compute(token_work(op_, wide, kTokenAccesses), kTokenDepth);
       co_await tile::store(rows(out, first + t, 1));
     }

@@ -39,6 +39,7 @@ RowAttentionKernel::RowAttentionKernel(const RowAttention& call, const GpuSpec& 
   shape_.shared_bytes = std::min<std::int64_t>(
       gpu.sm.shared_bytes_per_cta, std::int64_t{rows_} * call.key_dim * call.element_bytes + 2 * tile_bytes);
   shape_.prologue_cycles = 200;
+  operand_bytes_ = call.operand_bytes;
   between_read_ = call.between_read;
   between_written_ = call.between_written;
   key_ = fmt::format("row_attention {} {} {} {} {} {} {} {} {}", rows_, wgmma_, call.group, call.key_dim,
@@ -163,6 +164,8 @@ BlockRankingKernel::BlockRankingKernel(const BlockRanking& call, const GpuSpec&)
   for (const std::int64_t keys : call.keys)
     add_ctas(u(call.kv_heads), u(std::max<std::int64_t>(1, ceil_div(keys, kTileKeys))));
   set_work(std::move(pieces_), u(call.sequences));
+  operand_bytes_ = call.sequences * static_cast<std::int64_t>(call.keys.size()) * call.heads * call.head_dim *
+                   call.element_bytes;
   between_read_ = u(call.sequences * call.kv_rows * call.kv_heads * call.head_dim) * call.element_bytes;
   between_written_ = u(call.sequences * call.kv_heads * call.selected) * call.keys.size() * 4;
 }
@@ -228,6 +231,8 @@ IndexLogitsKernel::IndexLogitsKernel(const IndexLogits& call, const GpuSpec& gpu
     add_ctas(splits_, u(ceil_div(steps, splits_)));
   }
   set_work(std::move(pieces_), u(call.sequences));
+  operand_bytes_ = call.sequences * (query_rows * call.heads * (call.dim * call.element_bytes + 4) +
+                                     call.context * call.dim * call.element_bytes);
   for (const std::int64_t keys : call.keys) between_written_ += u(keys * call.sequences) * 4;
 }
 
@@ -286,6 +291,7 @@ RowTopKKernel::RowTopKKernel(const RowTopK& call, const GpuSpec&) : call_{call} 
   shape_.registers_per_cta = kTopKThreads * 32;
   shape_.shared_bytes = 32768;
   key_ = shape_.name;
+  operand_bytes_ = 0;
   for (const std::int64_t keys : call.keys) {
     // All of a short row are taken as they are.
     add_ctas(1, keys <= call.selected ? 1 : u(kPasses * ceil_div(keys, kTopKValues)));

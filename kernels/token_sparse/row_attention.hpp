@@ -25,6 +25,7 @@ struct RowAttention {
   std::uint32_t element_bytes = 2;
   /// Addresses. q2: more columns of q, beside the others (value_in_key: the key_dim - value_dim rest).
   std::uint64_t q = 0, q2 = 0, k = 0, v = 0, lists = 0, out = 0;
+  std::int64_t operand_bytes = 0;  ///< of the operator's that it reads, each byte once
   std::uint64_t between_read = 0, between_written = 0;
 };
 class RowAttentionKernel final : public LoopKernel<RowAttentionKernel> {

@@ -92,6 +92,7 @@ Kernels make_native_sparse(const models::NativeSparse& op, const GpuSpec& gpu, c
                       .k = short_k,
                       .v = short_v,
                       .out = workspace.take(rows * width * e),
+                      .operand_bytes = rows * width * e,
                       .between_read = u(2 * op.batch * short_keys * kv_width * e),
                       .between_written = out_bytes};
   const std::uint64_t compressed_out = branch.out;
@@ -116,6 +117,7 @@ Kernels make_native_sparse(const models::NativeSparse& op, const GpuSpec& gpu, c
   branch.k = at.operands[1];
   branch.v = at.operands[2];
   branch.lists = lists;
+  branch.operand_bytes = rows * (width + 2 * kv_width) * e;
   branch.out = workspace.take(rows * width * e);
   branch.between_read = u(rows * op.kv_heads * op.selected * 4);
   const std::uint64_t selected_out = branch.out;
@@ -192,24 +194,27 @@ Kernels make_indexed_latent(const models::IndexedLatent& op, const GpuSpec& gpu,
   constexpr std::int64_t kHeads = 64;  // of a CTA
   const std::int64_t group = std::min(kHeads, op.heads), ctas = rows * ((op.heads + group - 1) / group),
                      tiles = (taken.back() + 63) / 64;
-  RowAttention attention{.name = "sparse latent attention",
-                         .keys = taken,
-                         .sequences = op.batch,
-                         .kv_rows = op.context,
-                         .heads = op.heads,
-                         .group = group,
-                         .key_dim = op.latent + op.rope,
-                         .value_dim = op.latent,
-                         .value_in_key = true,
-                         .list_block = 1,
-                         .splits = std::clamp<std::int64_t>(gpu.sms() / ctas, 1, tiles),
-                         .element_bytes = static_cast<std::uint32_t>(e),
-                         .q = at.operands[0],
-                         .q2 = at.operands[1],
-                         .k = at.operands[2],
-                         .lists = lists,
-                         .out = at.operands[6],
-                         .between_read = u(rows * op.selected * 4)};
+  RowAttention attention{
+      .name = "sparse latent attention",
+      .keys = taken,
+      .sequences = op.batch,
+      .kv_rows = op.context,
+      .heads = op.heads,
+      .group = group,
+      .key_dim = op.latent + op.rope,
+      .value_dim = op.latent,
+      .value_in_key = true,
+      .list_block = 1,
+      .splits = std::clamp<std::int64_t>(gpu.sms() / ctas, 1, tiles),
+      .element_bytes = static_cast<std::uint32_t>(e),
+      .q = at.operands[0],
+      .q2 = at.operands[1],
+      .k = at.operands[2],
+      .lists = lists,
+      .out = at.operands[6],
+      .operand_bytes =
+          (rows * op.heads + std::min(op.batch * op.context, rows * op.selected)) * (op.latent + op.rope) * e,
+      .between_read = u(rows * op.selected * 4)};
   const std::int64_t part_bytes = op.latent * 4 + 8;
   if (attention.splits > 1) {
     attention.out = workspace.take(rows * op.heads * attention.splits * part_bytes);
@@ -218,8 +223,10 @@ Kernels make_indexed_latent(const models::IndexedLatent& op, const GpuSpec& gpu,
   kernels.push_back(std::make_unique<RowAttentionKernel>(attention, gpu));
   if (attention.splits > 1) {
     const std::uint64_t in = u(attention.splits * part_bytes), out = u(op.latent * e);
-    StreamWork combine{
-        .name = "combine splits", .rows = rows * op.heads, .between_read = attention.between_written};
+    StreamWork combine{.name = "combine splits",
+                       .rows = rows * op.heads,
+                       .between_read = attention.between_written,
+                       .between = true};
     combine.in = {{attention.out, in, in}};
     combine.out = {{at.operands[6], out, out}};
     combine.per_row = {

@@ -1,6 +1,5 @@
-#include <fstream>
-
 #include "cli/kernel_kinds.hpp"
+#include "cli/recorded.hpp"
 
 namespace tessera::cli {
 
@@ -8,20 +7,13 @@ namespace {
 
 models::Selection selection(const Arguments& a) {
   using models::SelectionKind;
+  if (const auto file = trace_file(a.text("selection"))) {
+    return recorded_selection(*file, a.integer("block"), static_cast<int>(a.integer_from("layer", 0)));
+  }
   models::Selection s{.skew = a.number("skew", 0, 10), .seed = static_cast<std::uint64_t>(a.integer("seed"))};
   s.kind = a.choice<SelectionKind>("selection", {{"uniform", SelectionKind::uniform},
                                                  {"recent", SelectionKind::recent},
-                                                 {"zipf", SelectionKind::zipf},
-                                                 {"file", SelectionKind::lists}});
-  if (s.kind != SelectionKind::lists) return s;
-  const std::string path = a.text("selection_file");
-  std::ifstream in{path};
-  if (!in) throw UsageError{fmt::format("selection_file: cannot read '{}'", path)};
-  try {
-    s.lists = std::make_shared<const models::SelectionLists>(models::read_selection(in, path));
-  } catch (const std::invalid_argument& e) {
-    throw UsageError{e.what()};
-  }
+                                                 {"zipf", SelectionKind::zipf}});
   return s;
 }
 
@@ -43,7 +35,7 @@ std::vector<Kind> block_sparse_kinds() {
         {"selection", "uniform"},
         {"skew", "1"},
         {"seed", "1"},
-        {"selection_file", "none"}},
+        {"layer", "0"}},
        [](const Arguments& a) -> Operator {
          return Moba{.batch = a.integer("batch"),
                      .seq = a.integer("seq"),
@@ -100,7 +92,7 @@ std::vector<Kind> block_sparse_kinds() {
         {"selection", "uniform"},
         {"skew", "1"},
         {"seed", "1"},
-        {"selection_file", "none"}},
+        {"layer", "0"}},
        [](const Arguments& a) -> Operator {
          return BlockSparseAttention{.batch = a.integer("batch"),
                                      .q_rows = a.integer("q_rows"),

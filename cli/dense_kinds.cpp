@@ -1,10 +1,14 @@
+#include <cstdlib>
+
 #include "cli/kernel_kinds.hpp"
 
 namespace tessera::cli {
 
 namespace {
 
-int flash_version(const Arguments& a) { return a.choice<int>("algorithm", {{"fa3", 3}, {"fa2", 2}}); }
+const std::vector<std::pair<std::string, int>> kAlgorithms{{"fa3", 3}, {"fa2", 2}, {"fa3_first", -3}};
+int flash_version(const Arguments& a) { return std::abs(a.choice<int>("algorithm", kAlgorithms)); }
+bool first_release(const Arguments& a) { return a.choice<int>("algorithm", kAlgorithms) < 0; }
 
 /// paged: a serving engine's call, which extends the cache and then reads it through a page table.
 bool paged(const Arguments& a) { return a.choice<bool>("kv_cache", {{"plain", false}, {"paged", true}}); }
@@ -41,6 +45,7 @@ std::vector<Kind> dense_kinds() {
                           .causal = a.truth("causal"),
                           .dtype = a.dtype(),
                           .flash_version = flash_version(a),
+                          .first_release = first_release(a),
                           .paged = paged(a)};
        }},
       {"attention_partial",
@@ -63,7 +68,8 @@ std::vector<Kind> dense_kinds() {
                           .causal = a.truth("causal"),
                           .partial = true,
                           .dtype = a.dtype(),
-                          .flash_version = flash_version(a)};
+                          .flash_version = flash_version(a),
+                          .first_release = first_release(a)};
        }},
       {"attention_decode",
        "one query row per sequence against a cache",

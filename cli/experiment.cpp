@@ -9,6 +9,7 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/recorded.hpp"
 #include "configs/reader/document.hpp"
 #include "configs/reader/hardware.hpp"
 
@@ -261,6 +262,12 @@ std::optional<Value> find_about(const Value& map, const char* key, bool has, con
   return value;
 }
 
+/// A file beside the experiment, or where the command runs.
+std::filesystem::path trace_of(const Value& value) {
+  const std::filesystem::path file = value.as_string(), beside = value.file().parent_path() / file;
+  return std::filesystem::exists(beside) ? beside : file;
+}
+
 void read_experts(const Value& map, Experiment& e) {
   const bool has = std::any_of(e.model.layers.begin(), e.model.layers.end(), [](const models::Layer& l) {
     return std::holds_alternative<models::MoeShape>(l.feed_forward);
@@ -270,10 +277,46 @@ void read_experts(const Value& map, Experiment& e) {
       e.workload.experts = models::ExpertPlacement::spread;
   }
   if (const auto load = find_about(map, "expert_load", has, e, "experts")) {
+    if (!load->is_scalar()) {
+      load->allow_only({"trace"});
+      for (const models::Layer& l : e.model.layers) {
+        const auto* shape = std::get_if<models::MoeShape>(&l.feed_forward);
+        if (shape == nullptr) continue;
+        e.workload.expert_load = recorded_load(trace_of(load->at("trace")), shape->experts, shape->topk);
+        break;
+      }
+      const models::ExpertCounts& counts = *e.workload.expert_load.counts;
+      for (int l = 0; counts.size() > 1 && l < e.model.layer_count(); ++l) {
+        const models::Layer& layer = e.model.layers[static_cast<std::size_t>(l)];
+        if (std::holds_alternative<models::MoeShape>(layer.feed_forward) && !counts.contains(l))
+          throw load->at("trace").error(fmt::format("the recorded routing has no layer {}", l));
+      }
+      return;
+    }
     try {
       e.workload.expert_load = models::parse_load(load->as_string());
     } catch (const std::invalid_argument& error) {
       throw load->error(error.what());
+    }
+  }
+}
+
+/// Of every MoBA layer, all of its heads and every token of the prompt.
+void require_recorded(const Value& trace, const Experiment& e) {
+  for (int l = 0; l < e.model.layer_count(); ++l) {
+    const auto* shape =
+        std::get_if<models::MobaShape>(&e.model.layers[static_cast<std::size_t>(l)].attention);
+    if (shape == nullptr) continue;
+    try {
+      const auto lists = models::of_layer(e.workload.selection, l).lists;
+      if (const std::int64_t heads = e.workload.batch * shape->dense.heads; lists->heads != heads)
+        throw std::invalid_argument{
+            fmt::format("recorded of {} heads, not of {} (batch x heads)", lists->heads, heads)};
+      if (lists->rows < e.workload.prefill_tokens)
+        throw std::invalid_argument{fmt::format("recorded of {} tokens, fewer than the prompt's {}",
+                                                lists->rows, e.workload.prefill_tokens)};
+    } catch (const std::invalid_argument& error) {
+      throw trace.error(fmt::format("{}: {}", trace.as_string(), error.what()));
     }
   }
 }
@@ -283,14 +326,24 @@ void read_selection(const Value& map, Experiment& e) {
     return std::holds_alternative<models::MobaShape>(l.attention);
   });
   models::Selection& s = e.workload.selection;
-  if (const auto selection = find_about(map, "selection", has, e, "MoBA layers")) {
+  const auto selection = find_about(map, "selection", has, e, "MoBA layers");
+  if (selection && !selection->is_scalar()) {
+    selection->allow_only({"trace"});
+    for (const models::Layer& l : e.model.layers) {
+      const auto* shape = std::get_if<models::MobaShape>(&l.attention);
+      if (shape == nullptr) continue;
+      s = recorded_selection(trace_of(selection->at("trace")), shape->block);
+      break;
+    }
+    require_recorded(selection->at("trace"), e);
+  } else if (selection) {
     const std::string kind = selection->as_one_of({"uniform", "recent", "zipf"});
     s.kind = kind == "recent" ? models::SelectionKind::recent
              : kind == "zipf" ? models::SelectionKind::zipf
                               : models::SelectionKind::uniform;
   }
   if (const auto skew = find_about(map, "selection_skew", has, e, "MoBA layers")) {
-    if (s.kind == models::SelectionKind::uniform)
+    if (s.kind == models::SelectionKind::uniform || s.kind == models::SelectionKind::lists)
       throw skew->error("only the selections recent and zipf have one");
     s.skew = skew->as_number(0, 10);
   }

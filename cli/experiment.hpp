@@ -21,6 +21,7 @@
 //     expert_load: balanced              or uniform, power_law_1.2 (models/operators/expert_load.hpp)
 //     selection: uniform                 or recent, zipf (models/operators/selection.hpp), with
 //     selection_skew: 1                  of the latter two
+//     selection: {trace: FILE}           or recorded; expert_load too (docs/traces/selections.md)
 //     latents: route                     a decoded token's query to them; or fetch them to the query
 // What is drawn, is drawn with the seed of `tessera run --seed`.
 //

@@ -1,6 +1,7 @@
 #include <stdexcept>
 
 #include "cli/kernel_kinds.hpp"
+#include "cli/recorded.hpp"
 
 namespace tessera::cli {
 
@@ -16,7 +17,11 @@ std::int64_t share(const Arguments& a, const char* whole, const char* parts) {
 
 models::ExpertLoads first_node(const Arguments& a, std::int64_t experts_here) {
   try {
-    models::LoadDistribution distribution = models::parse_load(a.text("distribution"));
+    const auto file = trace_file(a.text("distribution"));
+    models::LoadDistribution distribution =
+        file ? recorded_load(*file, a.integer("experts"), a.integer("topk"))
+             : models::parse_load(a.text("distribution"));
+    distribution.layer = static_cast<int>(a.integer_from("layer", 0));
     distribution.seed = static_cast<std::uint64_t>(a.integer("seed"));
     const models::Routing routing{.tokens = a.integer("tokens"),
                                   .experts = a.integer("experts"),
@@ -44,7 +49,8 @@ std::vector<Kind> expert_kinds() {
         {"ep", "1"},
         {"tp", "1"},
         {"activation", "swiglu"},
-        {"seed", "1"}},
+        {"seed", "1"},
+        {"layer", "0"}},
        [](const Arguments& a) -> Operator {
          const std::int64_t here = share(a, "experts", "ep");
          return Moe{.tokens = a.integer("tokens"),

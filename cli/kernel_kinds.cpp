@@ -6,7 +6,7 @@
 
 namespace tessera::cli {
 
-std::int64_t Arguments::integer(const std::string& key) const {
+std::int64_t Arguments::integer_from(const std::string& key, std::int64_t least) const {
   const std::string& text = values_.at(key);
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -26,9 +26,9 @@ std::int64_t Arguments::integer(const std::string& key) const {
     throw UsageError{
         fmt::format("kernel {}: {}: expected a whole number (4096, or 4Ki), not '{}'", kind_, key, text)};
   }
-  if (value <= 0 || value > (std::int64_t{1} << 50) / unit) {
-    throw UsageError{
-        fmt::format("kernel {}: {}: must be positive and less than 2^50, not {}", kind_, key, text)};
+  if (value < least || value > (std::int64_t{1} << 50) / unit) {
+    throw UsageError{fmt::format("kernel {}: {}: must be {} and less than 2^50, not {}", kind_, key,
+                                 least > 0 ? "positive" : "at least 0", text)};
   }
   return value * unit;
 }
@@ -53,8 +53,8 @@ models::Dtype Arguments::dtype() const {
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = [] {
     std::vector<Kind> list;
-    for (auto family :
-         {dense_kinds, per_token_kinds, linear_kinds, latent_kinds, block_sparse_kinds, expert_kinds})
+    for (auto family : {dense_kinds, per_token_kinds, linear_kinds, latent_kinds, block_sparse_kinds,
+                        expert_kinds, token_sparse_kinds})
       std::ranges::move(family(), std::back_inserter(list));
     list.push_back(hbm_stream_kind());
     return list;

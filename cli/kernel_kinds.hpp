@@ -24,7 +24,9 @@ class Arguments {
       : kind_{std::move(kind)}, values_{std::move(values)} {}
 
   /// A positive whole number, with Ki, Mi or Gi after it or not.
-  std::int64_t integer(const std::string& key) const;
+  std::int64_t integer(const std::string& key) const { return integer_from(key, 1); }
+  /// The same of at least `least`.
+  std::int64_t integer_from(const std::string& key, std::int64_t least) const;
   template <class T>
   T choice(const std::string& key, const std::vector<std::pair<std::string, T>>& choices) const {
     const std::string& text = values_.at(key);
@@ -80,6 +82,7 @@ std::vector<Kind> dense_kinds();         ///< products and dense attention
 std::vector<Kind> per_token_kinds();     ///< norms, rotation, activation, copies
 std::vector<Kind> dense_kinds();         ///< products and dense attention
 std::vector<Kind> expert_kinds();        ///< mixture of experts
+std::vector<Kind> token_sparse_kinds();  ///< NSA and DSA
 std::vector<Kind> per_token_kinds();     ///< norms, rotation, activation, copies
 Kind hbm_stream_kind();
 

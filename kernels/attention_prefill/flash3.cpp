@@ -58,6 +58,7 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
       std::max<std::int64_t>(1, kL2Section / std::max<std::int64_t>(1, kv_bytes));
   heads_per_section_ =
       static_cast<std::uint32_t>(std::min(attention.batch * attention.heads, kv_heads_in_l2 * group));
+  if (attention.first_release) heads_per_section_ = 1;
 
   const auto d = static_cast<std::uint32_t>(attention.head_dim);
   shape_.name =
@@ -79,8 +80,9 @@ Flash3::Flash3(const models::Attention& attention, const GpuSpec& gpu, const Add
   for (const QueryTile& q : query_tiles_) shape_.trips += q.alike();
   shape_.trips *= static_cast<std::uint64_t>(attention.batch * attention.heads);
   // Longest first from a counter, all CTAs end together.
-  shape_.even_trips =
-      dynamic_ ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
+  shape_.even_trips = dynamic_ && !attention.first_release
+                          ? shape_.trips
+                          : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }
 
 std::uint32_t Flash3::tiles() const {
@@ -99,7 +101,8 @@ Flash3::Tile Flash3::tile_at(std::uint32_t index) const {
   const std::uint32_t head = first_head + within % width;
   const std::uint32_t block = within / width;
   const auto heads = static_cast<std::uint32_t>(attention_.heads);
-  return {head / heads, head % heads, &query_tiles_[attention_.causal ? blocks - 1 - block : block]};
+  return {head / heads, head % heads,
+          &query_tiles_[attention_.causal && !attention_.first_release ? blocks - 1 - block : block]};
 }
 
 std::uint64_t Flash3::kv_rows_in(std::uint32_t kv_tile) const {
@@ -111,7 +114,8 @@ tile::Outline Flash3::outline() const {
   tile::Outline o{.in_turn = true,
                   .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial,
                                      query_tiles_.front().rows, excerpt_of(query_tiles_, 16).unmasked_tiles)};
-  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_, value_dim_);
+  add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_, value_dim_,
+             attention_.first_release);
   return o;
 }
 

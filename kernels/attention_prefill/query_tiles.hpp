@@ -45,11 +45,12 @@ inline std::vector<QueryTile> query_tiles(const models::Attention& a, std::uint3
   return tiles;
 }
 
-/// The outline's pieces: one per query tile, the longest first if they differ; one round per section of
-/// heads. `value_dim`: of V and the output, where it is not the head dimension.
+/// The outline's pieces: one per query tile, the longest first if they differ, or `in_order` of their rows;
+/// one round per section of heads. `value_dim`: of V and the output, where it is not the head dimension.
 inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, std::uint32_t tile_kv,
                        const models::Attention& a, std::uint64_t element_bytes,
-                       std::uint32_t heads_per_section = 0, std::int64_t value_dim = 0) {
+                       std::uint32_t heads_per_section = 0, std::int64_t value_dim = 0,
+                       bool in_order = false) {
   const auto heads = static_cast<std::uint64_t>(a.batch * a.heads);
   const std::uint64_t width =
       heads_per_section == 0 ? heads : std::min<std::uint64_t>(heads_per_section, heads);
@@ -58,7 +59,7 @@ inline void add_pieces(tile::Outline& o, const std::vector<QueryTile>& tiles, st
   const std::uint64_t v_bytes =
       value_dim > 0 ? static_cast<std::uint64_t>(value_dim) * element_bytes : row_bytes;
   for (std::size_t i = tiles.size(); i-- > 0;) {
-    const QueryTile& t = tiles[i];
+    const QueryTile& t = tiles[in_order ? tiles.size() - 1 - i : i];
     if (!o.pieces.empty() && o.pieces.back().trips == t.kv_tiles)
       o.pieces.back().count += width;
     else

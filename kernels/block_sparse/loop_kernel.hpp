@@ -25,6 +25,9 @@ class LoopKernel : public tile::Kernel {
     tile::Outline o{.pieces = pieces_, .rounds = rounds_, .key = key_};
     o.between_read = between_read_;
     o.between_written = between_written_;
+    o.operand_bytes = operand_bytes_;
+    o.reread_bytes = reread_bytes_;
+    o.rereads = reread_bytes_ > 0 ? 2 : 1;
     return o;
   }
   std::unique_ptr<tile::Kernel> excerpt(std::uint32_t ctas, std::uint32_t,
@@ -66,7 +69,8 @@ class LoopKernel : public tile::Kernel {
   std::string key_;
   std::vector<tile::Pieces> pieces_;
   std::uint64_t rounds_ = 1;
-  std::uint64_t between_read_ = 0, between_written_ = 0;
+  std::uint64_t between_read_ = 0, between_written_ = 0, reread_bytes_ = 0;
+  std::int64_t operand_bytes_ = -1;  // see tile::Outline
 
  private:
   std::uint32_t trips_of(std::uint32_t index) const {

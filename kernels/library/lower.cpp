@@ -11,6 +11,7 @@
 #include "kernels/latent/latent.hpp"
 #include "kernels/linear_attention/linear_attention.hpp"
 #include "kernels/stream/stream.hpp"
+#include "kernels/token_sparse/token_sparse.hpp"
 
 namespace tessera::kernels {
 
@@ -87,7 +88,11 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                  [&](const models::Router& r) {
     return make_router(r, gpu, addresses); },
                  [&](const models::Moe& m) {
-    return make_moe(m, gpu, addresses); }},
+    return make_moe(m, gpu, addresses); },
+                 [&](const models::NativeSparse& n) {
+    return make_native_sparse(n, gpu, addresses); },
+                 [&](const models::IndexedLatent& i) {
+    return make_indexed_latent(i, gpu, addresses); }},
       op);
 }
 

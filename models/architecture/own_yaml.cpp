@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include "models/architecture/fields.hpp"
+#include "models/operators/block_sparse.hpp"
 
 namespace tessera::models {
 
 namespace {
+
+constexpr std::int64_t kMostSteps = 1'000'000'000;
 
 using config::Document;
 using config::Value;
@@ -58,9 +61,9 @@ Architecture read_based(const Value& root, const std::filesystem::path& base) {
   return a;
 }
 
-/// Makes dense layers MoBA layers, but for the first and last few.
+/// Makes dense layers MoBA layers, but for the first and last few; none from training step full_from_step on.
 void read_moba(const Value& moba, Architecture& a) {
-  moba.allow_only({"block", "topk", "first_full", "last_full"});
+  moba.allow_only({"block", "topk", "first_full", "last_full", "full_from_step", "step"});
   if (!a.causal) throw moba.error("only a causal model can have it");
   const std::int64_t block = moba.at("block").as_integer(1, kMostTokens);
   const std::int64_t topk = moba.at("topk").as_integer(1, kMostTokens);
@@ -68,10 +71,16 @@ void read_moba(const Value& moba, Architecture& a) {
     const auto value = moba.find(key);
     return value ? value->as_integer(0, a.layer_count()) : 0;
   };
-  const std::int64_t first = full("first_full"), last = a.layer_count() - full("last_full");
-  if (first > last)
+  Hybrid hybrid{.first_full = static_cast<int>(full("first_full")),
+                .last_full = static_cast<int>(full("last_full"))};
+  if (hybrid.first_full + hybrid.last_full > a.layer_count())
     throw moba.error(fmt::format("first_full and last_full exceed the {} layers", a.layer_count()));
-  for (std::int64_t l = first; l < last; ++l) {
+  if (const auto from = moba.find("full_from_step")) hybrid.full_from_step = from->as_integer(0, kMostSteps);
+  const auto at = moba.find("step");
+  if (at && hybrid.full_from_step < 0) throw at->error("only with full_from_step does the step matter");
+  const std::int64_t step = at ? at->as_integer(0, kMostSteps) : 0;
+  for (int l = 0; l < a.layer_count(); ++l) {
+    if (hybrid.full(l, static_cast<int>(a.layer_count()), step)) continue;
     AttentionShape& attention = a.layers[static_cast<std::size_t>(l)].attention;
     const auto* dense = std::get_if<DenseShape>(&attention);
     if (dense == nullptr || dense->window > 0) {

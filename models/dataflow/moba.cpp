@@ -15,7 +15,7 @@ TaskId MobaOnOneNode::run(const MobaShape& shape, std::int64_t rows, TaskId afte
                          .head_dim = d.head_dim,
                          .block = shape.block,
                          .topk = shape.topk,
-                         .selection = g_.workload.selection,
+                         .selection = of_layer(g_.workload.selection, g_.layer),
                          .dtype = g_.model.dtype});
 }
 
@@ -150,7 +150,7 @@ void MobaOverNodes::prefill(const MobaShape& shape, const std::vector<TaskId>& r
                                       .topk = shape.topk,
                                       .q_positions = dense_.positions(j),
                                       .kv_positions = dense_.positions(k),
-                                      .selection = g_.workload.selection,
+                                      .selection = of_layer(g_.workload.selection, g_.layer),
                                       .dtype = g_.model.dtype},
                  {n.received, n.received, n.received, node(j, k).chosen, n.out, n.stats}, std::move(after)));
     }

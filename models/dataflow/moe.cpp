@@ -85,8 +85,10 @@ void MixtureOfExperts::add_weights(std::size_t i, const MoeShape& shape, std::in
 }
 
 const ExpertTraffic& MixtureOfExperts::traffic(const MoeShape& shape, const std::vector<std::int64_t>& rows) {
-  const auto [at, added] = traffic_.try_emplace({shape.experts, shape.topk, rows});
-  if (added) at->second = expert_traffic(g_.workload.expert_load, shape.experts, shape.topk, rows);
+  LoadDistribution load = g_.workload.expert_load;
+  if (load.kind == LoadKind::recorded) load.layer = g_.layer;  // all others draw every layer alike
+  const auto [at, added] = traffic_.try_emplace({shape.experts, shape.topk, load.layer, rows});
+  if (added) at->second = expert_traffic(load, shape.experts, shape.topk, rows);
   return at->second;
 }
 

@@ -48,7 +48,7 @@ class MixtureOfExperts {
   const std::vector<CompNode>& comp_;
   bool spread_ = false;
   std::vector<Node> nodes_;
-  std::map<std::tuple<std::int64_t, std::int64_t, std::vector<std::int64_t>>, ExpertTraffic> traffic_;
+  std::map<std::tuple<std::int64_t, std::int64_t, int, std::vector<std::int64_t>>, ExpertTraffic> traffic_;
 };
 
 }  // namespace tessera::models

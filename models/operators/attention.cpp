@@ -83,10 +83,10 @@ std::vector<Operand> operands(const Merge& op) {
 }
 
 std::string signature(const Attention& op) {
-  std::string s =
-      fmt::format("attention_prefill b{} q{} kv{} {} {}{}{} fa{} {}", op.batch, op.q_rows, op.kv_rows,
-                  heads_text(op), op.causal ? "causal" : "full", op.partial ? " partial" : "",
-                  op.paged ? " paged" : "", op.flash_version, name_of(op.dtype));
+  std::string s = fmt::format("attention_prefill b{} q{} kv{} {} {}{}{} fa{}{} {}", op.batch, op.q_rows,
+                              op.kv_rows, heads_text(op), op.causal ? "causal" : "full",
+                              op.partial ? " partial" : "", op.paged ? " paged" : "", op.flash_version,
+                              op.first_release ? " first release" : "", name_of(op.dtype));
   if (op.causal && (op.q_positions || op.kv_positions))
     s += fmt::format(" at {:016x}/{:016x}", hash_of(op.q_positions), hash_of(op.kv_positions));
   return s;

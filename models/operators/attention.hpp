@@ -21,6 +21,9 @@ struct Attention {
   Positions kv_positions;
   Dtype dtype = Dtype::bf16;
   int flash_version = 3;  ///< which kernel: FlashAttention-2 or -3
+  /// FlashAttention-3's first release: causal tiles in the order of their rows, head after head, where later
+  /// ones take the longest first.
+  bool first_release = false;
   /// A serving engine's call: the last q_rows of the kv rows are new and first written into a paged cache,
   /// through whose page table the kernel then reads. Causal, FlashAttention-3, not partial.
   bool paged = false;

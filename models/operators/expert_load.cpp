@@ -105,6 +105,39 @@ Loads power_law(const Routing& r, double exponent, std::uint64_t seed) {
   return loads;
 }
 
+/// Of the recorded counts each expert its share, whole ones first, then by what is left of each.
+Loads recorded(const Routing& r, const LoadDistribution& d) {
+  if (!d.counts || d.counts->empty()) throw std::invalid_argument{"a recorded routing without counts"};
+  const auto at = d.counts->size() == 1 ? d.counts->begin() : d.counts->find(d.layer);
+  if (at == d.counts->end())
+    throw std::invalid_argument{fmt::format("the recorded routing has no layer {}", d.layer)};
+  const std::vector<std::int64_t>& counts = at->second;
+  const std::int64_t all = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  if (static_cast<std::int64_t>(counts.size()) != r.experts || all <= 0)
+    throw std::invalid_argument{
+        fmt::format("the recorded routing is of {} experts, not of {}", counts.size(), r.experts)};
+  Loads loads(counts.size());
+  std::vector<double> left(counts.size());
+  std::int64_t rows = r.tokens * r.topk;
+  for (std::size_t e = 0; e < loads.size(); ++e) {
+    const double share =
+        static_cast<double>(counts[e]) / static_cast<double>(all) * static_cast<double>(r.tokens * r.topk);
+    loads[e] = static_cast<std::int32_t>(std::min(std::floor(share), static_cast<double>(r.tokens)));
+    left[e] = share - loads[e];
+    rows -= loads[e];
+  }
+  std::vector<std::size_t> order(loads.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return left[a] > left[b]; });
+  for (std::size_t i = 0; rows > 0; i = (i + 1) % order.size()) {
+    if (loads[order[i]] >= r.tokens) continue;
+    ++loads[order[i]];
+    --rows;
+  }
+  return loads;
+}
+
 }  // namespace
 
 LoadDistribution parse_load(std::string_view text) {
@@ -136,6 +169,8 @@ std::vector<std::int32_t> expert_loads(const LoadDistribution& distribution, con
       return uniform_draws(r, distribution.seed);
     case LoadKind::power_law:
       return power_law(r, distribution.exponent, distribution.seed);
+    case LoadKind::recorded:
+      return recorded(r, distribution);
   }
   return {};
 }

@@ -22,13 +22,14 @@
 #include "models/operators/linear_attention.hpp"
 #include "models/operators/operand.hpp"
 #include "models/operators/per_token.hpp"
+#include "models/operators/token_sparse.hpp"
 
 namespace tessera::models {
 
-using Operator =
-    std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding,
-                 LinearAttention, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention, LatentDecode,
-                 Moba, BlockPool, BlockGate, BlockSparseAttention, Router, Moe, Sum>;
+using Operator = std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy,
+                              Embedding, LinearAttention, LinearDecode, CausalConv1d, BatchedGemm,
+                              LatentAttention, LatentDecode, Moba, BlockPool, BlockGate, BlockSparseAttention,
+                              Router, Moe, Sum, NativeSparse, IndexedLatent>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

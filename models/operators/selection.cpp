@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <istream>
 #include <numbers>
 #include <numeric>
-#include <sstream>
 #include <stdexcept>
 
 namespace tessera::models {
@@ -107,6 +105,18 @@ std::string_view name_of(SelectionKind kind) {
   return "";
 }
 
+Selection of_layer(const Selection& selection, int layer) {
+  if (!selection.layers) return selection;
+  const SelectionLayers& layers = *selection.layers;
+  const auto at = layers.size() == 1 ? layers.begin() : layers.find(layer);
+  if (at == layers.end())
+    throw std::invalid_argument{fmt::format("the recorded selection has no layer {}", layer)};
+  Selection s = selection;
+  s.lists = at->second;
+  s.layers = nullptr;
+  return s;
+}
+
 std::string signature(const Selection& s) {
   if (s.kind != SelectionKind::lists)
     return s.kind == SelectionKind::uniform ? fmt::format("uniform seed {}", s.seed)
@@ -183,54 +193,6 @@ std::vector<std::int64_t> routed_rows(const Selection& selection, std::int64_t h
     left -= more;
   }
   return counts;
-}
-
-SelectionLists read_selection(std::istream& in, const std::string& name) {
-  struct Line {
-    std::int64_t head, row;
-    std::vector<std::int32_t> blocks;
-  };
-  std::vector<Line> lines;
-  SelectionLists lists;
-  std::string text;
-  for (int number = 1; std::getline(in, text); ++number) {
-    std::istringstream words{text.substr(0, text.find('#'))};
-    std::string first;
-    if (!(words >> first)) continue;
-    const auto bad = [&](const std::string& what) {
-      return std::invalid_argument{fmt::format("{}:{}: {}", name, number, what)};
-    };
-    words.clear();
-    words.seekg(0);
-    Line line{};
-    if (!(words >> line.head >> line.row) || line.head < 0 || line.row < 0)
-      throw bad("expected 'head row block block ...', whole numbers from 0");
-    for (std::int32_t b = 0; words >> b;) {
-      if (b < 0) throw bad(fmt::format("block {} is negative", b));
-      if (std::find(line.blocks.begin(), line.blocks.end(), b) != line.blocks.end())
-        throw bad(fmt::format("block {} is listed twice", b));
-      line.blocks.push_back(b);
-    }
-    if (!words.eof()) throw bad("expected whole numbers after head and row");
-    lists.heads = std::max(lists.heads, line.head + 1);
-    lists.rows = std::max(lists.rows, line.row + 1);
-    lines.push_back(std::move(line));
-  }
-  if (lines.empty()) throw std::invalid_argument{fmt::format("{}: no line 'head row block ...'", name)};
-  std::vector<const Line*> at(static_cast<std::size_t>(lists.heads * lists.rows));
-  for (const Line& line : lines) {
-    const Line*& place = at[static_cast<std::size_t>(line.head * lists.rows + line.row)];
-    if (place != nullptr)
-      throw std::invalid_argument{
-          fmt::format("{}: head {} row {} is given twice", name, line.head, line.row)};
-    place = &line;
-  }
-  lists.offsets.push_back(0);
-  for (const Line* line : at) {
-    if (line != nullptr) lists.blocks.insert(lists.blocks.end(), line->blocks.begin(), line->blocks.end());
-    lists.offsets.push_back(lists.blocks.size());
-  }
-  return lists;
 }
 
 }  // namespace tessera::models

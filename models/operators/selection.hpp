@@ -7,7 +7,7 @@
 // min(topk - 1, own block) entries, all of them earlier blocks. [arXiv 2502.13189]
 
 #include <cstdint>
-#include <iosfwd>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,6 +25,9 @@ struct SelectionLists {
   std::vector<std::int32_t> blocks;
 };
 
+/// Of a model's layers, by number from 0.
+using SelectionLayers = std::map<int, std::shared_ptr<const SelectionLists>>;
+
 /// Distributions: the probability of a past block, relative to others.
 ///   uniform  all alike
 ///   recent   (1 + a)^-skew, a = how many past blocks are nearer
@@ -37,7 +40,12 @@ struct Selection {
   double skew = 1;
   std::uint64_t seed = 1;
   std::shared_ptr<const SelectionLists> lists;  ///< of kind lists
+  /// Of kind lists, in place of `lists`: what of_layer takes them from.
+  std::shared_ptr<const SelectionLayers> layers;
 };
+/// Of one layer: its own lists where there are layers, those of the only one if there is one. Throws
+/// std::invalid_argument for a layer that has none.
+Selection of_layer(const Selection& selection, int layer);
 
 /// Equal for selections that give equal counts.
 std::string signature(const Selection& selection);
@@ -55,10 +63,5 @@ RowsPerBlock rows_per_block(std::int64_t rows, std::int64_t block, const Positio
 /// would, by a hash of (seed, head, block). Of lists: what they say of the rows at `positions` (null: all).
 std::vector<std::int64_t> routed_rows(const Selection& selection, std::int64_t head, std::int64_t topk,
                                       const RowsPerBlock& rows, const Positions& positions = nullptr);
-
-/// Reads a recorded selection: a line per head and row, "head row block block ...", in any order, blanks
-/// between; '#' begins a comment. Rows that are missing take no past block. Throws std::invalid_argument with
-/// `name`, the line and what was expected.
-SelectionLists read_selection(std::istream& in, const std::string& name);
 
 }  // namespace tessera::models

@@ -257,11 +257,10 @@ TEST_CASE("a skewed distribution is uneven, and Zipf's hot blocks differ from he
   CHECK(routed_rows(zipf, 0, 12, rows) != routed_rows(zipf, 1, 12, rows));
 }
 
-TEST_CASE("a recorded selection is read back, counted by block, and refused by line") {
-  std::istringstream good{"# head row blocks\n0 4 0 1\n0 5 1\n1 4 0\n"};
-  auto lists = std::make_shared<const SelectionLists>(read_selection(good, "s.txt"));
-  CHECK(lists->heads == 2);
-  CHECK(lists->rows == 6);
+TEST_CASE("lists are counted by block, and refused where they cannot be") {
+  // Head 0: row 4 takes blocks 0 and 1, row 5 block 1; head 1: row 4 block 0.
+  auto lists = std::make_shared<const SelectionLists>(
+      SelectionLists{2, 6, {0, 0, 0, 0, 0, 2, 3, 3, 3, 3, 3, 4, 4}, {0, 1, 1, 0}});
   const Moba op{.seq = 6,
                 .heads = 2,
                 .kv_heads = 1,
@@ -278,10 +277,15 @@ TEST_CASE("a recorded selection is read back, counted by block, and refused by l
   Moba narrow = op;
   narrow.topk = 2;
   CHECK_THROWS_AS(check(narrow), std::invalid_argument);
-  for (const char* text : {"0\n", "0 1 x\n", "0 1 0 0\n", "0 1 -1\n", "", "0 1 0\n0 1 0\n"}) {
-    std::istringstream bad{text};
-    CHECK_THROWS_AS(read_selection(bad, "s.txt"), std::invalid_argument);
-  }
+  // By layer: the only one stands for all; of several each must be there.
+  Selection all{.kind = SelectionKind::lists,
+                .layers = std::make_shared<const SelectionLayers>(SelectionLayers{{3, lists}})};
+  CHECK(of_layer(all, 0).lists == lists);
+  const auto other = std::make_shared<const SelectionLists>(*lists);
+  all.layers = std::make_shared<const SelectionLayers>(SelectionLayers{{0, other}, {3, lists}});
+  CHECK(of_layer(all, 3).lists == lists);
+  CHECK(of_layer(all, 0).lists == other);
+  CHECK_THROWS_AS(of_layer(all, 1), std::invalid_argument);
 }
 
 TEST_CASE("real gating gives lists that the operator takes; shards of it have all of its pairs") {

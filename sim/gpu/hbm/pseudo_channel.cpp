@@ -35,16 +35,15 @@ PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTiming& timing)
 }
 
 void PseudoChannel::push(const Request& request) {
-  auto at = arrivals_.end();
-  while (at != arrivals_.begin() && std::prev(at)->at <= request.at) --at;
-  if (at == arrivals_.end() && !full(request.write)) next_ = std::min(next_, request.at);
-  arrivals_.insert(at, request);
+  const bool first = arrivals_.empty() || request.at < arrivals_.front().at;
+  if (first && !full(request.write)) next_ = std::min(next_, request.at);
+  arrivals_.insert(request);
 }
 
 void PseudoChannel::admit(Cycle now) {
-  while (!arrivals_.empty() && arrivals_.back().at <= now && !full(arrivals_.back().write)) {
-    const Request request = arrivals_.back();
-    arrivals_.pop_back();
+  while (!arrivals_.empty() && arrivals_.front().at <= now && !full(arrivals_.front().write)) {
+    const Request request = arrivals_.front();
+    arrivals_.pop_front();
     std::uint16_t e = free_entry_;
     if (e != kNone) {
       free_entry_ = entries_[e].next;
@@ -52,7 +51,8 @@ void PseudoChannel::admit(Cycle now) {
       e = static_cast<std::uint16_t>(entries_.size());
       entries_.emplace_back();
     }
-    entries_[e] = Queued{request, next_order_++, kNone};
+    entries_[e] =
+        Queued{.row = request.row, .tag = request.tag, .order = next_order_++, .sectors = request.sectors};
     Bank& bank = banks_[request.bank];
     const bool w = request.write;
     const bool first = bank.head[w] == kNone;
@@ -111,14 +111,17 @@ void PseudoChannel::close(std::uint32_t index, Cycle at) {
   const BankMask bit = BankMask{1} << index;
   hit_[0] &= ~bit;
   hit_[1] &= ~bit;
-  owed_[0] &= ~bit;
-  owed_[1] &= ~bit;
+  for (unsigned w = 0; w < 2; ++w) {
+    if ((owed_[w] & bit) == 0) continue;
+    owed_[w] &= ~bit;
+    --owed_count_[w];
+  }
   capped_ &= ~bit;
 }
 
 void PseudoChannel::activate(Cycle at, std::uint32_t index) {
   Bank& bank = banks_[index];
-  bank.row = entries_[bank.head[writing_]].request.row;
+  bank.row = entries_[bank.head[writing_]].row;
   note(HbmCommand::Kind::activate, at, index);
   ++counters_.activates;
   last_activate_ = at;
@@ -133,10 +136,11 @@ void PseudoChannel::activate(Cycle at, std::uint32_t index) {
   bank.streak = 0;
   const BankMask bit = BankMask{1} << index;
   owed_[writing_] |= bit;
+  ++owed_count_[writing_];
   for (unsigned w = 0; w < 2; ++w) {
     bank.hits[w] = 0;
     for (std::uint16_t e = bank.head[w]; e != kNone; e = entries_[e].next)
-      bank.hits[w] = static_cast<std::uint16_t>(bank.hits[w] + (entries_[e].request.row == bank.row ? 1 : 0));
+      bank.hits[w] = static_cast<std::uint16_t>(bank.hits[w] + (entries_[e].row == bank.row ? 1 : 0));
     if (bank.hits[w] != 0) hit_[w] |= bit;
   }
   next_column_ = std::min(next_column_, at + (writing_ ? t_.rcd_wr : t_.rcd_rd));
@@ -174,7 +178,7 @@ void PseudoChannel::choose_mode() {
 
 std::uint16_t PseudoChannel::first_conflict(const Bank& bank, bool write) const {
   std::uint16_t e = bank.head[write];
-  while (e != kNone && entries_[e].request.row == bank.row) e = entries_[e].next;
+  while (e != kNone && entries_[e].row == bank.row) e = entries_[e].next;
   return e;
 }
 
@@ -329,7 +333,7 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
         return;
       }
       std::uint16_t e = bank.head[write];
-      while (entries_[e].request.row != bank.row) e = entries_[e].next;
+      while (entries_[e].row != bank.row) e = entries_[e].next;
       if (best_order != UINT32_MAX) soonest = now + 1;
       if (entries_[e].order < best_order) {
         best = b;
@@ -347,8 +351,11 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   if (best_entry == kNone) return false;
 
   Bank& bank = banks_[best];
-  const Request request = entries_[best_entry].request;
-  const int accesses = std::popcount(request.sectors);
+  const Queued request = entries_[best_entry];
+  // A table: without -mpopcnt the intrinsic is a library call.
+  constexpr std::uint64_t kCounts = 0x4332322132212110ULL;
+  const int accesses = static_cast<int>((kCounts >> (request.sectors & 0xfU) * 4 & 0xfU) +
+                                        (kCounts >> (request.sectors >> 4U) * 4 & 0xfU));
   const Cycle last = now + (accesses - 1) * t_.ccd_l;
   if (w != last_was_write_ || stack_id_of(best) != last_stack_id_ || last_column_ + t_.ccd_s <= now) {
     // The bus was empty, or is used in another way from here on: its slots are counted from here.
@@ -377,6 +384,7 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   ++(w ? counters_.writes : counters_.reads);
   if (const BankMask bit = BankMask{1} << best; (owed_[w] & bit) != 0) {
     owed_[w] &= ~bit;
+    --owed_count_[w];
     bank.owes = false;
   }
   if (++bank.streak > 1) ++counters_.row_hits;
@@ -464,7 +472,7 @@ bool PseudoChannel::step(Completion& done) {
 
   next_ = kNever;
   if (counts_[0] + counts_[1] != 0) next_ = std::min(std::min(next_row_, next_column_), next_refresh_);
-  if (!arrivals_.empty() && !full(arrivals_.back().write)) next_ = std::min(next_, arrivals_.back().at);
+  if (!arrivals_.empty() && !full(arrivals_.front().write)) next_ = std::min(next_, arrivals_.front().at);
   if (next_ != kNever) next_ = std::max(next_, now + 1);
   return served;
 }

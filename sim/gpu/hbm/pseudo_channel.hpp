@@ -11,10 +11,12 @@
 // row_hits_first). Writes wait in a queue of their own and are drained in batches. Refresh commands are not
 // postponed: a bank that is due serves what its row was opened for, and no more.
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "sim/core/hardware.hpp"
@@ -95,9 +97,41 @@ class PseudoChannel {
   static constexpr Cycle kLongAgo = -1'000'000'000;
 
   struct Queued {
-    Request request;
+    std::uint32_t row = 0, tag = 0;
     std::uint32_t order = 0;
     std::uint16_t next = kNone;
+    std::uint8_t sectors = 0;
+  };
+  /// Requests in the order of their times, in a ring: nearly all come in that order already.
+  class Arrivals {
+   public:
+    bool empty() const { return size_ == 0; }
+    std::size_t size() const { return size_; }
+    const Request& front() const { return ring_[first_]; }
+    void pop_front() {
+      first_ = (first_ + 1) & mask();
+      --size_;
+    }
+    /// Behind those of the same time.
+    void insert(const Request& request) {
+      if (size_ == ring_.size()) grow();
+      std::size_t at = size_++;
+      for (; at > 0 && place(at - 1).at > request.at; --at) place(at) = place(at - 1);
+      place(at) = request;
+    }
+
+   private:
+    std::size_t mask() const { return ring_.size() - 1; }
+    Request& place(std::size_t i) { return ring_[(first_ + i) & mask()]; }
+    void grow() {
+      std::vector<Request> larger(std::max<std::size_t>(16, 2 * ring_.size()));
+      for (std::size_t i = 0; i < size_; ++i) larger[i] = place(i);
+      ring_ = std::move(larger);
+      first_ = 0;
+    }
+
+    std::vector<Request> ring_;  // a power of two
+    std::size_t first_ = 0, size_ = 0;
   };
   struct Bank {
     Cycle activated = kLongAgo, activate_ok = 0, precharge_ok = 0;
@@ -134,8 +168,7 @@ class PseudoChannel {
   Cycle next_slot(Cycle now, bool write) const;
   /// Only other rows of the bank are asked for, or it is their turn.
   bool row_done(const Bank& bank, bool write) const {
-    return bank.hits[write] == 0 ||
-           (had_its_share(bank) && entries_[bank.head[write]].request.row != bank.row);
+    return bank.hits[write] == 0 || (had_its_share(bank) && entries_[bank.head[write]].row != bank.row);
   }
   bool had_its_share(const Bank& bank) const {
     return spec_.hit_cap > 0 && bank.streak >= static_cast<unsigned>(spec_.hit_cap);
@@ -151,7 +184,7 @@ class PseudoChannel {
   void unlink(std::uint32_t bank, bool write, std::uint16_t entry);
 
   /// Requests that wait for a row to be opened, or for a row that was opened for another.
-  int undecided(bool write) const { return counts_[write] - std::popcount(owed_[write]); }
+  int undecided(bool write) const { return counts_[write] - owed_count_[write]; }
   bool full(bool write) const { return undecided(write) >= (write ? spec_.write_queue : spec_.read_queue); }
   std::uint32_t group_of(std::uint32_t bank) const { return bank & group_mask_; }
   std::uint32_t stack_id_of(std::uint32_t bank) const { return bank / banks_per_stack_id_; }
@@ -164,12 +197,12 @@ class PseudoChannel {
   std::uint32_t group_mask_, banks_per_stack_id_;
   std::vector<Bank> banks_;
   std::vector<Queued> entries_;
-  std::vector<Request> arrivals_;          // not yet in the queues, latest first
+  Arrivals arrivals_;                      // not yet in the queues
   std::array<BankMask, 2> waiting_{0, 0};  // banks with queued requests, [write]
   std::array<BankMask, 2> hit_{0, 0};      // of these, with one for the open row
   std::array<BankMask, 2> owed_{0, 0};     // open ones whose first access, [write], is still to come
   BankMask capped_ = 0;                    // open ones that have had their share of hits
-  std::array<int, 2> counts_{0, 0};
+  std::array<int, 2> counts_{0, 0}, owed_count_{0, 0};
   std::uint16_t free_entry_ = kNone;
   std::uint32_t next_order_ = 0;
   bool writing_ = false;

@@ -51,7 +51,8 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
       slice_free_(slices_),
       gpc_return_(gpu.gpc_sms.size()),
       gpc_request_(gpu.gpc_sms.size()),
-      underway_(gpu.gpc_sms.size() * kUnderway) {
+      underway_(gpu.gpc_sms.size() * kUnderway),
+      miss_of_way_(sets_.size()) {
   if (gpu.l2.ways != static_cast<int>(TagSet::kWays))
     throw std::invalid_argument{"l2.ways: only 16 is supported"};
   if (sets_per_slice_ == 0)
@@ -159,6 +160,7 @@ void L2::accept(Time now, const L2Event& event) {
   if (free_boxes_.empty()) {
     index = static_cast<std::uint32_t>(boxes_.size());
     boxes_.emplace_back();
+    progress_.emplace_back();
   } else {
     index = free_boxes_.back();
     free_boxes_.pop_back();
@@ -174,6 +176,7 @@ void L2::accept(Time now, const L2Event& event) {
                            .offset = static_cast<std::uint32_t>(b.address % kRunBytes),
                            .place = map_.place(b.address / kRunBytes),
                            .step = map_.place(b.pitch / kRunBytes)};
+  progress_[index] = BoxProgress{.gpc = event.from.gpc};
   (event.kind == L2Event::Kind::read ? counters_.read_bytes : counters_.write_bytes) += b.bytes();
   serve(now, index);
 }
@@ -226,6 +229,7 @@ unsigned L2::take_segments(BoxState& box, Segment* segments) const {
 
 void L2::serve(Time now, std::uint32_t index) {
   BoxState& box = boxes_[index];
+  BoxProgress& progress = progress_[index];
   const bool read = box.event.kind == L2Event::Kind::read;
   if (!read && writebacks_ >= most_writebacks_) {
     stalled_.push_back(index);
@@ -301,7 +305,7 @@ void L2::serve(Time now, std::uint32_t index) {
 
   if (coalesced != 0) {
     counters_.coalesced_lines += coalesced;
-    box.ready = max(box.ready, hits.last_ready);
+    progress.ready = max(progress.ready, hits.last_ready);
   }
   counters_.far_lines += far;
   if (far != 0) {
@@ -315,7 +319,7 @@ void L2::serve(Time now, std::uint32_t index) {
       // Booked now, not at first_ready: bookings of hits and of fills must come in time order, or the gaps
       // between them would be lost to the port.
       const Time out = gpc_return_[gpc].reserve(now, gpc_line_ * hits.lines) + (hits.first_ready - now);
-      box.ready = max(box.ready, max(out, hits.last_ready));
+      progress.ready = max(progress.ready, max(out, hits.last_ready));
     }
   } else {
     gpc_request_[gpc].reserve(now, gpc_write_line_ * served);
@@ -325,7 +329,7 @@ void L2::serve(Time now, std::uint32_t index) {
              L2Event{.kind = L2Event::Kind::chunk, .tag = index});
     return;
   }
-  box.issued = true;
+  progress.issued = true;
   if (read)
     finish_if_complete(now, index);
   else
@@ -369,16 +373,28 @@ void L2::send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8
       HbmEvent{.kind = kind, .sectors = sectors, .run = static_cast<std::uint32_t>(run), .tag = tag});
 }
 
+std::uint32_t L2::find_miss(const SetMap::Place& place) const {
+  const TagSet& set = sets_[place.set];
+  if (set.any_pending()) {
+    for (unsigned line = 0; line < 2; ++line) {
+      if (const unsigned way = set.find(place.tag(line)); way != TagSet::kNoWay && set.pending(way))
+        return miss_of_way_[place.set][way];
+    }
+  }
+  std::uint32_t index = set.first_homeless;
+  while (index != kNone && misses_[index].quotient != place.quotient) index = misses_[index].next;
+  return index;
+}
+
 void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready) {
   const std::uint32_t set_index = segment.place.set, quotient = segment.place.quotient;
   TagSet& set = sets_[set_index];
-  std::uint32_t index = set.first_miss;
-  while (index != kNone && misses_[index].quotient != quotient) index = misses_[index].next;
-  if (index == kNone) {
+  std::uint32_t index = find_miss(segment.place);
+  const bool unknown = index == kNone;
+  if (unknown) {
     index = take_free(misses_, free_miss_);
-    misses_[index] = Miss{.set = set_index, .quotient = quotient, .next = set.first_miss};
+    misses_[index] = Miss{.set = set_index, .quotient = quotient};
     misses_[index].way[0] = misses_[index].way[1] = TagSet::kNoWay;
-    set.first_miss = index;
   }
   Miss& miss = misses_[index];
   counters_.merged_sectors += count(miss.sectors & missing);
@@ -399,11 +415,16 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
       if (way == TagSet::kNoWay) continue;
       set.set_pending(way, true);
       set.touch(way);
+      miss_of_way_[set_index][way] = index;
     }
     fetch = static_cast<std::uint8_t>(wanted & ~valid & ~unsigned{miss.sectors});
     miss.sectors = static_cast<std::uint8_t>(miss.sectors | fetch);
     ++miss.fills;
     send_to_hbm(at, HbmEvent::Kind::read, map_.run(set_index, quotient * 2), fetch, index);
+  }
+  if (unknown && miss.way[0] == TagSet::kNoWay && miss.way[1] == TagSet::kNoWay) {
+    miss.homeless = true;
+    miss.next = std::exchange(set.first_homeless, index);
   }
   const unsigned lines = lines_of(segment.sectors);
   if (miss.waiting_here < kWaitersHere) {
@@ -413,13 +434,13 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
     waiters_[w] = Waiter{box, lines, miss.waiters};
     miss.waiters = w;
   }
-  ++boxes_[box].missing;
-  boxes_[box].ready = max(boxes_[box].ready, ready);
+  ++progress_[box].missing;
+  progress_[box].ready = max(progress_[box].ready, ready);
 }
 
 bool L2::warm(Time at, const Segment& segment) {
   TagSet& set = sets_[segment.place.set];
-  if (set.first_miss != kNone) return false;
+  if (set.any_pending() || set.first_homeless != kNone) return false;
   for (unsigned line = 0; line < 2; ++line) {
     const std::uint8_t sectors = sectors_of_line(segment.sectors, line);
     if (sectors == 0) continue;
@@ -483,9 +504,11 @@ void L2::fill(Time now, std::uint32_t index) {
     set.add_valid(way, sectors_of_line(miss.sectors, line));
     set.set_pending(way, false);
   }
-  std::uint32_t* link = &set.first_miss;
-  while (*link != index) link = &misses_[*link].next;
-  *link = miss.next;
+  if (miss.homeless) {
+    std::uint32_t* link = &set.first_homeless;
+    while (*link != index) link = &misses_[*link].next;
+    *link = miss.next;
+  }
   miss.next = free_miss_;
   free_miss_ = index;
   for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 2, miss.here[i] % 2 + 1);
@@ -499,16 +522,16 @@ void L2::fill(Time now, std::uint32_t index) {
 }
 
 void L2::arrive(Time now, std::uint32_t index, std::uint32_t lines) {
-  BoxState& box = boxes_[index];
-  box.ready = max(box.ready, gpc_return_[box.event.from.gpc].reserve(now, gpc_line_ * lines));
+  BoxProgress& box = progress_[index];
+  box.ready = max(box.ready, gpc_return_[box.gpc].reserve(now, gpc_line_ * lines));
   --box.missing;
   finish_if_complete(now, index);
 }
 
 void L2::finish_if_complete(Time now, std::uint32_t index) {
-  BoxState& box = boxes_[index];
+  const BoxProgress& box = progress_[index];
   if (!box.issued || box.missing != 0) return;
-  const L2Event& e = box.event;
+  const L2Event& e = boxes_[index].event;
   Outlet<GpcEvent>& to = to_gpcs[e.from.gpc];
   const auto bytes = static_cast<std::uint32_t>(e.box.bytes());
   counters_.returned_bytes += bytes;

@@ -11,6 +11,7 @@
 // Two lines make a run of 256 B, which lies in one set of one slice and in one row of the HBM: what a run
 // misses is fetched by one request, and dirty neighbours in a run are written back together.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -80,9 +81,13 @@ class L2 : public EventModule<L2Event> {
     std::uint32_t offset = 0;       // of the row in its first run
     SetMap::Place place;            // of that run
     SetMap::Place step;             // from one row to the next, in whole runs
-    std::uint32_t missing = 0;      // runs that wait for HBM
-    bool issued = false;            // everything has been served or has missed
-    Time ready;                     // of the latest line so far
+  };
+  /// What arriving data needs to know of its box.
+  struct BoxProgress {
+    Time ready;                 // of the latest line so far
+    std::uint32_t missing = 0;  // runs that wait for HBM
+    std::uint8_t gpc = 0;
+    bool issued = false;  // everything has been served or has missed
   };
   /// The part of a run that a box covers.
   struct Segment {
@@ -103,17 +108,19 @@ class L2 : public EventModule<L2Event> {
   static constexpr std::uint32_t kUnderway =
       1U << kUnderwayBits;  // that a GPC's request coalescer keeps track of
   /// A run in flight from HBM.
-  struct Miss {
+  struct alignas(64) Miss {
     std::uint32_t set = 0, quotient = 0;  // which run
-    std::uint32_t next = kNone;           // of the same set, or free
+    std::uint32_t next = kNone;           // homeless of the same set, or free
     std::uint8_t way[2] = {0, 0};         // where its lines go, kNoWay: nowhere
     std::uint8_t sectors = 0;             // asked for
     std::uint8_t fills = 0;               // HBM reads outstanding
+    bool homeless = false;                // no line of it has a way
     // Boxes that wait, the first few here: box * 2 + lines - 1.
     std::uint8_t waiting_here = 0;
     std::uint32_t here[kWaitersHere] = {};
     std::uint32_t waiters = kNone;  // the others
   };
+  static_assert(sizeof(Miss) == 64);
 
   void handle(Time now, const L2Event& event) override;
   void accept(Time now, const L2Event& event);
@@ -131,6 +138,8 @@ class L2 : public EventModule<L2Event> {
   };
   /// Reads a segment whose slice has served it at `served`; adds to `hits` what is there.
   void read_segment(std::uint32_t box, const Segment& segment, Time served, Time ready, Hits& hits);
+  /// The miss in flight for this run, or kNone.
+  std::uint32_t find_miss(const SetMap::Place& place) const;
   void read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8_t missing, Time ready);
   void write_run(Time at, const Segment& segment);
   /// Puts the segment into the cache at once, as if it had been read before; false if that cannot be.
@@ -163,11 +172,13 @@ class L2 : public EventModule<L2Event> {
   std::vector<Underway> underway_;  // kUnderway for each GPC, by a hash of the set
   Pipe link_[2];
   std::vector<BoxState> boxes_;
+  std::vector<BoxProgress> progress_;  // of the boxes
   std::vector<std::uint32_t> free_boxes_;
   std::vector<Waiter> waiters_;
   std::uint32_t free_waiter_ = kNone;
   std::vector<Miss> misses_;
   std::uint32_t free_miss_ = kNone;
+  std::vector<std::array<std::uint32_t, TagSet::kWays>> miss_of_way_;  // of each set, where a way is pending
   std::uint32_t writebacks_ = 0, most_writebacks_ = 0;  // on their way to HBM; what its queues hold
   std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them
   std::uint64_t tile_counter_ = 0;

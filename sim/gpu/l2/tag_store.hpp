@@ -62,6 +62,7 @@ class alignas(64) TagSet {
   }
   void add_dirty(unsigned way, unsigned sectors) { add_valid(way, sectors << 4U); }
   void clean(unsigned way) { sectors_[way] &= 0xfU; }
+  bool pending(unsigned way) const { return (pending_ >> way & 1U) != 0; }
   bool any_pending() const { return pending_ != 0; }
   void set_pending(unsigned way, bool pending) {
     const auto bit = static_cast<std::uint16_t>(1U << way);
@@ -91,7 +92,7 @@ class alignas(64) TagSet {
   std::uint16_t recent_ = 0, pending_ = 0;
 
  public:
-  std::uint32_t first_miss = kNoMiss;  ///< the cache's list of misses in flight to this set
+  std::uint32_t first_homeless = kNoMiss;  ///< the cache's list of misses that found all ways in flight
 };
 static_assert(sizeof(TagSet) == 64);
 

@@ -27,8 +27,8 @@ namespace tessera::models {
 
 using Operator =
     std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy, Embedding,
-                 LinearAttention, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention, LatentDecode,
-                 Moba, BlockPool, BlockGate, BlockSparseAttention, Router, Moe, Sum>;
+                 LinearAttention, StateScan, LinearDecode, CausalConv1d, BatchedGemm, LatentAttention,
+                 LatentDecode, Moba, BlockPool, BlockGate, BlockSparseAttention, Router, Moe, Sum>;
 
 /// "gemm", "attention_prefill", ... : the kernel kind of the command line.
 std::string_view kind_of(const Operator& op);

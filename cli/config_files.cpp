@@ -99,9 +99,11 @@ fs::path resolve_config(const std::string& kind, const config::Value& value) {
 }
 
 fs::path resolve_config(const std::string& kind, const std::string& name, const std::string& what) {
-  // A path that is missing, or a folder, is left to Document::read to complain about.
-  if (is_path(name)) return name;
+  // "published/moba": in a folder of its kind. A path that is missing, or a folder, is left to Document::read
+  // to complain about.
+  if (is_path(name) && (fs::exists(name) || has_our_extension(name))) return name;
   if (fs::path file = find_config(kind, name); !file.empty()) return file;
+  if (is_path(name)) return name;
   throw UsageError{what + ": " + not_found(kind, name)};
 }
 

@@ -12,6 +12,7 @@
 #include "cli/experiment.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
+#include "cli/published.hpp"
 #include "cli/run_report.hpp"
 #include "cli/timeline.hpp"
 #include "sim/core/module.hpp"
@@ -41,12 +42,19 @@ Examples:
   tessera run cascade_llama3_8b
   tessera run cascade_llama3_8b --set workload.decode_steps=0 --timeline out.json   (open in ui.perfetto.dev)
   tessera run my.yaml --json result.json -j 8
-  tessera run my.yaml --json - | jq .breakdown)";
+  tessera run my.yaml --json - | jq .breakdown
+  tessera run published/moba                           (a paper's figures beside the simulator's))";
 
 void run_experiment(const Options& options) {
   require_fidelity(options.fidelity);
-  Experiment experiment =
-      read_experiment(resolve_config("experiments", options.experiment, "run"), options.overrides);
+  const std::filesystem::path file = resolve_config("experiments", options.experiment, "run");
+  if (is_published(file)) {
+    if (!options.overrides.empty() || !options.timeline.empty())
+      throw UsageError{fmt::format("{}: published figures take neither --set nor --timeline", file.string())};
+    require_writable("--json", options.json);
+    return run_published({file}, "", options.jobs, options.json);
+  }
+  Experiment experiment = read_experiment(file, options.overrides);
   experiment.workload.expert_load.seed = experiment.workload.selection.seed = options.seed;
   require_writable("--json", options.json);
   require_writable("--timeline", options.timeline);

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "kernels/block_sparse/flash_moba.hpp"
+#include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
 
@@ -114,6 +115,12 @@ void add_attention(Kernels& kernels, const Op& op, const GpuSpec& gpu, GatherAtt
   call.list_length = std::max<std::uint64_t>(1, pairs / std::max<std::uint64_t>(1, blocks * u(all_heads)));
   call.lists = workspace;
   call.unfinished = workspace + (pairs * 8 + blocks * u(all_heads) * 16 + 4095) / 4096 * 4096;
+  // Outputs grow from zeros.
+  const std::int64_t unfinished_bytes = op.head_dim * 4;
+  StreamWork zeros{.name = "zeros", .rows = op.batch * call.q_rows * op.heads, .sampled = true};
+  zeros.out = {{call.unfinished, u(unfinished_bytes), u(unfinished_bytes)}};
+  zeros.between_written = u(zeros.rows * unfinished_bytes);
+  kernels.push_back(std::make_unique<StreamKernel>(std::move(zeros), gpu));
   for (auto& kernel : list_kernels(pairs, blocks, u(all_heads), indices, call.lists, gpu))
     kernels.push_back(std::move(kernel));
   kernels.push_back(std::make_unique<GatherAttentionKernel>(call, gpu));

@@ -116,7 +116,10 @@ class FiveStep {
                                                         .between_read = u(scores * 4),
                                                         .between_written = u(taken * tokens * heads * 12)},
                                             gpu_));
-    pass("isinf", scores, {gate}, {infinite});
+    // isinf is two kernels: |x|, and whether it equals infinity.
+    const Array absolute = array(scores, 4);
+    pass("abs", scores, {gate}, {absolute});
+    pass("== infinity", scores, {absolute}, {infinite});
     pass("not", scores, {infinite}, {open});
     pass("zeros", scores, {}, {chosen});
     kernels_.push_back(
@@ -229,13 +232,11 @@ class FiveStep {
     pass("index_add exp", pairs, {place, past_weight}, {{lse.address, 4}});
     pass("log", rows_and_heads, {lse}, {lse}, {.mufu = 1});
     pass("factor", rows_and_heads, {self_lse, lse}, {self_lse}, {.mufu = 1});
-    const double per_row = 4.0 / static_cast<double>(d);
-    pass("out * factor", elements, {self_out, {self_lse.address, per_row}}, {scaled}, {.fma = 1});
+    product("out * factor", rows_and_heads, self_out, self_lse, scaled);
     pass("+=", elements, {sum, scaled}, {sum}, {.fma = 1});
     pass("index_select lse", pairs, {place, {lse.address, 4}}, {past_weight});
     pass("factor", pairs, {past_lse, past_weight}, {past_weight}, {.mufu = 1});
-    pass("selected out * factor", pairs * d, {past_out, {past_weight.address, per_row}}, {past_scaled},
-         {.fma = 1});
+    product("selected out * factor", pairs, past_out, past_weight, past_scaled);
     move({.name = "index_add out",
           .rows = u(pairs),
           .row_bytes = static_cast<std::uint32_t>(d * 4),
@@ -279,6 +280,22 @@ class FiveStep {
     const auto of = [&](std::uint64_t n) { return n * static_cast<std::uint64_t>(last); };
     w.per_row = {of(each.fma), of(each.integer + 1), of(each.mufu), of(1) / 2, 0};
     kernels_.push_back(std::make_unique<StreamKernel>(std::move(w), gpu_));
+  }
+
+  void product(const char* name, std::int64_t rows, const Array& in, const Array& factors, const Array& out) {
+    if (rows <= 0) return;
+    const std::uint64_t elements = u(rows * op_.head_dim), e = u(models::bytes_of(op_.dtype));
+    kernels_.push_back(
+        std::make_unique<CastProductKernel>(CastProduct{.name = name,
+                                                        .rows = u(rows),
+                                                        .width = static_cast<std::uint32_t>(op_.head_dim),
+                                                        .element_bytes = static_cast<std::uint32_t>(e),
+                                                        .in = in.address,
+                                                        .factors = factors.address,
+                                                        .out = out.address,
+                                                        .between_read = elements * e + u(rows) * 4,
+                                                        .between_written = elements * 4},
+                                            gpu_));
   }
 
   void move(RowMove m, std::int64_t read_bytes, std::int64_t written_bytes) {

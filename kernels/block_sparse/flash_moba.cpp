@@ -81,14 +81,20 @@ TiledTopKKernel::TiledTopKKernel(const TiledTopK& topk, const GpuSpec&) : topk_{
     add_ctas(1, std::max<std::uint32_t>(1, (blocks + width - 1) / width));
     visible += blocks;
   }
-  // A score is among the k best of t with chance k / t; a warp inserts if any of its 32 rows does.
+  // A score is among the k best of t with chance k / t, and then rises to any place alike; a warp goes
+  // through its lists if any of its 32 rows inserts, and changes a pair of places if any of them does.
   const double mean = std::max(1.0, visible / static_cast<double>(topk.blocks.size()));
-  double inserting = 0;
-  for (double t = 1; t <= mean; ++t)
-    inserting += 1 - std::pow(1 - std::min(1.0, static_cast<double>(topk.topk) / t), 32.0);
+  const auto k = static_cast<double>(topk.topk);
+  double inserting = 0, swaps = 0;
+  for (double t = 1; t <= mean; ++t) {
+    const double chance = std::min(1.0, k / t);
+    inserting += 1 - std::pow(1 - chance, 32.0);
+    for (double place = 1; place < k; ++place) swaps += 1 - std::pow(1 - chance * (k - place) / k, 32.0);
+  }
   inserting_columns_ = inserting / mean * width;
-  key_ = fmt::format("{} {} {:.4} {} {}", shape_.name, topk.element_bytes, inserting_columns_, topk.topk,
-                     topk.counts != 0);
+  swaps_ = swaps / mean * width;
+  key_ = fmt::format("{} {} {:.4} {:.4} {} {}", shape_.name, topk.element_bytes, inserting_columns_, swaps_,
+                     topk.topk, topk.counts != 0);
   set_work(std::move(pieces_), u(topk.heads * topk.sequences));
 }
 
@@ -111,8 +117,10 @@ tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) cons
   };
   const std::uint64_t scores = std::uint64_t{topk_.tile_rows()} * width;
   const std::uint64_t list_bytes = std::uint64_t{topk_.tile_rows()} * topk_.list() * 8;
-  // A warp: a wavefront of 128 B moves what 32 lanes ask for if they ask for 32 banks.
+  // A warp: a wavefront of 128 B moves what 32 lanes ask for if they ask for 32 banks. A list is moved a word
+  // at a time (nothing tells the compiler that it is aligned), and lists lie list() words apart.
   constexpr std::uint64_t kWavefront = 128;
+  const std::uint64_t list_conflicts = std::min(32U, topk_.list());
 
   if (co_await tile::item(trips - 1) != 0) co_return;
   co_await tile::load(
@@ -127,21 +135,20 @@ tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) cons
     if (i + 1 < trips) co_await tile::load(means(trips - 2 - i));
     // Two floats a lane, eight rows to a warp, all rows in the same banks.
     co_await tile::shared_store(scores * 4 * 4);
-    // Lists into registers: rows 64 B (or more) apart, 16 B a lane: four lanes of eight meet in a bank.
-    co_await tile::shared_load(list_bytes * 4);
+    co_await tile::shared_load(list_bytes * list_conflicts);
     // Scores: lanes a row of 32 (64) floats apart, all in one bank: 32 wavefronts for a column.
     co_await tile::shared_load(std::uint64_t{kWarps} * width * 32 * kWavefront);
-    // One column after another, as the branch waits for its score.
+    // One column after another, as the branch waits for its score, whose 32 wavefronts come one a cycle.
     co_await tile::compute({.fma = scores, .integer = 4 * scores},
-                           std::uint64_t{width} * (kSharedLatency + kBranchCycles + kAluLatency));
+                           std::uint64_t{width} * (kSharedLatency + 31 + kBranchCycles + kAluLatency));
     // Lists are indexed by a variable, so they live in local memory, behind the L1: the last entry is read
-    // for every column; an insertion goes through the whole list, reads two values and two ids at each step
-    // and writes them where they change places.
-    const auto inserting =
-        static_cast<std::uint64_t>(inserting_columns_ * static_cast<double>(topk_.topk - 1));
-    co_await tile::l1_load(kWarps * (inserting * 8 + width + 4 * topk_.list()) * kWavefront);
-    co_await tile::chain(inserting * (kL1Latency + kAluLatency + 2 * kBranchCycles));
-    co_await tile::shared_store(list_bytes * 4);
+    // for every column; an insertion goes through the whole list, reads two values at each step, and where
+    // they change places two ids, and writes all four.
+    const auto steps = static_cast<std::uint64_t>(inserting_columns_ * static_cast<double>(topk_.topk - 1));
+    const auto swaps = static_cast<std::uint64_t>(swaps_);
+    co_await tile::l1_load(kWarps * (steps * 2 + swaps * 6 + width + 4 * topk_.list()) * kWavefront);
+    co_await tile::chain(steps * (kL1Latency + kAluLatency + 2 * kBranchCycles) + swaps * kL1Latency);
+    co_await tile::shared_store(list_bytes * list_conflicts);
   }
   if (topk_.counts != 0) {
     // An atomic for each row and entry, on the counter of its block.
@@ -277,17 +284,25 @@ std::vector<std::unique_ptr<tile::Kernel>> list_kernels(std::uint64_t pairs, std
 // ---------------------------------------------------------------------------------------------------------
 
 namespace {
-constexpr std::uint32_t kGatherRows = 64;
+constexpr std::uint32_t kGatherRows = 64, kMostRangeRows = 1024;
+// 16 threads for a row of unfinished outputs, 16 B each: eight rows, and 256 B of each, at a time.
+constexpr std::uint32_t kGroupRows = 8, kGroupRowBytes = 256;
+constexpr std::uint32_t kIdsPerSector = 8;
+/// How often something that happens `sixteenths` / 16 times a trip happens in trip i.
+std::uint32_t times(std::uint32_t sixteenths, std::uint32_t i) {
+  return static_cast<std::uint32_t>((std::uint64_t{i} + 1) * sixteenths / 16 -
+                                    std::uint64_t{i} * sixteenths / 16);
 }
+}  // namespace
 
 GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const GpuSpec& gpu) : call_{call} {
   const std::uint32_t d = w(call.head_dim);
   shape_.name = fmt::format("flash_moba {}x64 d{} of {} keys", kGatherRows, d, call.block_keys);
   shape_.roles = {{"warps", kWarps}};
   shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, kThreads * 255);
-  // Q, K, V tiles; ids; row sums and maxima, kept four times over.
-  shape_.shared_bytes =
-      std::int64_t{3} * 64 * d * call.element_bytes + call.range_rows * 4 + 2 * 4 * call.range_rows * 4;
+  // Q in the place of fp32 outputs, K, V tiles; of 1024 rows ids and, four times over, sums and maxima.
+  shape_.shared_bytes = std::int64_t{kGatherRows} * d * 4 + std::int64_t{2} * 64 * d * call.element_bytes +
+                        kMostRangeRows * (4 + 2 * 4 * 4);
   shape_.prologue_cycles = 200;
   double rows = 0, tiles = 0, visits = 0;
   for (const GatherAttention::Range& r : call.ranges) {
@@ -298,12 +313,18 @@ GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const 
     visits += r.visits;
   }
   mean_rows_ = static_cast<std::uint32_t>(std::clamp<double>(std::round(rows / tiles), 1, kGatherRows));
-  searches_ = static_cast<std::uint32_t>(std::lround(visits / tiles));
+  // In sixteenths, so that excerpts of 16 trips are whole: of any number of rows the last eight are half
+  // there.
+  searches_ = static_cast<std::uint32_t>(std::lround(16 * visits / tiles));
+  groups_ = static_cast<std::uint32_t>(
+      std::lround(16 * std::clamp((rows / tiles + 0.5 * (kGroupRows - 1)) / kGroupRows, 1.0,
+                                  double{kGatherRows} / kGroupRows)));
+  l2_cycles_ = static_cast<std::uint32_t>(gpu.l2.hit_latency + gpu.l2.far_latency / 2) + kL1Latency;
   const std::uint64_t row = u(call.head_dim);
   between_read_ = call.pairs * (row * 4 + 4);
   between_written_ = call.pairs * row * 4;
-  key_ = fmt::format("{} {} {} {} {} {} {}", shape_.name, call.element_bytes, mean_rows_, searches_,
-                     std::bit_width(call.list_length), call.stats != 0, call.range_rows);
+  key_ = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, call.element_bytes, mean_rows_, groups_,
+                     searches_, std::bit_width(call.list_length), call.stats != 0, call.range_rows);
   set_work(std::move(pieces_),
            call.ranges.size() == call.ranges_per_head ? u(call.sequences * call.heads) : 1);
 }
@@ -323,6 +344,7 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
   const std::uint64_t kv_tiles = u((call_.block_keys + 63) / 64);
   const std::uint64_t scores = std::uint64_t{kGatherRows} * 64, outputs = std::uint64_t{kGatherRows} * d;
   const std::uint64_t operand_bytes = std::uint64_t{kWarps} * 64 * row_bytes;
+  constexpr std::uint64_t kRowsPerThread = 2, reduction = 64 / 4 * kAluLatency;
   const auto keys = [&](std::uint64_t base, std::uint32_t i, std::uint64_t n) {
     const std::uint64_t row = std::min<std::uint64_t>(
         (std::uint64_t{trips - 1 - i} * kv_tiles + n) * 64 % std::max<std::uint64_t>(64, u(call_.kv_rows)),
@@ -343,26 +365,40 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
   const Box o_box{unfinished, gathered, unfinished_bytes, apart * unfinished_pitch};
   const std::uint64_t list_base = call_.lists + std::uint64_t{all_head} * call_.list_length * 4;
   const auto steps = static_cast<std::uint32_t>(std::bit_width(call_.list_length));
+  const std::uint32_t near_steps = std::min(steps, static_cast<std::uint32_t>(std::bit_width(kIdsPerSector))),
+                      far_steps = steps - near_steps, step_cycles = 3 * kAluLatency + kBranchCycles;
 
   if (co_await tile::item(trips - 1) != 0) co_return;
   for (std::uint32_t i = 0; i < trips; ++i) {
     if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
-    // The ids of this range in the block's list: two binary searches, one after the other's steps.
-    for (std::uint32_t s = 0; s < searches_; ++s) {
-      for (std::uint32_t step = 0; step < 2 * steps; ++step) {
-        co_await tile::load(Box{list_base + (std::uint64_t{i} * 4096 + step * 128) % (1U << 28U), 1, 4, 0});
-        co_await tile::load_wait();
-        co_await tile::chain(3 * kAluLatency);
-      }
+    // The ids of this range in the block's list: where it begins and how long it is, then two binary
+    // searches, one after the other's steps. Other ranges of the head have just been through the list, so it
+    // is in the L2; the last steps are within a sector, in the L1.
+    for (std::uint32_t n = times(searches_, i); n > 0; --n) {
+      co_await tile::load(Box{list_base + std::uint64_t{i} * 4096 % (1U << 28U), 1, 16, 0});
+      co_await tile::load_wait();
+      co_await tile::chain(
+          2 * (far_steps * (l2_cycles_ + step_cycles) + near_steps * (kL1Latency + step_cycles)));
     }
     co_await tile::load(Box{list_base + std::uint64_t{i} * 4096 % (1U << 28U), 1, gathered * 4, 0});
     co_await tile::load_wait();
     co_await tile::shared_store(std::uint64_t{gathered} * 4);
     co_await tile::load(keys(call_.k, i, kv_tiles - 1));
-    // Unfinished outputs come through shared memory into the accumulators.
-    co_await tile::load(o_box);
-    co_await tile::load_wait();
-    co_await tile::shared_store(outputs * 4);
+    // Unfinished outputs come through registers to shared memory, eight rows and 256 B at a time: an id has
+    // to be read from shared memory after what was written there, so each waits for the one before. Then into
+    // the accumulators.
+    for (std::uint32_t group = 0, all = times(groups_, i); group < all; ++group) {
+      const std::uint64_t row = std::min(group * kGroupRows, gathered - 1);
+      const std::uint32_t rows = std::min(kGroupRows, gathered - static_cast<std::uint32_t>(row));
+      for (std::uint32_t from = 0; from < unfinished_bytes; from += kGroupRowBytes) {
+        const std::uint32_t bytes = std::min(kGroupRowBytes, unfinished_bytes - from);
+        co_await tile::chain(kSharedLatency + 2 * kAluLatency);
+        co_await tile::load(
+            Box{unfinished + row * apart * unfinished_pitch + from, rows, bytes, apart * unfinished_pitch});
+        co_await tile::load_wait();
+        co_await tile::shared_store(std::uint64_t{rows} * bytes);
+      }
+    }
     co_await tile::shared_load(outputs * 4);
     co_await tile::load(q_box);
     for (std::uint64_t n = kv_tiles; n-- > 0;) {
@@ -372,17 +408,25 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
       co_await tile::mma(kGatherRows, 64, d);
       co_await tile::load_wait();  // V is waited for before the softmax
       if (n > 0) co_await tile::load(keys(call_.k, i, n - 1));
-      co_await tile::compute({.integer = 3 * scores, .shuffle = std::uint64_t{4} * kGatherRows * 2});
-      // Row maxima and sums live in shared memory, found by id.
+      // Row maxima and sums live in shared memory, found by id, row by row. A thread has a quarter of the
+      // columns of two rows.
+      co_await tile::chain(kRowsPerThread * 2 * kSharedLatency);
       co_await tile::shared_load(std::uint64_t{4} * kGatherRows * 2 * 8);
-      co_await tile::compute({.fma = 2 * scores, .mufu = scores});
-      co_await tile::compute({.fma = outputs, .convert = scores / 2});
+      co_await tile::compute(
+          {.integer = 3 * scores, .shuffle = std::uint64_t{4} * kGatherRows * 2},
+          reduction + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
+      co_await tile::compute({.fma = 2 * scores, .mufu = scores}, kAluLatency + kMufuLatency);
+      co_await tile::compute({.fma = outputs, .convert = scores / 2}, reduction);
+      co_await tile::chain(kRowsPerThread * kSharedLatency);
       co_await tile::shared_store(std::uint64_t{4} * kGatherRows * 2 * 8);
       co_await tile::shared_load(operand_bytes);
       co_await tile::mma(kGatherRows, d, 64);
     }
+    // Back the same way; a store is not waited for, but its id is.
     co_await tile::shared_store(outputs * 4);
-    co_await tile::shared_load(outputs * 4);
+    co_await tile::shared_load(std::uint64_t{gathered} * unfinished_bytes);
+    co_await tile::chain((gathered + kGroupRows - 1) / kGroupRows *
+                         ((unfinished_bytes - 1) / kGroupRowBytes + 1) * (kSharedLatency + 2 * kAluLatency));
     co_await tile::store(o_box);
   }
   // Normalises the whole range, 64 rows at a time.

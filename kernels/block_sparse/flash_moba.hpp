@@ -53,7 +53,9 @@ class TiledTopKKernel final : public LoopKernel<TiledTopKKernel> {
   friend class LoopKernel<TiledTopKKernel>;
   tile::Program body(std::uint32_t cta, std::uint32_t trips) const;
   TiledTopK topk_;
-  double inserting_columns_;  // of a key tile, in which a lane of the warp inserts: mean
+  // Of a key tile: columns in which a lane of the warp inserts, and steps at which one's entries change
+  // places.
+  double inserting_columns_, swaps_;
 };
 
 /// Lists of query ids by block: prefix sums, one thread for each head; ids scattered; each list sorted by a
@@ -88,7 +90,9 @@ class GatherAttentionKernel final : public LoopKernel<GatherAttentionKernel> {
   friend class LoopKernel<GatherAttentionKernel>;
   tile::Program body(std::uint32_t cta, std::uint32_t trips) const;
   GatherAttention call_;
-  std::uint32_t mean_rows_ = 1, searches_ = 1;  // of a trip
+  std::uint32_t mean_rows_ = 1;                // of a trip
+  std::uint32_t searches_ = 16, groups_ = 16;  // sixteenths of one for each trip
+  std::uint32_t l2_cycles_ = 0;                // a load that the L2 answers
 };
 
 }  // namespace tessera::kernels

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/attention_prefill/softmax_cost.hpp"
+
 namespace tessera::kernels {
 
 using tile::Box;
@@ -12,11 +14,17 @@ using tile::Box;
 namespace {
 
 constexpr std::uint32_t kMoveThreads = 128, kMoveCtasPerSm = 8;
+// Of elementwise_kernel as many as fit, 2048 threads.
+constexpr std::uint32_t kElementwiseCtasPerSm = 16;
+// An unsigned division by a size known at run time: to float, reciprocal, back, and two corrections of a
+// product and a difference each.
+constexpr std::uint64_t kDivisionCycles = 3 * kMufuLatency + 6 * kAluLatency;
 
-/// Grid-stride: `trips` over the CTAs that PyTorch launches at most.
-std::vector<tile::Pieces> grid_stride(std::uint64_t trips, const GpuSpec& gpu, std::uint32_t& stride) {
+/// Grid-stride: `trips` over the CTAs that PyTorch launches at most, or that fit.
+std::vector<tile::Pieces> grid_stride(std::uint64_t trips, const GpuSpec& gpu, std::uint32_t& stride,
+                                      std::uint32_t ctas_per_sm = kMoveCtasPerSm) {
   const std::uint64_t ctas =
-      std::min<std::uint64_t>(trips, static_cast<std::uint64_t>(gpu.sms()) * kMoveCtasPerSm);
+      std::min<std::uint64_t>(trips, static_cast<std::uint64_t>(gpu.sms()) * ctas_per_sm);
   stride = static_cast<std::uint32_t>(ctas);
   std::vector<tile::Pieces> pieces;
   if (const std::uint64_t more = trips % ctas; more > 0)
@@ -53,8 +61,9 @@ tile::Program RowMoveKernel::body(std::uint32_t cta, std::uint32_t trips) const 
     const std::uint64_t indexed =
         (row * move_.table_rows / move_.rows) * move_.row_bytes + at % move_.row_bytes;
     const std::uint32_t rows = std::max(1U, length / move_.row_bytes);
-    // A division by a size known at run time, twice: row and column.
-    co_await tile::compute({.integer = std::uint64_t{kMoveThreads} * 40});
+    // A division by a size known at run time, twice: row and column, then the row's own place
+    // (IndexToOffset), which nothing waits for.
+    co_await tile::compute({.integer = std::uint64_t{kMoveThreads} * 40}, kDivisionCycles);
     co_await tile::load(Box{move_.indices + row * move_.index_bytes, 1, rows * move_.index_bytes, 0});
     co_await tile::load_wait();
     if (move_.add) {
@@ -70,6 +79,38 @@ tile::Program RowMoveKernel::body(std::uint32_t cta, std::uint32_t trips) const 
     }
   }
   co_await tile::load_wait();
+}
+
+CastProductKernel::CastProductKernel(const CastProduct& product, const GpuSpec& gpu) : product_{product} {
+  shape_.name = product.name;
+  shape_.roles = {{"threads", kMoveThreads / 32}};
+  shape_.registers_per_cta = kMoveThreads * 32;
+  between_read_ = product.between_read;
+  between_written_ = product.between_written;
+  key_ = fmt::format("cast_product {} {}", product.width, product.element_bytes);
+  const std::uint64_t trips = (product.rows * product.width + kMoveThreads - 1) / kMoveThreads;
+  set_work(grid_stride(trips, gpu, stride_, kElementwiseCtasPerSm), 1);
+}
+
+tile::Program CastProductKernel::body(std::uint32_t cta, std::uint32_t trips) const {
+  const std::uint64_t all = product_.rows * product_.width;
+  if (co_await tile::item(trips - 1) != 0) co_return;
+  for (std::uint32_t i = 0; i < trips; ++i) {
+    if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
+    const std::uint64_t at = (std::uint64_t{i} * stride_ + cta) * kMoveThreads;
+    const auto n = static_cast<std::uint32_t>(std::min<std::uint64_t>(kMoveThreads, all - std::min(all, at)));
+    if (n == 0) break;
+    // Where the element lies in three arrays: two dimensions, a multiplication with the upper half, a shift,
+    // a remainder and three sums each. Then a branch on the type for each array.
+    co_await tile::compute({.integer = std::uint64_t{n} * 2 * 6 + std::uint64_t{n} * 3 * 4},
+                           2 * 3 * kAluLatency);
+    co_await tile::load(Box{product_.in + at * product_.element_bytes, 1, n * product_.element_bytes, 0});
+    co_await tile::load_wait();
+    co_await tile::load(Box{product_.factors + at / product_.width * 4, 1, 4, 0});
+    co_await tile::load_wait();
+    co_await tile::compute({.fma = n, .integer = n});
+    co_await tile::store(Box{product_.out + at * 4, 1, n * 4, 0});
+  }
 }
 
 std::uint32_t StridedTopK::passes() const {

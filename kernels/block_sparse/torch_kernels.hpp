@@ -35,6 +35,28 @@ class RowMoveKernel final : public LoopKernel<RowMoveKernel> {
   std::uint32_t stride_ = 1;  // CTAs
 };
 
+/// bf16 rows times an fp32 factor for each row, to fp32 (Loops.cuh: types differ and the factor is broadcast,
+/// so elementwise_kernel<128, 4> fetches and casts one element at a time, by a branch on the type): a thread
+/// waits for the row's element, then for the factor.
+struct CastProduct {
+  std::string name;
+  std::uint64_t rows = 0;
+  std::uint32_t width = 0;  ///< elements of a row
+  std::uint32_t element_bytes = 2;
+  std::uint64_t in = 0, factors = 0, out = 0;  ///< addresses
+  std::uint64_t between_read = 0, between_written = 0;
+};
+class CastProductKernel final : public LoopKernel<CastProductKernel> {
+ public:
+  CastProductKernel(const CastProduct& product, const GpuSpec& gpu);
+
+ private:
+  friend class LoopKernel<CastProductKernel>;
+  tile::Program body(std::uint32_t cta, std::uint32_t trips) const;
+  CastProduct product_;
+  std::uint32_t stride_ = 1;  // CTAs
+};
+
 /// torch.topk along a strided dimension (TensorTopK.cu, sbtopk::gatherTopK): a CTA for each slice, which
 /// reads the slice once for every two bits of radix select, once more for the value found, twice to write.
 /// Elements of a slice lie a row apart: a 32 B sector each, and a line's look-up each.

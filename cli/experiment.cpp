@@ -388,11 +388,12 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
   Reader reader{file, overrides};
   const Value root = reader.root();
-  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload"});
+  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch"});
   Experiment e;
   e.file = file;
   e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
   if (const auto description = root.find("description")) e.description = description->as_string();
+  if (const auto launch = root.find("launch")) e.cuda_graph = launch->as_one_of({"graph", "host"}) == "graph";
   const Document model = reader.follow("models", root.at("model"), {"model"});
   if (const auto base = models::base_of(model)) reader.add_to_hash(*base);
   e.model = models::read_architecture(model);

@@ -16,6 +16,7 @@
 //     R: {scheme: c_delta, c: 2, delta: 6}
 //     S: {scheme: strided}
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
+//   launch: graph                        of kernels: as nodes of a CUDA graph; or from the host, one by one
 //
 // With `cached_tokens: 4096` so many first tokens of the prompt are in the caches and states already, with
 // `cached_tokens: all` the whole prompt: the run begins with decoding.
@@ -63,6 +64,7 @@ struct Experiment {
   models::Sharding sharding;                               ///< empty on one GPU
   Exposures exposures;
   models::Workload workload;
+  bool cuda_graph = true;          ///< else every kernel is launched from the host
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
   std::vector<std::string> notes;  ///< what a reader of the result should know
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set

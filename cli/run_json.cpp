@@ -93,6 +93,7 @@ Json run_json(const RunRecord& record) {
                       {"cached_tokens", e.workload.cached_tokens},
                       {"decode_steps", e.workload.decode_steps},
                       {"batch", e.workload.batch}};
+  json["launch"] = e.cuda_graph ? "graph" : "host";
   json["notes"] = e.notes;
   json["fidelity"] = record.fidelity;
   json["exact"] = record.exact;

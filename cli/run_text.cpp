@@ -76,6 +76,7 @@ std::string header_text(const RunRecord& record) {
                             : fmt::format(" ({} cached)", count_text(static_cast<double>(w.cached_tokens)));
   line("workload", fmt::format("batch {}, {} prompt tokens{}, {} decode steps", w.batch,
                                count_text(static_cast<double>(w.prefill_tokens)), cached, w.decode_steps));
+  if (!e.cuda_graph) line("launch", "every kernel from the host");
   for (const std::string& note : e.notes) line("note", note);
   return text;
 }
@@ -347,6 +348,7 @@ std::string run_text(const RunRecord& record) {
   line("cost", cost.usd > 0 ? fmt::format("{:.3g} USD ({})", cost.usd, cost.basis)
                             : fmt::format("not known: {}", cost.basis));
   text += memory_warnings(record);
+  text += "\nLayers: what one of each kind takes of the critical path\n" + layers_text(record);
 
   if (a.prefill.present()) {
     text +=
@@ -359,7 +361,6 @@ std::string run_text(const RunRecord& record) {
     text += "\nDecode: the critical path by stage, mean per step\n" +
             phase_text(a.decode, layers, "per token", record.experiment.cascade);
   }
-  text += "\nLayers: what one of each kind takes of the critical path\n" + layers_text(record);
   text += "\nNodes: share of peak over the whole run\n" + nodes_text(record);
   if (const std::string links = links_text(record); !links.empty()) text += "\nLinks\n" + links;
   std::uint64_t instances = 0;

@@ -17,6 +17,7 @@ using Catch::Approx;
 /// Of 8 heads, widths that 4 divides, and each kind of layer.
 Architecture divisible() {
   Architecture m = small_model(0);
+  m.vocab = 1000;
   m.layers = {{DenseShape{.heads = 8, .kv_heads = 2, .head_dim = 16}, MlpShape{.width = 128}},
               {MlaShape{.heads = 8, .kv_lora = 32, .nope = 16, .rope = 8, .v_dim = 16},
                MoeShape{.experts = 8, .topk = 2, .width = 64, .shared = 1}},

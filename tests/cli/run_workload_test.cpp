@@ -20,13 +20,14 @@ constexpr const char* kKimi = "tiny_kimi_linear";
 constexpr const char* kExperts = "qwen3_30b_a3b";
 constexpr const char* kMoba =
     "name: m\nlayers: 1\nhidden: 256\nheads: 4\nkv_heads: 2\nhead_dim: 64\n"
-    "intermediate: 512\nvocab: 512\nmoba: {block: 32, topk: 2}\n";
+    "intermediate: 512\nvocab: 512\nmoba: {block: 64, topk: 3}\n";
 
 nlohmann::json result_of(const std::string& model, const std::string& workload) {
   const Workplace work;
   work.write("moba.yaml", kMoba);
   work.write("e.yaml", experiment(model, workload));
   std::vector<std::string> words{"run", "e.yaml", "--fidelity", "cost", "--json", "-"};
+  if (model == "moba.yaml") words.insert(words.end(), {"--set", "workload.prefill_tokens=8192"});
   if (model == kExperts) words.insert(words.end(), {"--set", "model.num_hidden_layers=1"});
   const Outcome outcome = work.tessera(words);
   INFO(outcome.err);

@@ -39,6 +39,29 @@ std::string model_text(const models::Architecture& m) {
                      count_text(static_cast<double>(m.parameters())), models::name_of(m.dtype));
 }
 
+/// How what the model has is spread over the nodes of a cascade: "experts spread, KDA by heads".
+std::string placement_text(const Experiment& e) {
+  bool experts = false, latents = false, recurrence = false;
+  for (const models::Layer& l : e.model.layers) {
+    experts |= std::holds_alternative<models::MoeShape>(l.feed_forward);
+    latents |= std::holds_alternative<models::MlaShape>(l.attention);
+    recurrence |= std::holds_alternative<models::KdaShape>(l.attention);
+  }
+  const models::Workload& w = e.workload;
+  std::vector<std::string> parts;
+  if (experts) {
+    parts.push_back(w.experts == models::ExpertPlacement::spread ? "experts spread over CompNodes"
+                                                                 : "all experts on every CompNode");
+  }
+  if (recurrence)
+    parts.push_back(w.recurrence == models::RecurrencePlacement::heads ? "KDA by heads" : "KDA by segments");
+  if (latents && w.decode_steps > 0) {
+    parts.push_back(w.latents == models::LatentPolicy::route ? "decoded queries routed to latents"
+                                                             : "latents fetched to decoded queries");
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 std::string header_text(const RunRecord& record) {
   const Experiment& e = record.experiment;
   std::string text = e.name + (e.description.empty() ? "" : ": " + e.description) + "\n";
@@ -68,6 +91,7 @@ std::string header_text(const RunRecord& record) {
     line("sharding", fmt::format("R: {}, S: {}", e.r_scheme, e.s_scheme));
     line("", fmt::format("a CompNode sees {}; an AttnNode {}", exposure_text(e.exposures.comp),
                          exposure_text(e.exposures.attn)));
+    if (const std::string placed = placement_text(e); !placed.empty()) line("", placed);
   }
   const models::Workload& w = e.workload;
   const std::string cached =

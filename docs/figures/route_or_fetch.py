@@ -15,7 +15,7 @@ import sys
 
 TESSERA = os.environ.get("TESSERA", str(pathlib.Path(__file__).resolve().parents[2] / "tessera"))
 FABRICS = [("nvlink4_nvswitch", "NVLink 4, 450 GB/s"), ("infiniband_ndr", "InfiniBand NDR, 50 GB/s"),
-           ("ethernet_100g_lan", "Ethernet, 12.5 GB/s"), ("wan_1g_20ms", "WAN, 0.125 GB/s, 20 ms")]
+           ("ethernet_100g_lan", "Ethernet, 12.5 GB/s")]
 BATCHES = [(1, "#1b6ca8"), (8, "#c8553d"), (64, "#5b8c5a")]
 CONTEXTS = [2 ** p for p in range(10, 21, 2)]
 STEPS = 16
@@ -89,9 +89,9 @@ def main():
     left = LEFT + 10
     out.append(text(left, y_of(1) - 6, "route", "start", 11, ' fill="#555"'))
     out.append(text(left, y_of(1) + 15, "fetch", "start", 11, ' fill="#555"'))
-    out.append(text(LEFT + 2 * (WIDTH + GAP) - GAP / 2, TOP + HEIGHT + 36, "cached tokens of each sequence"))
+    out.append(text(LEFT + (len(FABRICS) * (WIDTH + GAP) - GAP) / 2, TOP + HEIGHT + 36, "cached tokens of each sequence"))
     for i, (batch, colour) in enumerate(BATCHES):
-        x = LEFT + 2 * (WIDTH + GAP) - GAP / 2 + (i - 1) * 110
+        x = LEFT + (len(FABRICS) * (WIDTH + GAP) - GAP) / 2 + (i - 1) * 110
         y = TOP + HEIGHT + 54
         out.append(f'<line x1="{x - 46}" x2="{x - 26}" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"/>')
         out.append(text(x - 20, y, f"batch {batch}", "start"))

@@ -196,7 +196,9 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
   }
 
   const auto previous = previous_kernels(graph);
-  std::map<std::string, double> limits, prefill_limits, decode_limits;
+  using Limits = std::map<std::string, double>;
+  Limits limits, prefill_limits, decode_limits;
+  std::vector<Limits> prefill_of_layer(analysis.layers.size()), decode_of_layer(analysis.layers.size());
   Time from;
   for (std::size_t s = 0; s < last.size(); ++s) {
     if (!last[s]) continue;
@@ -220,6 +222,8 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
       }
       add_limits(span, graph, run, fabric, limits);
       add_limits(span, graph, run, fabric, prefill ? prefill_limits : decode_limits);
+      add_limits(span, graph, run, fabric,
+                 (prefill ? prefill_of_layer : decode_of_layer)[static_cast<std::size_t>(task.layer + 1)]);
     }
     from = end;
   }
@@ -249,6 +253,10 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
       layer.decode_us /= analysis.decode.steps;
       for (double& us : layer.decode_stages) us /= analysis.decode.steps;
     }
+  }
+  for (std::size_t l = 0; l < analysis.layers.size(); ++l) {
+    analysis.layers[l].prefill_limits = shares_of(prefill_of_layer[l]);
+    analysis.layers[l].decode_limits = shares_of(decode_of_layer[l]);
   }
   analysis.limits = shares_of(limits);
   analysis.prefill.limits = shares_of(prefill_limits);

@@ -73,6 +73,7 @@ struct LayerTimes {
   double prefill_us = 0;  ///< on the critical path, launches included
   double decode_us = 0;   ///< the same, mean per decode step
   std::array<double, models::kStages> prefill_stages{}, decode_stages{};  ///< without launches
+  std::vector<LimitShare> prefill_limits, decode_limits;                  ///< as Phase::limits
 };
 
 struct Analysis {

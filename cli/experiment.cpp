@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/uuid/detail/sha1.hpp>
+#include <cctype>
 #include <map>
 #include <stdexcept>
 
@@ -22,6 +23,7 @@ using config::Value;
 
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
 constexpr std::int64_t kMostNodes = 4096;
+constexpr std::int64_t kMostTensorGpus = 256;
 
 /// An unambiguous text of a value and all below it: keys sorted, every text with its length.
 std::string canonical(const Value& value) {
@@ -229,7 +231,13 @@ models::Exposure worst(const std::vector<std::vector<std::int32_t>>& nodes) {
 }
 
 void read_sharding(const Value& map, Experiment& e) {
-  e.cascade = map.at("mode").as_one_of({"single", "cascade"}) == "cascade";
+  const std::string mode = map.at("mode").as_one_of({"single", "cascade", "tensor"});
+  e.cascade = mode == "cascade";
+  if (mode == "tensor") {
+    map.allow_only({"name", "description", "mode", "gpus"});
+    e.tensor_gpus = static_cast<std::uint32_t>(map.at("gpus").as_integer(2, kMostTensorGpus));
+    return;
+  }
   if (!e.cascade) {
     map.allow_only({"name", "description", "mode"});
     return;
@@ -358,9 +366,35 @@ void read_latents(const Value& map, Experiment& e) {
   }
 }
 
+void read_recurrence(const Value& map, Experiment& e) {
+  const bool has = std::any_of(e.model.layers.begin(), e.model.layers.end(), [](const models::Layer& l) {
+    return std::holds_alternative<models::KdaShape>(l.attention);
+  });
+  if (const auto placement = find_about(map, "recurrence", has, e, "KDA layers")) {
+    if (placement->as_one_of({"heads", "segments"}) == "segments")
+      e.workload.recurrence = models::RecurrencePlacement::segments;
+  }
+}
+
+void read_cached(const Value& map, Experiment& e) {
+  const auto cached = map.find("cached_tokens");
+  if (!cached) return;
+  const std::int64_t prompt = e.workload.prefill_tokens;
+  const std::string text = cached->as_string();
+  const bool is_word = !text.empty() && std::isalpha(static_cast<unsigned char>(text.front())) != 0;
+  e.workload.cached_tokens =
+      is_word && cached->as_one_of({"all"}) == "all" ? prompt : cached->as_integer(0, kMostTokens);
+  if (e.workload.cached_tokens > prompt)
+    throw cached->error(fmt::format("the prompt has only {} tokens (all: the whole of it)", prompt));
+  if (e.workload.cached_tokens > 0 && !e.model.causal)
+    throw cached->error(fmt::format("{} is bidirectional: it has no cache", e.model.name));
+  if (e.workload.new_tokens() == 0 && e.workload.decode_steps == 0)
+    throw cached->error("with the whole prompt cached and no decode_steps there is nothing to run");
+}
+
 void read_workload(const Value& map, Experiment& e) {
-  map.allow_only({"prefill_tokens", "decode_steps", "batch", "experts", "expert_load", "selection",
-                  "selection_skew", "latents"});
+  map.allow_only({"prefill_tokens", "cached_tokens", "decode_steps", "batch", "experts", "expert_load",
+                  "selection", "selection_skew", "latents", "recurrence"});
   e.workload.prefill_tokens = map.at("prefill_tokens").as_integer(1, kMostTokens);
   if (const auto steps = map.find("decode_steps")) {
     e.workload.decode_steps = steps->as_integer(0, kMostTokens);
@@ -372,6 +406,8 @@ void read_workload(const Value& map, Experiment& e) {
   read_experts(map, e);
   read_selection(map, e);
   read_latents(map, e);
+  read_recurrence(map, e);
+  read_cached(map, e);
   const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
   if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
     const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name,
@@ -395,8 +431,8 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   e.attn_calibration = config::read_calibration(attn_document);
   if (const auto fabric = root.find("fabric")) {
     e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, {"fabric"}));
-  } else if (e.cascade) {
-    throw root.error("key 'fabric' is missing: a cascade has more than one node");
+  } else if (e.cascade || e.tensor_gpus > 0) {
+    throw root.error("key 'fabric' is missing: there is more than one node");
   }
 }
 
@@ -405,11 +441,12 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
   Reader reader{file, overrides};
   const Value root = reader.root();
-  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload"});
+  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch"});
   Experiment e;
   e.file = file;
   e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
   if (const auto description = root.find("description")) e.description = description->as_string();
+  if (const auto launch = root.find("launch")) e.cuda_graph = launch->as_one_of({"graph", "host"}) == "graph";
   const Document model = reader.follow("models", root.at("model"), {"model"});
   if (const auto base = models::base_of(model)) reader.add_to_hash(*base);
   e.model = models::read_architecture(model);
@@ -420,10 +457,15 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   } else {
     read_sharding(sharding, e);
   }
-  if (!e.cascade && e.workload.experts == models::ExpertPlacement::spread)
-    throw root.at("workload").at("experts").error("one GPU has nothing to spread experts over");
-  if (!e.cascade && e.workload.latents == models::LatentPolicy::fetch)
-    throw root.at("workload").at("latents").error("one GPU has nowhere to fetch latents from");
+  const auto only_over_nodes = [&](bool asked, const char* key, const char* why) {
+    if (asked && !e.cascade) throw root.at("workload").at(key).error(why);
+  };
+  only_over_nodes(e.workload.experts == models::ExpertPlacement::spread, "experts",
+                  "without CompNodes there is nothing to spread experts over");
+  only_over_nodes(e.workload.latents == models::LatentPolicy::fetch, "latents",
+                  "without AttnNodes there is nowhere to fetch latents from");
+  only_over_nodes(e.workload.recurrence == models::RecurrencePlacement::segments, "recurrence",
+                  "without AttnNodes there is nothing to share segments out over");
   read_machine(root, reader, e);
   reader.require_all_applied();
   e.config_hash = reader.hash();
@@ -432,6 +474,7 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
 
 models::TaskGraph build_graph(const Experiment& e) {
   try {
+    if (e.tensor_gpus > 0) return models::build_tensor_parallel(e.model, e.tensor_gpus, e.workload);
     return e.cascade ? models::build_cascade(e.model, e.sharding, e.workload)
                      : models::build_single(e.model, e.workload);
   } catch (const std::invalid_argument& error) {

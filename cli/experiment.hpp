@@ -9,20 +9,26 @@
 //                                        names in configs/hardware or files; attn defaults to comp
 //   fabric: nvlink4_nvswitch             name in configs/fabrics or file; not needed on one node
 //   sharding: cascade_4x2                name in configs/shardings or file, or the map itself:
-//     mode: cascade                      or single (one GPU; nothing else then)
+//     mode: cascade                      or single (one GPU; nothing else then), or tensor (tensor
+//                                        parallelism, with `gpus: 8` and nothing else)
 //     alpha: 4                           CompNodes; optional where R's scheme implies it
 //     beta: 2                            beta x beta AttnNodes
 //     R: {scheme: c_delta, c: 2, delta: 6}
 //     S: {scheme: strided}
 //   workload: {prefill_tokens: 8192, decode_steps: 32, batch: 1}
+//   launch: graph                        of kernels: as nodes of a CUDA graph; or from the host, one by one
 //
-// Of a model with experts, MoBA or MLA layers, the workload may also say
+// With `cached_tokens: 4096` so many first tokens of the prompt are in the caches and states already, with
+// `cached_tokens: all` the whole prompt: the run begins with decoding.
+//
+// Of a model with experts, MoBA, MLA or KDA layers, the workload may also say
 //     experts: local                     every CompNode has them all; or spread over the CompNodes
 //     expert_load: balanced              or uniform, power_law_1.2 (models/operators/expert_load.hpp)
 //     selection: uniform                 or recent, zipf (models/operators/selection.hpp), with
 //     selection_skew: 1                  of the latter two
 //     selection: {trace: FILE}           or recorded; expert_load too (docs/traces/selections.md)
 //     latents: route                     a decoded token's query to them; or fetch them to the query
+//     recurrence: heads                  AttnNodes share out KDA's heads; or segments of tokens
 // What is drawn, is drawn with the seed of `tessera run --seed`.
 //
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
@@ -54,10 +60,12 @@ struct Experiment {
   models::Architecture model;
   sim::MachineSpec machine;
   config::Calibration comp_calibration, attn_calibration;  ///< of the machine's GPUs
-  bool cascade = false;                                    ///< else one GPU
+  bool cascade = false;                                    ///< else one GPU, or
+  std::uint32_t tensor_gpus = 0;                           ///< as many as these, tensor-parallel
   models::Sharding sharding;                               ///< empty on one GPU
   Exposures exposures;
   models::Workload workload;
+  bool cuda_graph = true;          ///< else every kernel is launched from the host
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
   std::vector<std::string> notes;  ///< what a reader of the result should know
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set

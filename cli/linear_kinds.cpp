@@ -14,17 +14,22 @@ std::vector<Kind> linear_kinds() {
                      {"k_dim", "128"},
                      {"v_dim", "k_dim"},
                      {"chunk", "64"},
-                     {"initial_state", "true"}},
+                     {"initial_state", "true"},
+                     {"segment", "none"}},
                     [rule](const Arguments& a) -> Operator {
-                      return LinearAttention{.rule = rule,
-                                             .batch = a.integer("batch"),
-                                             .seq = a.integer("seq"),
-                                             .heads = a.integer("heads"),
-                                             .k_dim = a.integer("k_dim"),
-                                             .v_dim = a.integer("v_dim"),
-                                             .chunk = a.integer("chunk"),
-                                             .initial_state = a.truth("initial_state"),
-                                             .dtype = a.dtype()};
+                      return LinearAttention{
+                          .rule = rule,
+                          .batch = a.integer("batch"),
+                          .seq = a.integer("seq"),
+                          .heads = a.integer("heads"),
+                          .k_dim = a.integer("k_dim"),
+                          .v_dim = a.integer("v_dim"),
+                          .chunk = a.integer("chunk"),
+                          .initial_state = a.truth("initial_state"),
+                          .part = a.choice<SegmentPart>("segment", {{"none", SegmentPart::none},
+                                                                    {"map", SegmentPart::map},
+                                                                    {"rest", SegmentPart::rest}}),
+                          .dtype = a.dtype()};
                     }});
     list.push_back({rule.decode_kind.data(),
                     "linear attention of new tokens, through the state",
@@ -48,6 +53,22 @@ std::vector<Kind> linear_kinds() {
                           .dtype = a.dtype()};
                     }});
   }
+  list.push_back({"state_scan",
+                  "the state that reaches a segment, from the maps of those before it",
+                  {{"batch", "1"},
+                   {"heads"},
+                   {"maps"},
+                   {"k_dim", "128"},
+                   {"v_dim", "k_dim"},
+                   {"initial_state", "false"}},
+                  [](const Arguments& a) -> Operator {
+                    return StateScan{.batch = a.integer("batch"),
+                                     .heads = a.integer("heads"),
+                                     .k_dim = a.integer("k_dim"),
+                                     .v_dim = a.integer("v_dim"),
+                                     .maps = a.integer("maps"),
+                                     .initial_state = a.truth("initial_state")};
+                  }});
   list.push_back({"causal_conv1d",
                   "short causal convolutions with SiLU",
                   {{"batch", "1"},

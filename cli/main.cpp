@@ -19,7 +19,7 @@ namespace tessera::cli {
 namespace {
 
 constexpr const char* kFooter = R"(Examples:
-  tessera run cascade_llama3_8b                        an experiment of configs/experiments
+  tessera run kimi_linear_sharded                      an experiment of configs/experiments
   tessera run my.yaml --set workload.prefill_tokens=16384 --json -
   tessera kernel gemm m=8192 n=8192 k=8192 --hardware h200_sxm
   tessera kernel attention_prefill seq=8192 heads=32 kv_heads=8 --hardware h200_sxm

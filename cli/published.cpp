@@ -10,8 +10,10 @@
 #include <tuple>
 #include <utility>
 
+#include "cli/analysis.hpp"
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/experiment.hpp"
 #include "cli/kernel_arguments.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
@@ -32,14 +34,19 @@ namespace fs = std::filesystem;
 struct Run {
   std::string name, unit;
   std::int64_t in_flight_bytes = 65536;
-  std::optional<KernelRequest> kernel;  // else the microbenchmark `kind`
+  std::optional<KernelRequest> kernel;  // or
+  fs::path experiment;                  // with
+  std::vector<std::string> overrides;   // or the microbenchmark
   const kernels::MicrobenchKind* kind = nullptr;
   enum class Measure {
     latency,
     latency_ms,
     hbm_bandwidth,
-    tflops
-  } measure = Measure::latency;  // of a kernel
+    tflops,
+    prefill_ms,
+    step_ms,
+    token_ms
+  } measure = Measure::latency;  // of a kernel, from prefill_ms on of an experiment
   bool cost = false;             // by the cost model: too long for the cycle model
   std::uint32_t variants() const { return kind != nullptr ? kind->variants : 1; }
 };
@@ -115,12 +122,31 @@ struct Keys {
   }
 };
 
-const std::vector<std::string> kRunKeys{"microbench", "kernel",   "measure",
-                                        "fidelity",   "launches", "in_flight_bytes"};
+const std::vector<std::string> kRunKeys{"microbench", "kernel",   "experiment", "set",
+                                        "measure",    "fidelity", "launches",   "in_flight_bytes"};
+
+Run read_experiment_run(Run run, const config::Value& experiment, const Keys& at) {
+  run.experiment = resolve_config("experiments", experiment);
+  if (const auto set = at.find("set")) {
+    for (const config::Value& key : set->items()) run.overrides.push_back(key.as_string());
+  }
+  const std::string measure = at.get("measure").as_one_of({"prefill_ms", "step_ms", "token_ms"});
+  run.measure = measure == "prefill_ms" ? Run::Measure::prefill_ms
+                : measure == "step_ms"  ? Run::Measure::step_ms
+                                        : Run::Measure::token_ms;
+  run.unit = "ms";
+  // A run of many kernels within the run of a figure: by the cost model only.
+  if (const auto fidelity = at.find("fidelity"))
+    run.cost = fidelity->as_one_of({"cost"}) == "cost";
+  else
+    throw at.at.error("fidelity is missing: experiments are run by cost");
+  return run;
+}
 
 Run read_run(const std::string& name, const Keys& at) {
   Run run{.name = name};
   if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
+  if (const auto experiment = at.find("experiment")) return read_experiment_run(run, *experiment, at);
   if (const auto kernel = at.find("kernel")) {
     std::vector<std::string> words = words_of(kernel->as_string());
     if (words.empty()) throw kernel->error("expected a kind and its keys");
@@ -187,7 +213,7 @@ Figure read_figure(const Keys& keys, double max_clock_mhz, std::deque<Run>& runs
   keys.at.allow_only(known);
   // A figure may say what it runs itself; then it names it for others.
   const config::Value name = keys.at.at("run");
-  if (keys.at.find("kernel") || keys.at.find("microbench")) {
+  if (keys.at.find("kernel") || keys.at.find("microbench") || keys.at.find("experiment")) {
     if (std::ranges::any_of(runs, [&](const Run& run) { return run.name == name.as_string(); }))
       throw name.error(fmt::format("a run is called {} already", name.as_string()));
     runs.push_back(read_run(name.as_string(), keys));
@@ -221,7 +247,30 @@ struct Job {
   std::uint32_t variant;
 };
 
-sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec& gpu) {
+/// The figure that `measure` names of an experiment on `hardware`, as a latency.
+sim::KernelResult run_of(const Run& run, const Subject& subject) {
+  std::vector<std::string> overrides = run.overrides;
+  overrides.push_back("hardware.comp=" + subject.hardware);
+  Experiment e = read_experiment(run.experiment, overrides);
+  if (subject.max_clock_mhz > 0) {
+    e.machine.comp_gpu.boost_clock_mhz = std::min(e.machine.comp_gpu.boost_clock_mhz, subject.max_clock_mhz);
+    e.machine.attn_gpu.boost_clock_mhz = std::min(e.machine.attn_gpu.boost_clock_mhz, subject.max_clock_mhz);
+  }
+  const models::TaskGraph graph = build_graph(e);
+  const sim::RunResult result =
+      sim::run_machine(graph, e.machine, {.cost = run.cost, .jobs = 1, .cuda_graph = e.cuda_graph});
+  const Analysis a = analyse(graph, result, e.machine.fabric);
+  double us = a.prefill.latency_us;
+  if (run.measure != Run::Measure::prefill_ms) us = a.decode.latency_us / std::max(1, a.decode.steps);
+  if (run.measure == Run::Measure::token_ms) us /= static_cast<double>(e.workload.batch);
+  sim::KernelResult r;
+  r.latency = Time::from_us(us);
+  return r;
+}
+
+sim::KernelResult simulate(const Subject& subject, std::uint32_t variant, const GpuSpec& gpu) {
+  const Run& run = *subject.run;
+  if (!run.experiment.empty()) return run_of(run, subject);
   if (run.cost)
     return sim::result_of(cost::CostModel{gpu}.cost(run.kernel->op, sim::conditions_of(run.kernel->options)));
   if (run.kernel) return sim::simulate_kernel(gpu, run.kernel->op, run.kernel->options);
@@ -236,6 +285,7 @@ sim::KernelResult simulate(const Run& run, std::uint32_t variant, const GpuSpec&
 }
 
 double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) {
+  if (!run.experiment.empty()) return r.latency.us() * 1e-3;
   if (run.kernel) {
     switch (run.measure) {
       case Run::Measure::latency:
@@ -246,6 +296,8 @@ double value_of(const Run& run, const GpuSpec& gpu, const sim::KernelResult& r) 
         return static_cast<double>(r.hbm_read_bytes + r.hbm_write_bytes) / r.latency.ns();
       case Run::Measure::tflops:
         return r.flops / r.latency.us() * 1e-6;
+      default:
+        break;
     }
   }
   const kernels::Microbench bench = kernels::make_microbench(run.kind->name, gpu, run.in_flight_bytes);
@@ -392,7 +444,7 @@ void run_published(const std::vector<fs::path>& files, const std::string& hardwa
       jobs, processes,
       [&](const sim::KernelJob& job) {
         const Job& which = todo[std::stoul(job.key)];
-        return simulate(*subjects.all[which.subject].run, which.variant, *job.gpu);
+        return simulate(subjects.all[which.subject], which.variant, *job.gpu);
       },
       [&](const sim::WorkDone& work) { progress.update(work); });
   for (std::size_t j = 0; j < todo.size(); ++j) {

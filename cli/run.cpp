@@ -39,8 +39,8 @@ configs/experiments. --set changes a key of it by its dotted path, and goes on i
   --set fabric.node_gb_per_s=900
 
 Examples:
-  tessera run cascade_llama3_8b
-  tessera run cascade_llama3_8b --set workload.decode_steps=0 --timeline out.json   (open in ui.perfetto.dev)
+  tessera run kimi_linear_sharded
+  tessera run kimi_linear_sharded --set workload.decode_steps=0 --timeline out.json (open in ui.perfetto.dev)
   tessera run my.yaml --json result.json -j 8
   tessera run my.yaml --json - | jq .breakdown
   tessera run published/moba                           (a paper's figures beside the simulator's))";
@@ -67,7 +67,8 @@ void run_experiment(const Options& options) {
     sim::RunOptions run_options{.exact = options.exact,
                                 .cost = options.fidelity == "cost",
                                 .jobs = options.jobs,
-                                .seed = options.seed};
+                                .seed = options.seed,
+                                .cuda_graph = experiment.cuda_graph};
     run_options.progress = [&](const sim::WorkDone& work) { progress.update(work); };
     try {
       return sim::run_machine(graph, experiment.machine, run_options);

@@ -17,6 +17,8 @@ namespace {
 
 using validate::Standing;
 
+constexpr std::size_t kMostNamed = 4;  // kinds of kernels in a line of text, the largest shares first
+
 struct Gpu {
   const std::string& name;
   const config::Calibration& calibration;
@@ -43,8 +45,7 @@ RunError error_of(const Experiment& e, const models::TaskGraph& graph, const sim
   const auto bar_of = [&](models::TaskId task) {
     const auto& compute = std::get<models::Compute>(graph.tasks[task].work);
     return validate::error_bar(gpu_of(e, graph.nodes[graph.tasks[task].node]).calibration, fidelity,
-                               compute.op,
-                               /*graph=*/true, /*random_data=*/true);
+                               compute.op, e.cuda_graph, /*random_data=*/true);
   };
   error.kernels.resize(run.kernels.size());
   std::vector<bool> done(run.kernels.size());
@@ -103,7 +104,10 @@ std::string text_of(const RunError& error) {
       if (p.bar.standing == standing && std::find(kinds.begin(), kinds.end(), p.bar.kind) == kinds.end())
         kinds.push_back(p.bar.kind);
     }
-    text += fmt::format(", {} {} ({})", percent_text(share), what, fmt::join(kinds, ", "));
+    const std::size_t named = std::min(kinds.size(), kMostNamed);
+    const std::string more = kinds.size() > named ? fmt::format(" and {} more", kinds.size() - named) : "";
+    kinds.resize(named);
+    text += fmt::format(", {} {} ({}{})", percent_text(share), what, fmt::join(kinds, ", "), more);
   };
   list(Standing::outside, "outside the calibrated range", r.outside_share);
   list(Standing::uncalibrated, "uncalibrated", r.uncalibrated_share);

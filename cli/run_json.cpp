@@ -77,7 +77,8 @@ Json run_json(const RunRecord& record) {
   json["model"] = e.model.name;
   json["hardware"] = {{"comp", e.machine.comp_gpu.name}, {"attn", e.machine.attn_gpu.name}};
   json["fabric"] = e.machine.fabric.name;
-  json["sharding"] = {{"mode", e.cascade ? "cascade" : "single"}};
+  json["sharding"] = {{"mode", e.cascade ? "cascade" : e.tensor_gpus > 0 ? "tensor" : "single"}};
+  if (e.tensor_gpus > 0) json["sharding"]["gpus"] = e.tensor_gpus;
   if (e.cascade) {
     json["sharding"].update({{"alpha", e.sharding.alpha()},
                              {"beta", e.sharding.beta()},
@@ -89,15 +90,17 @@ Json run_json(const RunRecord& record) {
                              {"attn_smallest_gap", e.exposures.attn.smallest_gap}});
   }
   json["workload"] = {{"prefill_tokens", e.workload.prefill_tokens},
+                      {"cached_tokens", e.workload.cached_tokens},
                       {"decode_steps", e.workload.decode_steps},
                       {"batch", e.workload.batch}};
+  json["launch"] = e.cuda_graph ? "graph" : "host";
   json["notes"] = e.notes;
   json["fidelity"] = record.fidelity;
   json["exact"] = record.exact;
   json["latency_us"] = run.latency.us();
   json["ttft_us"] = a.prefill.latency_us;
   json["decode_us_per_token"] = a.decode.present() ? a.decode.latency_us / a.decode.steps : 0.0;
-  json["tokens"] = e.workload.batch * (e.workload.prefill_tokens + e.workload.decode_steps);
+  json["tokens"] = e.workload.batch * (e.workload.new_tokens() + e.workload.decode_steps);
 
   json["nodes"] = Json::array();
   for (std::size_t n = 0; n < record.graph.nodes.size(); ++n) {

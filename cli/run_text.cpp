@@ -39,6 +39,29 @@ std::string model_text(const models::Architecture& m) {
                      count_text(static_cast<double>(m.parameters())), models::name_of(m.dtype));
 }
 
+/// How what the model has is spread over the nodes of a cascade: "experts spread, KDA by heads".
+std::string placement_text(const Experiment& e) {
+  bool experts = false, latents = false, recurrence = false;
+  for (const models::Layer& l : e.model.layers) {
+    experts |= std::holds_alternative<models::MoeShape>(l.feed_forward);
+    latents |= std::holds_alternative<models::MlaShape>(l.attention);
+    recurrence |= std::holds_alternative<models::KdaShape>(l.attention);
+  }
+  const models::Workload& w = e.workload;
+  std::vector<std::string> parts;
+  if (experts) {
+    parts.push_back(w.experts == models::ExpertPlacement::spread ? "experts spread over CompNodes"
+                                                                 : "all experts on every CompNode");
+  }
+  if (recurrence)
+    parts.push_back(w.recurrence == models::RecurrencePlacement::heads ? "KDA by heads" : "KDA by segments");
+  if (latents && w.decode_steps > 0) {
+    parts.push_back(w.latents == models::LatentPolicy::route ? "decoded queries routed to latents"
+                                                             : "latents fetched to decoded queries");
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 std::string header_text(const RunRecord& record) {
   const Experiment& e = record.experiment;
   std::string text = e.name + (e.description.empty() ? "" : ": " + e.description) + "\n";
@@ -46,7 +69,14 @@ std::string header_text(const RunRecord& record) {
     text += fmt::format("  {:<10}{}\n", label, value);
   };
   line("model", model_text(e.model));
-  if (!e.cascade) {
+  const auto fabric_line = [&] {
+    line("fabric", fmt::format("{}: {} GB/s per node and direction", e.machine.fabric.name,
+                               e.machine.fabric.node_gb_per_s));
+  };
+  if (e.tensor_gpus > 0) {
+    line("machine", fmt::format("{} GPUs, tensor-parallel: {}", e.tensor_gpus, gpu_text(e.machine.comp_gpu)));
+    fabric_line();
+  } else if (!e.cascade) {
     line("machine", "1 node: " + gpu_text(e.machine.comp_gpu));
   } else {
     const auto attn = static_cast<std::size_t>(
@@ -55,17 +85,22 @@ std::string header_text(const RunRecord& record) {
     line("machine",
          fmt::format("{} CompNodes: {}", record.graph.nodes.size() - attn, gpu_text(e.machine.comp_gpu)));
     line("", fmt::format("{} AttnNodes: {}", attn, gpu_text(e.machine.attn_gpu)));
-    line("fabric", fmt::format("{}: {} GB/s per node and direction", e.machine.fabric.name,
-                               e.machine.fabric.node_gb_per_s));
+    fabric_line();
   }
   if (e.cascade) {
     line("sharding", fmt::format("R: {}, S: {}", e.r_scheme, e.s_scheme));
     line("", fmt::format("a CompNode sees {}; an AttnNode {}", exposure_text(e.exposures.comp),
                          exposure_text(e.exposures.attn)));
+    if (const std::string placed = placement_text(e); !placed.empty()) line("", placed);
   }
-  line("workload",
-       fmt::format("batch {}, {} prompt tokens, {} decode steps", e.workload.batch,
-                   count_text(static_cast<double>(e.workload.prefill_tokens)), e.workload.decode_steps));
+  const models::Workload& w = e.workload;
+  const std::string cached =
+      w.cached_tokens == 0  ? ""
+      : w.new_tokens() == 0 ? " (all cached)"
+                            : fmt::format(" ({} cached)", count_text(static_cast<double>(w.cached_tokens)));
+  line("workload", fmt::format("batch {}, {} prompt tokens{}, {} decode steps", w.batch,
+                               count_text(static_cast<double>(w.prefill_tokens)), cached, w.decode_steps));
+  if (!e.cuda_graph) line("launch", "every kernel from the host");
   for (const std::string& note : e.notes) line("note", note);
   return text;
 }
@@ -113,6 +148,64 @@ std::string phase_text(const Phase& phase, double layers, const char* unit, bool
   text += use_text(cascade ? "mean of CompNodes" : "GPU", phase.comp);
   if (cascade) text += use_text("mean of AttnNodes", phase.attn);
   return text;
+}
+
+/// "experts 41 %, attention 22 %": the stages that take most of a layer's time.
+std::string stages_text(const std::array<double, models::kStages>& us, double total) {
+  std::vector<std::size_t> order(us.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return us[a] > us[b]; });
+  std::string text;
+  for (std::size_t i = 0; i < 2 && us[order[i]] > 0; ++i) {
+    text += fmt::format("{}{} {:.0f} %", i == 0 ? "" : ", ",
+                        models::name_of(static_cast<models::Stage>(order[i])), 100 * us[order[i]] / total);
+  }
+  return text;
+}
+
+/// What a layer of each kind takes in each phase, where in it, and what limits it.
+std::string layers_text(const RunRecord& record) {
+  struct Kind {
+    std::string name;
+    int layers = 0;
+    struct Phase {
+      double us = 0;
+      std::array<double, models::kStages> stages{};
+      std::map<std::string, double> limits;
+    } prefill, decode;
+  };
+  std::vector<Kind> kinds;
+  const auto add = [](Kind::Phase& to, double us, const std::array<double, models::kStages>& stages,
+                      const std::vector<LimitShare>& limits) {
+    to.us += us;
+    for (std::size_t s = 0; s < stages.size(); ++s) to.stages[s] += stages[s];
+    for (const LimitShare& l : limits) to.limits[l.name] += l.share * us;
+  };
+  for (const LayerTimes& l : record.analysis.layers) {
+    if (l.layer < 0) continue;
+    const models::Layer& layer = record.experiment.model.layers[static_cast<std::size_t>(l.layer)];
+    const std::string name =
+        fmt::format("{} + {}", models::name_of(layer.attention), models::name_of(layer.feed_forward));
+    auto at = std::find_if(kinds.begin(), kinds.end(), [&](const Kind& k) { return k.name == name; });
+    if (at == kinds.end()) at = kinds.insert(kinds.end(), {.name = name});
+    ++at->layers;
+    add(at->prefill, l.prefill_us, l.prefill_stages, l.prefill_limits);
+    add(at->decode, l.decode_us, l.decode_stages, l.decode_limits);
+  }
+  Table table{{"layers", "phase", "each", "most of it in", "limited by"}};
+  const auto row = [&](const Kind& kind, const char* phase, const Kind::Phase& p) {
+    if (p.us <= 0) return;
+    const auto worst = std::max_element(p.limits.begin(), p.limits.end(),
+                                        [](const auto& a, const auto& b) { return a.second < b.second; });
+    table.add({fmt::format("{} x {}", kind.layers, kind.name), phase, duration_text(p.us / kind.layers),
+               stages_text(p.stages, p.us),
+               fmt::format("{} {:.0f} %", worst->first, 100 * worst->second / p.us)});
+  };
+  for (const Kind& kind : kinds) {
+    row(kind, record.experiment.model.causal ? "prefill" : "forward", kind.prefill);
+    row(kind, "decode", kind.decode);
+  }
+  return table.text();
 }
 
 std::vector<std::string> node_row(std::string name, const sim::NodeUse& use) {
@@ -169,6 +262,7 @@ std::string nodes_text(const RunRecord& record) {
                "memory", "energy"}};
   if (nodes.size() <= kMostRows) {
     for (std::size_t n = 0; n < nodes.size(); ++n) table.add(node_row(nodes[n].name, record.run.nodes[n]));
+    table.group_alike();
     return table.text();
   }
   for (const auto& [kind, label] :
@@ -207,6 +301,7 @@ std::string links_text(const RunRecord& record) {
   };
   if (record.graph.nodes.size() <= kMostRows) {
     for (const sim::LinkUse& link : links) row(link, "");
+    table.group_alike();
     return table.text();
   }
   std::map<std::string, std::vector<const sim::LinkUse*>> kinds;
@@ -258,7 +353,8 @@ std::string run_text(const RunRecord& record) {
 
   line("latency",
        duration_text(run.latency.us()) +
-           (run.ci95_percent >= 0.005 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
+           (run.ci95_percent >= 0.005 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent)
+                                      : ""));
   line("error bar", text_of(record.error));
   const bool causal = record.experiment.model.causal;  // an encoder has no first token to wait for
   if (a.prefill.present())
@@ -276,6 +372,7 @@ std::string run_text(const RunRecord& record) {
   line("cost", cost.usd > 0 ? fmt::format("{:.3g} USD ({})", cost.usd, cost.basis)
                             : fmt::format("not known: {}", cost.basis));
   text += memory_warnings(record);
+  text += "\nLayers: what one of each kind takes of the critical path\n" + layers_text(record);
 
   if (a.prefill.present()) {
     text +=

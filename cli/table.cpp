@@ -28,6 +28,21 @@ std::string scaled(double value, double base, const std::array<const char*, N>& 
 
 }  // namespace
 
+void Table::group_alike() {
+  const auto alike = [](const std::vector<std::string>& a, const std::vector<std::string>& b) {
+    return a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
+  };
+  std::vector<std::vector<std::string>> grouped;
+  for (std::size_t first = 0, next; first < rows_.size(); first = next) {
+    next = first + 1;
+    while (next < rows_.size() && !rows_[first].empty() && alike(rows_[first], rows_[next])) ++next;
+    grouped.push_back(rows_[first]);
+    if (next > first + 1)
+      grouped.back()[0] = fmt::format("{} .. {} ({})", rows_[first][0], rows_[next - 1][0], next - first);
+  }
+  rows_ = std::move(grouped);
+}
+
 std::string Table::text() const {
   std::vector<std::size_t> widths;
   const auto measure = [&](const std::vector<std::string>& row) {

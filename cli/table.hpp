@@ -12,6 +12,8 @@ class Table {
  public:
   explicit Table(std::vector<std::string> header) : header_{std::move(header)} {}
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  /// Rows that follow each other and differ in the first column only become one: "comp0 .. comp3 (4)".
+  void group_alike();
   bool empty() const { return rows_.empty(); }
   /// Each line indented by two spaces; a rule of '-' under the header.
   std::string text() const;

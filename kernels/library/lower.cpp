@@ -50,6 +50,8 @@ std::vector<std::unique_ptr<tile::Kernel>> lower(const models::Operator& op, con
                  },
                  [&](const models::LinearAttention& l) {
     return make_linear_attention(l, gpu, addresses); },
+                 [&](const models::StateScan& s) {
+    return make_state_scan(s, gpu, addresses); },
                  [&](const models::LinearDecode& l) {
     return make_linear_decode(l, gpu, addresses); },
                  [&](const models::CausalConv1d& c) {

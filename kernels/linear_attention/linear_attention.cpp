@@ -7,6 +7,7 @@
 #include "kernels/linear_attention/chunk_prepare.hpp"
 #include "kernels/linear_attention/chunks.hpp"
 #include "kernels/linear_attention/recurrent.hpp"
+#include "kernels/linear_attention/segments.hpp"
 #include "kernels/linear_attention/short_conv.hpp"
 #include "kernels/linear_attention/solve.hpp"
 #include "kernels/linear_attention/state_pass.hpp"
@@ -54,6 +55,7 @@ ChunkedCall place(const models::LinearAttention& op, const Addresses& addresses)
   c.u = take(values);
   c.d = take(values);
   c.states = take(c.head_chunks() * c.k_dim() * c.v_dim() * c.element());
+  if (op.part == models::SegmentPart::rest) c.q = c.k = next;  // as normalised before
   return c;
 }
 
@@ -100,8 +102,19 @@ Kernels make_linear_attention(const models::LinearAttention& op, const GpuSpec& 
   if (op.rule.decay == models::Decay::vector && !op.rule.delta)
     throw std::invalid_argument{
         fmt::format("{}: a decay per channel without the delta rule has no tile program", models::kind(op))};
+  if (op.part != models::SegmentPart::none && !op.rule.delta)
+    throw std::invalid_argument{
+        fmt::format("{}: segments without the delta rule have no tile program", models::kind(op))};
   ChunkedCall c = place(op, addresses);
   Kernels kernels;
+  const auto states_and_output = [&] {
+    kernels.push_back(std::make_unique<StatePass>(c, gpu));
+    kernels.push_back(std::make_unique<ChunkOutput>(c, gpu));
+  };
+  if (op.part == models::SegmentPart::rest) {
+    states_and_output();
+    return kernels;
+  }
   const auto stream = [&](StreamWork work) {
     kernels.push_back(std::make_unique<StreamKernel>(std::move(work), gpu));
   };
@@ -133,8 +146,16 @@ Kernels make_linear_attention(const models::LinearAttention& op, const GpuSpec& 
     kernels.push_back(std::make_unique<Solve>(c, false, gpu));
     kernels.push_back(std::make_unique<RecomputeWU>(c, gpu));
   }
-  kernels.push_back(std::make_unique<StatePass>(c, gpu));
-  kernels.push_back(std::make_unique<ChunkOutput>(c, gpu));
+  if (op.part == models::SegmentPart::map)
+    kernels.push_back(std::make_unique<MapPass>(c, addresses.operands.back(), gpu));
+  else
+    states_and_output();
+  return kernels;
+}
+
+Kernels make_state_scan(const models::StateScan& op, const GpuSpec& gpu, const Addresses& addresses) {
+  Kernels kernels;
+  kernels.push_back(std::make_unique<ScanKernel>(op, gpu, addresses));
   return kernels;
 }
 

@@ -12,6 +12,8 @@ namespace tessera::kernels {
 std::vector<std::unique_ptr<tile::Kernel>> make_linear_attention(const models::LinearAttention& op,
                                                                  const GpuSpec& gpu,
                                                                  const Addresses& addresses);
+std::vector<std::unique_ptr<tile::Kernel>> make_state_scan(const models::StateScan& op, const GpuSpec& gpu,
+                                                           const Addresses& addresses);
 std::vector<std::unique_ptr<tile::Kernel>> make_linear_decode(const models::LinearDecode& op,
                                                               const GpuSpec& gpu, const Addresses& addresses);
 std::vector<std::unique_ptr<tile::Kernel>> make_causal_conv1d(const models::CausalConv1d& op,

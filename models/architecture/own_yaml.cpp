@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "models/architecture/fields.hpp"
 #include "models/operators/block_sparse.hpp"
 
@@ -51,7 +54,7 @@ Architecture read_uniform(const Value& root) {
 
 /// The model of another file, given more positions if this one says so.
 Architecture read_based(const Value& root, const std::filesystem::path& base) {
-  root.allow_only({"name", "base", "layers", "max_positions", "moba", "description"});
+  root.allow_only({"name", "base", "layers", "max_positions", "attention", "moba", "description"});
   const Document document = Document::read(base);
   if (document.root().is_map() && document.root().find("base"))
     throw root.at("base").error("names a file that has a base of its own; name that one");
@@ -59,6 +62,24 @@ Architecture read_based(const Value& root, const std::filesystem::path& base) {
   a.name = root.at("name").as_string();
   a.max_positions = positive_or(root, "max_positions", kMostTokens, a.max_positions);
   return a;
+}
+
+/// Gives every layer the attention that the base's first layer of that kind has.
+void read_attention(const Value& wanted, Architecture& a) {
+  std::vector<std::string> kinds;
+  const auto key_of = [](const AttentionShape& shape) {
+    static constexpr std::array keys{"dense", "moba", "mla", "kda"};
+    return std::string{keys[shape.index()]};
+  };
+  for (const Layer& l : a.layers) {
+    const std::string kind = key_of(l.attention);
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+  }
+  const std::string kind = wanted.as_one_of(kinds);
+  const auto from = std::find_if(a.layers.begin(), a.layers.end(),
+                                 [&](const Layer& l) { return key_of(l.attention) == kind; });
+  const AttentionShape shape = from->attention;
+  for (Layer& l : a.layers) l.attention = shape;
 }
 
 /// Makes dense layers MoBA layers, but for the first and last few; none from training step full_from_step on.
@@ -113,6 +134,7 @@ Architecture read_own(const Document& document) {
   const Value root = document.root();
   const auto base = base_of(document);
   Architecture a = base ? read_based(root, *base) : read_uniform(root);
+  if (const auto attention = base ? root.find("attention") : std::nullopt) read_attention(*attention, a);
   if (const auto moba = root.find("moba")) read_moba(*moba, a);
   // Cut short last: the layers that are left are of the whole model's kinds.
   if (const auto layers = base ? root.find("layers") : std::nullopt)

@@ -20,8 +20,8 @@ namespace tessera::models {
 
 std::string_view name_of(Stage stage) {
   static constexpr std::array<std::string_view, kStages> names{
-      "embed", "norm",   "qkv", "rope",  "send",     "cache",   "gate",    "attention", "return",
-      "merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "head"};
+      "embed", "norm",   "qkv", "rope",  "send",     "cache",   "gate",    "scan",   "attention", "return",
+      "merge", "o_proj", "mlp", "route", "dispatch", "experts", "combine", "reduce", "head"};
   return names[static_cast<std::size_t>(stage)];
 }
 
@@ -53,14 +53,14 @@ auto by_attention(const GraphBuilder& g, const Build& build) {
 TaskGraph build_single(const Architecture& model, const Workload& workload) {
   GraphBuilder g{model, workload};
   g.graph.nodes = {{"gpu0", NodeKind::comp}};
-  const std::int64_t rows = workload.prefill_tokens * workload.batch;
-  const std::vector<CompNode> nodes{comp_node(g, 0, rows, 0)};
+  const std::int64_t rows = workload.new_tokens() * workload.batch;
+  const std::vector<CompNode> nodes{comp_node(g, 0, std::max(rows, workload.batch), 0)};
   const CompNode& node = nodes.front();
   Attentions<DenseOnOneNode, MobaOnOneNode, LatentOnOneNode, LinearOnOneNode> attention{
       {g, node}, {g, attention.dense}, {g, node}, {g, node}};
-  FeedForward feed_forward{g, nodes, {rows}};
+  FeedForward feed_forward{g, nodes, {std::max(rows, workload.batch)}};
   std::vector<TaskId> previous;
-  for (g.step = -1; g.step < workload.decode_steps; ++g.step) {
+  for (g.step = rows > 0 ? -1 : 0; g.step < workload.decode_steps; ++g.step) {
     const std::int64_t step_rows = g.step < 0 ? rows : workload.batch;
     std::vector<TaskId> last{embed(g, node, step_rows, previous)};
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
@@ -98,12 +98,13 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
       {g, p, comp}, {g, p, attention.dense}, {g, p, comp}, {g, p, comp}};
   FeedForward feed_forward{g, comp, most_rows};
 
-  // Prefill.
+  // Prefill of what is not cached.
   std::vector<TaskId> last(p.alpha);
   for (std::uint32_t i = 0; i < p.alpha; ++i) {
     if (!p.r[i].empty()) last[i] = embed(g, comp[i], p.r_rows(i) * workload.batch, {});
   }
-  for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
+  const std::int64_t prefilled_layers = workload.new_tokens() > 0 ? model.layer_count() : 0;
+  for (g.layer = 0; g.layer < prefilled_layers; ++g.layer) {
     by_attention(g, [&](const auto& shape) { attention.of(shape).prefill(shape, last); });
     for (std::uint32_t i = 0; i < p.alpha; ++i) {
       if (p.r[i].empty()) continue;
@@ -112,22 +113,24 @@ TaskGraph build_cascade(const Architecture& model, const Sharding& sharding, con
     feed_forward.run(rows, last);
   }
   auto at = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(workload.prefill_tokens - 1)]);
-  TaskId sampled = language_head(g, comp[at], last[at]);
+  std::vector<TaskId> sampled;  // none: the first token to be decoded is at hand where it is needed
+  if (prefilled_layers > 0) sampled = {language_head(g, comp[at], last[at])};
 
   // Decode: each step's token belongs to one CompNode and to one row and column of AttnNodes.
   for (g.step = 0; g.step < workload.decode_steps; ++g.step) {
     const std::int64_t token = workload.prefill_tokens + g.step;
     const auto i = static_cast<std::uint32_t>(p.r_owner[static_cast<std::size_t>(token)]);
     g.layer = -1;
-    if (i != at) sampled = g.send(at, i, Stage::embed, kTokenBytes * workload.batch, {sampled});
-    TaskId& t = last[i] = embed(g, comp[i], workload.batch, {sampled});
+    if (i != at && !sampled.empty())
+      sampled = {g.send(at, i, Stage::embed, kTokenBytes * workload.batch, sampled)};
+    TaskId& t = last[i] = embed(g, comp[i], workload.batch, sampled);
     rows.assign(p.alpha, 0);
     rows[i] = workload.batch;
     for (g.layer = 0; g.layer < model.layer_count(); ++g.layer) {
       t = by_attention(g, [&](const auto& shape) { return attention.of(shape).decode(shape, i, token, t); });
       feed_forward.run(rows, last);
     }
-    sampled = language_head(g, comp[i], t);
+    sampled = {language_head(g, comp[i], t)};
     at = i;
   }
   return std::move(g.graph);

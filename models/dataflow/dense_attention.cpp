@@ -112,7 +112,7 @@ TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after)
   if (g_.step < 0) {
     return run(d, rows, after,
                Attention{.batch = w.batch,
-                         .q_rows = w.prefill_tokens,
+                         .q_rows = w.new_tokens(),
                          .kv_rows = w.prefill_tokens,
                          .heads = d.heads,
                          .kv_heads = d.kv_heads,
@@ -134,8 +134,8 @@ TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after,
   const BufferId projections = n_.dense.projections;
   TaskId t = project(g_, n_, d, rows, after);
   if (g_.keeps_cache()) t = append(g_, d, n_.id, projections, cache, rows, {t});
-  // The prompt's keys are all at hand; a decode step's are in the cache, its own included.
-  const BufferId kv = g_.step < 0 ? projections : cache;
+  // The keys of a whole prompt are all at hand; else they are in the cache, the new ones included.
+  const BufferId kv = g_.step < 0 && g_.workload.cached_tokens == 0 ? projections : cache;
   t = g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t});
   return project_out(g_, n_, d, n_.dense.attended, rows, {t});
 }
@@ -150,6 +150,7 @@ DenseOverNodes::DenseOverNodes(GraphBuilder& g, const Placement& placement, cons
   const std::int64_t kv_width = largest_dense(g.model, [](const DenseShape& d) { return d.kv_width(); });
   const std::int64_t e = g.element_bytes(), batch = g.workload.batch;
   for (const auto& set : p_.s) positions_.push_back(std::make_shared<const std::vector<std::int32_t>>(set));
+  for (const auto& set : p_.kept) kept_.push_back(std::make_shared<const std::vector<std::int32_t>>(set));
   nodes_.resize(std::size_t{p_.beta} * p_.beta);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
@@ -191,6 +192,11 @@ void DenseOverNodes::keep(const DenseShape& d, std::uint32_t j, std::uint32_t k)
   n.appended[l] = {n.arrived.back()};
 }
 
+BufferId DenseOverNodes::keys(std::uint32_t j, std::uint32_t k) const {
+  const AttnNode& n = node(j, k);
+  return g_.workload.cached_tokens > 0 ? n.cache[static_cast<std::size_t>(g_.layer)] : n.received;
+}
+
 void DenseOverNodes::give_back(const DenseShape& d, std::uint32_t j, std::uint32_t k, TaskId attended) {
   return_rows(g_, p_, j, k, attended, row_bytes(d), returned_);
 }
@@ -205,7 +211,7 @@ void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& rea
       const AttnNode& n = node(j, k);
       Attention a{.batch = g_.workload.batch,
                   .q_rows = p_.s_rows(j),
-                  .kv_rows = p_.s_rows(k),
+                  .kv_rows = p_.kept_rows(k),
                   .heads = d.heads,
                   .kv_heads = d.kv_heads,
                   .head_dim = d.head_dim,
@@ -214,11 +220,11 @@ void DenseOverNodes::prefill(const DenseShape& d, const std::vector<TaskId>& rea
                   .dtype = m.dtype};
       if (m.causal) {
         a.q_positions = positions_[j];
-        a.kv_positions = positions_[k];
+        a.kv_positions = kept_[k];
       }
       give_back(d, j, k,
                 g_.add(p_.attn(j, k), Stage::attention, a,
-                       {n.received, n.received, n.received, n.out, n.stats}, n.arrived));
+                       {n.received, keys(j, k), keys(j, k), n.out, n.stats}, n.arrived));
     }
   }
 }

@@ -43,7 +43,10 @@ class DenseOverNodes {
     std::vector<TaskId> arrived;                ///< what the current layer's q, k, v wait for
   };
   const AttnNode& node(std::uint32_t j, std::uint32_t k) const { return nodes_[j * p_.beta + k]; }
-  const Positions& positions(std::uint32_t j) const { return positions_[j]; }  ///< the prompt's part of S_j
+  const Positions& positions(std::uint32_t j) const { return positions_[j]; }  ///< of Placement::s
+  const Positions& kept_positions(std::uint32_t k) const { return kept_[k]; }  ///< of Placement::kept
+  /// Where AttnNode (j, k) reads the prompt's keys and values of the current layer.
+  BufferId keys(std::uint32_t j, std::uint32_t k) const;
 
   /// The current layer for the prompt, but for the owners' part: projections after `ready[i]` on CompNode i,
   /// messages, partial attention, and the way back.
@@ -67,9 +70,9 @@ class DenseOverNodes {
   GraphBuilder& g_;
   const Placement& p_;
   const std::vector<CompNode>& comp_;
-  std::vector<Positions> positions_;  // of each S_j
-  std::vector<AttnNode> nodes_;       // row-major
-  TasksByNode returned_;              // to each CompNode, of the current layer
+  std::vector<Positions> positions_, kept_;  // of each S_j
+  std::vector<AttnNode> nodes_;              // row-major
+  TasksByNode returned_;                     // to each CompNode, of the current layer
 };
 
 }  // namespace tessera::models

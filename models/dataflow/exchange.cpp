@@ -8,7 +8,7 @@ void send_rows(GraphBuilder& g, const Placement& p, std::uint32_t i, TaskId read
                TasksByNode& received) {
   for (std::uint32_t j = 0; j < p.beta; ++j) {
     for (std::uint32_t k = 0; k < p.beta; ++k) {
-      const std::int64_t q_rows = p.s[k].empty() ? 0 : p.overlap[i][j];
+      const std::int64_t q_rows = p.kept[k].empty() ? 0 : p.overlap[i][j];
       const std::int64_t bytes = (q_rows * row.query + p.overlap[i][k] * row.kept) * g.workload.batch;
       if (bytes > 0) received[j * p.beta + k].push_back(g.send(i, p.attn(j, k), Stage::send, bytes, {ready}));
     }

@@ -9,6 +9,16 @@ namespace tessera::models {
 GraphBuilder::GraphBuilder(const Architecture& architecture, const Workload& work)
     : model{architecture}, workload{work} {
   if (workload.prefill_tokens <= 0) throw std::invalid_argument{"prefill_tokens must be positive"};
+  if (workload.cached_tokens < 0 || workload.cached_tokens > workload.prefill_tokens) {
+    throw std::invalid_argument{fmt::format("cached_tokens must be 0 to the prompt's {}, not {}",
+                                            workload.prefill_tokens, workload.cached_tokens)};
+  }
+  if (workload.cached_tokens > 0 && !model.causal) {
+    throw std::invalid_argument{
+        fmt::format("cached_tokens: {} is bidirectional and has no cache", model.name)};
+  }
+  if (workload.new_tokens() == 0 && workload.decode_steps == 0)
+    throw std::invalid_argument{"the whole prompt is cached and nothing is decoded: there is nothing to run"};
   if (workload.decode_steps < 0) throw std::invalid_argument{"decode_steps must not be negative"};
   if (workload.batch <= 0) throw std::invalid_argument{"batch must be positive"};
   if (workload.decode_steps > 0 && !model.causal) {

@@ -177,7 +177,8 @@ LatentActivations latent_activations(GraphBuilder& g, std::uint32_t node, std::i
 LatentOnOneNode::LatentOnOneNode(GraphBuilder& g, const CompNode& node)
     : g_{g}, n_{node}, cache_{caches(g, node.id, g.tokens())} {
   if (largest<MlaShape>(g.model, query_width) > 0)
-    expansion_ = expansion(g, node.id, g.workload.prefill_tokens * g.workload.batch);
+    expansion_ =
+        expansion(g, node.id, g.workload.new_tokens() > 0 ? g.workload.prefill_tokens * g.workload.batch : 0);
 }
 
 TaskId LatentOnOneNode::run(const MlaShape& m, std::int64_t rows, TaskId after) {
@@ -187,8 +188,10 @@ TaskId LatentOnOneNode::run(const MlaShape& m, std::int64_t rows, TaskId after) 
   TaskId t = project(g_, n_, m, rows, after);
   if (g_.keeps_cache()) t = append(g_, m, n_.id, a.low, cache, rows, {t});
   if (g_.step < 0) {
-    t = expand(g_, m, n_.id, a.low, n_.weights(g_).latent_up, expansion_, rows, {t});
-    t = g_.add(n_.id, Stage::attention, naive(g_, m, w.prefill_tokens, w.prefill_tokens),
+    // Cached rows are up-projected again, as an engine does with a cached prefix.
+    t = expand(g_, m, n_.id, w.cached_tokens > 0 ? cache : a.low, n_.weights(g_).latent_up, expansion_,
+               w.prefill_tokens * w.batch, {t});
+    t = g_.add(n_.id, Stage::attention, naive(g_, m, w.new_tokens(), w.prefill_tokens),
                {a.query, expansion_.keys, expansion_.up, a.attended}, {t});
     return project_out(g_, n_, m, a.attended, false, rows, {t});
   }
@@ -211,6 +214,7 @@ LatentOverNodes::LatentOverNodes(GraphBuilder& g, const Placement& placement,
   const std::int64_t token =
       most([&](const MlaShape& m) { return token_row(g, m).query + token_row(g, m).kept; });
   for (const auto& set : p_.s) positions_.push_back(std::make_shared<const std::vector<std::int32_t>>(set));
+  for (const auto& set : p_.kept) kept_.push_back(std::make_shared<const std::vector<std::int32_t>>(set));
   nodes_.resize(std::size_t{p_.beta} * p_.beta);
   for (std::uint32_t j = 0; j < p_.beta; ++j) {
     for (std::uint32_t k = 0; k < p_.beta; ++k) {
@@ -224,7 +228,7 @@ LatentOverNodes::LatentOverNodes(GraphBuilder& g, const Placement& placement,
       n.out = g.buffer(id, std::max(rows * most(value_width), tokens * most(absorbed_width)) * e,
                        "partial output");
       n.stats = g.buffer(id, rows * heads * kStatsBytes, "partial max and expsum");
-      if (p_.sees(j, k)) n.expansion = expansion(g, id, kv_rows);
+      if (p_.sees(j, k)) n.expansion = expansion(g, id, p_.kept_rows(k) * batch);
       n.weights.resize(g.model.layers.size());
       for (std::size_t l = 0; l < n.weights.size(); ++l) {
         if (const auto* m = std::get_if<MlaShape>(&g.model.layers[l].attention))
@@ -260,13 +264,13 @@ void LatentOverNodes::prefill(const MlaShape& m, const std::vector<TaskId>& read
         n.appended[l] = {after.back()};
       }
       if (!p_.sees(j, k)) continue;
-      TaskId t =
-          expand(g_, m, id, n.received, n.weights[l], n.expansion, p_.s_rows(k) * batch, std::move(after));
-      LatentAttention a = naive(g_, m, p_.s_rows(j), p_.s_rows(k));
+      TaskId t = expand(g_, m, id, g_.workload.cached_tokens > 0 ? n.cache[l] : n.received, n.weights[l],
+                        n.expansion, p_.kept_rows(k) * batch, std::move(after));
+      LatentAttention a = naive(g_, m, p_.s_rows(j), p_.kept_rows(k));
       a.partial = true;
       if (a.causal) {
         a.q_positions = positions_[j];
-        a.kv_positions = positions_[k];
+        a.kv_positions = kept_[k];
       }
       t = g_.add(id, Stage::attention, std::move(a),
                  {n.received, n.expansion.keys, n.expansion.up, n.out, n.stats}, {t});

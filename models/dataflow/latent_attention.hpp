@@ -75,7 +75,8 @@ class LatentOverNodes {
   GraphBuilder& g_;
   const Placement& p_;
   const std::vector<CompNode>& comp_;
-  std::vector<Positions> positions_;  // of each S_j
+  std::vector<Positions> positions_;  // of each S_j, those not cached
+  std::vector<Positions> kept_;       // of each S_k
   std::vector<AttnNode> nodes_;       // row-major
   std::vector<Fetched> fetched_;      // by CompNode
   TasksByNode returned_;              // to each CompNode, of the current layer

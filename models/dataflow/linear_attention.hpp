@@ -2,11 +2,11 @@
 // Kimi delta attention (KDA) of a layer, from the residual stream to the branch that is added to it: on the
 // node that holds the rows, and over AttnNodes.
 //
-// A recurrence needs every token, in order, but its heads need nothing of each other. So the beta^2 AttnNodes
-// share out the heads: each gets all tokens' rows of its heads from every CompNode, keeps the heads'
-// convolution inputs and states, and returns the heads' results to the rows' owners. Nothing is merged, and S
-// plays no part. (Segments of tokens whose state maps are combined by a scan: models/reference.)
+// A recurrence needs every token, in order, but its heads need nothing of each other, and what a segment of
+// tokens does to the state is an affine map. So the beta^2 AttnNodes share out the heads (linear_heads.hpp)
+// or the tokens (linear_segments.hpp). S plays no part.
 
+#include <memory>
 #include <vector>
 
 #include "models/dataflow/comp_node.hpp"
@@ -18,6 +18,9 @@ namespace tessera::models {
 void add_linear_weights(GraphBuilder& g, std::uint32_t node, const KdaShape& shape, LayerWeights& weights);
 /// For the largest KDA layer of the model; nothing if it has none.
 LinearActivations linear_activations(GraphBuilder& g, std::uint32_t node, std::int64_t rows);
+
+/// Of every layer; without heads where it is no KDA layer.
+std::vector<KdaShape> kda_shapes(const Architecture& model);
 
 /// Where some heads' recurrence runs.
 struct LinearHeads {
@@ -40,33 +43,29 @@ class LinearOnOneNode {
   LinearHeads heads_;
 };
 
+/// One placement of the recurrence over AttnNodes.
+class LinearPlacement {
+ public:
+  virtual ~LinearPlacement() = default;
+  // As of DenseOverNodes.
+  virtual void prefill(const KdaShape& shape, const std::vector<TaskId>& ready) = 0;
+  virtual TaskId finish(const KdaShape& shape, std::uint32_t i) = 0;
+  virtual TaskId decode(const KdaShape& shape, std::uint32_t i, std::int64_t token, TaskId after) = 0;
+};
+
+/// The placement that Workload::recurrence names.
 class LinearOverNodes {
  public:
   /// Allocates on the AttnNodes.
   LinearOverNodes(GraphBuilder& g, const Placement& placement, const std::vector<CompNode>& comp);
-
-  // As of DenseOverNodes.
-  void prefill(const KdaShape& shape, const std::vector<TaskId>& ready);
-  TaskId finish(const KdaShape& shape, std::uint32_t i);
-  TaskId decode(const KdaShape& shape, std::uint32_t i, std::int64_t token, TaskId after);
+  void prefill(const KdaShape& shape, const std::vector<TaskId>& ready) { placed_->prefill(shape, ready); }
+  TaskId finish(const KdaShape& shape, std::uint32_t i) { return placed_->finish(shape, i); }
+  TaskId decode(const KdaShape& shape, std::uint32_t i, std::int64_t token, TaskId after) {
+    return placed_->decode(shape, i, token, after);
+  }
 
  private:
-  struct AttnNode {
-    BufferId received = 0, out = 0;  // messages put rows where they belong
-    LinearHeads heads;
-  };
-  /// The heads of AttnNode `a`, none of them if there are fewer heads than nodes.
-  KdaShape part(const KdaShape& shape, std::uint32_t a) const;
-  std::uint32_t id(std::uint32_t a) const { return p_.alpha + a; }
-  /// Some rows' part for each AttnNode, after `ready`.
-  void send(const KdaShape& shape, std::uint32_t i, std::int64_t rows, TaskId ready, TasksByNode& received);
-  TaskId recur(const KdaShape& part, std::uint32_t a, std::vector<TaskId> after);
-
-  GraphBuilder& g_;
-  const Placement& p_;
-  const std::vector<CompNode>& comp_;
-  std::vector<AttnNode> nodes_;  // row-major
-  TasksByNode returned_;         // to each CompNode, of the current layer
+  std::unique_ptr<LinearPlacement> placed_;
 };
 
 }  // namespace tessera::models

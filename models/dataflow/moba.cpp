@@ -7,6 +7,7 @@ namespace tessera::models {
 TaskId MobaOnOneNode::run(const MobaShape& shape, std::int64_t rows, TaskId after) {
   const DenseShape& d = shape.dense;
   if (g_.step >= 0) return dense_.run(d, rows, after);
+  if (g_.workload.cached_tokens > 0) g_.not_built("MoBA of a prompt that is cached in part, on one GPU");
   return dense_.run(d, rows, after,
                     Moba{.batch = g_.workload.batch,
                          .seq = g_.workload.prefill_tokens,
@@ -27,15 +28,16 @@ MobaOverNodes::MobaOverNodes(GraphBuilder& g, const Placement& placement, DenseO
       std::int64_t sums = 0, means = 0, chosen = 0;
       for (const Layer& l : g.model.layers) {
         const auto* shape = std::get_if<MobaShape>(&l.attention);
-        if (shape == nullptr || !p_.sees(j, k)) continue;
-        chosen = std::max(chosen, chosen_bytes(*shape, j));
-        if (j != k) continue;
+        if (shape == nullptr) continue;
+        if (p_.sees(j, k)) chosen = std::max(chosen, chosen_bytes(*shape, j));
+        if (j != k || p_.kept[k].empty() || g.workload.new_tokens() == 0) continue;
         std::int64_t here = operands(pool(*shape, k)).back().bytes;
         for (std::uint32_t from = 0; from < p_.beta; ++from) {
           if (from != j) here += sums_bytes(*shape, shared_blocks(*shape, j, from));
         }
         sums = std::max(sums, here);
         // In fp32, with the counts.
+        if (p_.s[j].empty()) continue;
         means = std::max(means, sums_bytes(*shape, past_blocks(*shape, j) + 1));
       }
       Node& n = node(j, k);
@@ -53,7 +55,7 @@ std::int64_t MobaOverNodes::past_blocks(const MobaShape& shape, std::uint32_t j)
 
 std::int64_t MobaOverNodes::shared_blocks(const MobaShape& shape, std::uint32_t j, std::uint32_t k) const {
   if (!p_.sees(j, k)) return 0;
-  const std::int64_t first = p_.s[k].front() / shape.block, last = p_.s[k].back() / shape.block;
+  const std::int64_t first = p_.kept[k].front() / shape.block, last = p_.kept[k].back() / shape.block;
   return std::max<std::int64_t>(0, std::min(last + 1, past_blocks(shape, j)) - first);
 }
 
@@ -69,11 +71,11 @@ std::int64_t MobaOverNodes::chosen_bytes(const MobaShape& shape, std::uint32_t j
 
 BlockPool MobaOverNodes::pool(const MobaShape& shape, std::uint32_t k) const {
   return {.batch = g_.workload.batch,
-          .kv_rows = p_.s_rows(k),
+          .kv_rows = p_.kept_rows(k),
           .kv_heads = shape.dense.kv_heads,
           .head_dim = shape.dense.head_dim,
           .block = shape.block,
-          .kv_positions = dense_.positions(k),
+          .kv_positions = dense_.kept_positions(k),
           .dtype = g_.model.dtype};
 }
 
@@ -87,9 +89,9 @@ void MobaOverNodes::prefill(const MobaShape& shape, const std::vector<TaskId>& r
   // Sums of keys, to the nodes that score.
   std::vector<std::vector<TaskId>> summed(p_.beta);
   for (std::uint32_t k = 0; k < p_.beta; ++k) {
-    if (p_.s[k].empty()) continue;
+    if (p_.kept[k].empty()) continue;
     const TaskId pooled = g_.add(p_.attn(k, k), Stage::gate, pool(shape, k),
-                                 {dense_.node(k, k).received, node(k, k).sums}, dense_.node(k, k).arrived);
+                                 {dense_.keys(k, k), node(k, k).sums}, dense_.node(k, k).arrived);
     for (std::uint32_t j = 0; j < p_.beta; ++j) {
       if (j == k) {
         summed[j].push_back(pooled);
@@ -142,17 +144,18 @@ void MobaOverNodes::prefill(const MobaShape& shape, const std::vector<TaskId>& r
           g_.add(p_.attn(j, k), Stage::attention,
                  BlockSparseAttention{.batch = batch,
                                       .q_rows = p_.s_rows(j),
-                                      .kv_rows = p_.s_rows(k),
+                                      .kv_rows = p_.kept_rows(k),
                                       .heads = d.heads,
                                       .kv_heads = d.kv_heads,
                                       .head_dim = d.head_dim,
                                       .block = shape.block,
                                       .topk = shape.topk,
                                       .q_positions = dense_.positions(j),
-                                      .kv_positions = dense_.positions(k),
+                                      .kv_positions = dense_.kept_positions(k),
                                       .selection = of_layer(g_.workload.selection, g_.layer),
                                       .dtype = g_.model.dtype},
-                 {n.received, n.received, n.received, node(j, k).chosen, n.out, n.stats}, std::move(after)));
+                 {n.received, dense_.keys(j, k), dense_.keys(j, k), node(j, k).chosen, n.out, n.stats},
+                 std::move(after)));
     }
   }
 }

@@ -18,14 +18,26 @@ std::int64_t in_both(const std::vector<std::int32_t>& a, const std::vector<std::
   return n;
 }
 
+/// Of the prompt's part of each set, what is not cached.
+std::vector<std::vector<std::int32_t>> new_tokens(const Partition& partition, const Workload& workload) {
+  std::vector<std::vector<std::int32_t>> sets = first_tokens(partition, workload.prefill_tokens).sets;
+  for (auto& set : sets) {
+    const auto first_new =
+        std::lower_bound(set.begin(), set.end(), static_cast<std::int32_t>(workload.cached_tokens));
+    set.erase(set.begin(), first_new);
+  }
+  return sets;
+}
+
 }  // namespace
 
 Placement::Placement(const Sharding& whole, const Workload& workload, bool is_causal)
     : sharding{whole},
       alpha{static_cast<std::uint32_t>(whole.alpha())},
       beta{static_cast<std::uint32_t>(whole.beta())},
-      r{first_tokens(whole.r, workload.prefill_tokens).sets},
-      s{first_tokens(whole.s, workload.prefill_tokens).sets},
+      r{new_tokens(whole.r, workload)},
+      s{new_tokens(whole.s, workload)},
+      kept{first_tokens(whole.s, workload.prefill_tokens).sets},
       r_owner{owners(whole.r)},
       s_owner{owners(whole.s)},
       overlap(alpha, std::vector<std::int64_t>(beta)),
@@ -36,8 +48,8 @@ Placement::Placement(const Sharding& whole, const Workload& workload, bool is_ca
 }
 
 bool Placement::sees(std::uint32_t j, std::uint32_t k) const {
-  if (s[j].empty() || s[k].empty()) return false;
-  return !causal || s[j].back() >= s[k].front();
+  if (s[j].empty() || kept[k].empty()) return false;
+  return !causal || s[j].back() >= kept[k].front();
 }
 
 std::int64_t Placement::context(std::uint32_t k, std::int64_t token) const {

@@ -20,6 +20,7 @@ enum class Stage : std::uint8_t {
   send,   ///< CompNode -> AttnNode: q, k, v slices, or what stands for them
   cache,  ///< new k, v or latent rows appended to the cache
   gate,   ///< block means, the choice of blocks, and the AttnNodes' messages about both (MoBA)
+  scan,   ///< the state that reaches a segment: maps, and their messages between AttnNodes (KDA)
   attention,
   returns,  ///< AttnNode -> CompNode: partial results
   merge,
@@ -29,10 +30,11 @@ enum class Stage : std::uint8_t {
   dispatch,  ///< CompNode -> CompNode: rows for the experts there
   experts,   ///< the routed experts
   combine,   ///< their results back, and the sum
+  reduce,    ///< all-reduce of partial sums (tensor parallelism)
   head,      ///< final norm and vocabulary projection (after the last layer)
 };
 std::string_view name_of(Stage stage);
-inline constexpr int kStages = 17;
+inline constexpr int kStages = 19;
 
 enum class NodeKind : std::uint8_t { comp, attn };
 

@@ -40,6 +40,10 @@ void require_dims(const Op& op) {
 }  // namespace
 
 std::int64_t state_bytes(const LinearAttention& op) { return op.heads * op.k_dim * op.v_dim * kStateElement; }
+std::int64_t state_bytes(const StateScan& op) { return op.heads * op.k_dim * op.v_dim * kStateElement; }
+std::int64_t map_bytes(std::int64_t heads, std::int64_t k_dim, std::int64_t v_dim) {
+  return heads * k_dim * (k_dim + v_dim) * kStateElement;
+}
 std::int64_t state_bytes(const LinearDecode& op) { return op.heads * op.k_dim * op.v_dim * kStateElement; }
 std::int64_t state_bytes(const CausalConv1d& op) {
   return op.convs * op.channels * (op.taps - 1) * bytes_of(op.dtype);
@@ -52,6 +56,7 @@ std::int64_t state_traffic_bytes(const LinearDecode& op) {
 }
 
 std::string_view kind(const LinearAttention& op) { return op.rule.prefill_kind; }
+std::string_view kind(const StateScan&) { return "state_scan"; }
 std::string_view kind(const LinearDecode& op) { return op.rule.decode_kind; }
 std::string_view kind(const CausalConv1d&) { return "causal_conv1d"; }
 
@@ -62,9 +67,19 @@ std::string_view kind(const CausalConv1d&) { return "causal_conv1d"; }
 double flops(const LinearAttention& op) {
   const auto k = static_cast<double>(op.k_dim), v = static_cast<double>(op.v_dim),
              c = static_cast<double>(op.chunk);
-  const double state = (op.rule.delta ? 6 : 4) * k * v;
-  const double in_chunk = c * (k + v) + (op.rule.delta ? c * (2 * k + v) + c * c / 3 : 0);
-  return product({op.batch, op.seq, op.heads}) * (state + in_chunk);
+  const double each = op.rule.delta ? 2 : 1;  // products of the state pass, per column of the state
+  const double prepared = c * k + (op.rule.delta ? c * (2 * k + v) + c * c / 3 : 0);
+  const double from_state = 2 * (each + 1) * k * v + c * v;
+  const double per_token = op.part == SegmentPart::map    ? prepared + 2 * each * k * (k + v)
+                           : op.part == SegmentPart::rest ? from_state
+                                                          : prepared + from_state;
+  return product({op.batch, op.seq, op.heads}) * per_token;
+}
+// A product with P and a sum with Q for every map but the first, which a zero state leaves Q of.
+double flops(const StateScan& op) {
+  const auto k = static_cast<double>(op.k_dim);
+  const auto products = static_cast<double>(op.initial_state ? op.maps : op.maps - 1);
+  return product({op.batch, op.heads, op.k_dim, op.v_dim}) * products * (2 * k + 1);
 }
 // Decay, rank-one update and read-out of the state; with the delta rule also S^T k.
 double flops(const LinearDecode& op) {
@@ -77,7 +92,12 @@ double flops(const CausalConv1d& op) {
 }
 
 std::vector<Operand> operands(const LinearAttention& op) {
-  std::vector<Operand> o = inputs(op, op.batch * op.seq);
+  std::vector<Operand> o;
+  if (op.part != SegmentPart::rest) o = inputs(op, op.batch * op.seq);
+  if (op.part == SegmentPart::map) {
+    o.push_back({"map", op.batch * map_bytes(op.heads, op.k_dim, op.v_dim), true});
+    return o;
+  }
   std::int32_t state = -1;
   if (op.initial_state) {
     state = static_cast<std::int32_t>(o.size());
@@ -85,6 +105,13 @@ std::vector<Operand> operands(const LinearAttention& op) {
   }
   o.push_back({"out", op.batch * op.seq * op.heads * op.v_dim * bytes_of(op.dtype), true});
   o.push_back({"state_out", all_states(op), true, state});
+  return o;
+}
+
+std::vector<Operand> operands(const StateScan& op) {
+  std::vector<Operand> o{{"maps", op.batch * op.maps * map_bytes(op.heads, op.k_dim, op.v_dim), false}};
+  if (op.initial_state) o.push_back({"state", all_states(op), false});
+  o.push_back({"state_out", all_states(op), true, op.initial_state ? 1 : -1});
   return o;
 }
 
@@ -122,8 +149,13 @@ std::vector<Operand> operands(const CausalConv1d& op) {
 }
 
 std::string signature(const LinearAttention& op) {
-  return fmt::format("{} b{} t{} h{} {}x{} c{}{} {}", kind(op), op.batch, op.seq, op.heads, op.k_dim,
-                     op.v_dim, op.chunk, op.initial_state ? "" : " from zero", name_of(op.dtype));
+  const char* part = op.part == SegmentPart::map ? " map" : op.part == SegmentPart::rest ? " rest" : "";
+  return fmt::format("{} b{} t{} h{} {}x{} c{}{}{} {}", kind(op), op.batch, op.seq, op.heads, op.k_dim,
+                     op.v_dim, op.chunk, op.initial_state ? "" : " from zero", part, name_of(op.dtype));
+}
+std::string signature(const StateScan& op) {
+  return fmt::format("state_scan b{} h{} {}x{} maps {}{}", op.batch, op.heads, op.k_dim, op.v_dim, op.maps,
+                     op.initial_state ? "" : " from zero");
 }
 std::string signature(const LinearDecode& op) {
   const char* form = op.form == DecodeForm::packed ? "" : op.form == DecodeForm::fused ? " fused" : " verify";
@@ -139,6 +171,10 @@ void require_possible(const LinearAttention& op) {
   require_dims(op);
   require_positive(kind(op), "seq", op.seq);
   require_positive(kind(op), "chunk", op.chunk);
+}
+void require_possible(const StateScan& op) {
+  require_dims(op);
+  require_positive(kind(op), "maps", op.maps);
 }
 void require_possible(const LinearDecode& op) {
   require_dims(op);

@@ -38,16 +38,34 @@ inline constexpr Recurrence kRetNet{
     "retnet_prefill", "retnet_decode", "RetNet", Decay::constant, false, false, false};
 inline constexpr std::array kRecurrences{kKda, kGatedDelta, kMamba2, kRetNet};
 
-/// Whole sequences, in chunks.
+/// What a call does for a segment of a sequence whose first state other segments decide
+/// (docs/operators/kda.md). What `map` prepares of the chunks, `rest` goes on with: it stays in memory.
+enum class SegmentPart : std::uint8_t {
+  none,  ///< a sequence that nothing comes before, or from a state that is there: everything
+  map,   ///< all that needs no state, and the segment's map of states: S -> P S + Q
+  rest,  ///< from its state on: the states before the chunks, the tokens' results, the last state
+};
+
+/// Whole sequences, or segments of them, in chunks.
 struct LinearAttention {
   Recurrence rule = kKda;
   std::int64_t batch = 1, seq = 0, heads = 0;
   std::int64_t k_dim = 128, v_dim = 128;
   std::int64_t chunk = 64;
   bool initial_state = true;  ///< each sequence starts from a state, else from zeros
+  SegmentPart part = SegmentPart::none;
   Dtype dtype = Dtype::bf16;  ///< of everything but the state, which is fp32
 
   std::int64_t chunks() const { return batch * ((seq + chunk - 1) / chunk); }
+};
+
+/// The state that reaches a segment: S = P_n (... (P_1 S_0 + Q_1) ...) + Q_n of the n segments before it,
+/// from a state S_0 or from zeros. All in fp32.
+struct StateScan {
+  std::int64_t batch = 1, heads = 0;
+  std::int64_t k_dim = 128, v_dim = 128;
+  std::int64_t maps = 0;  ///< n
+  bool initial_state = false;
 };
 
 /// Which kernel a decode step runs.
@@ -78,6 +96,9 @@ struct CausalConv1d {
 /// One sequence's state, fp32.
 std::int64_t state_bytes(const LinearAttention& op);
 std::int64_t state_bytes(const LinearDecode& op);
+std::int64_t state_bytes(const StateScan& op);
+/// P and Q of one segment of one sequence, fp32.
+std::int64_t map_bytes(std::int64_t heads, std::int64_t k_dim, std::int64_t v_dim);
 /// One sequence's inputs kept for the next token.
 std::int64_t state_bytes(const CausalConv1d& op);
 /// Bytes of state that a call reads and writes, of all sequences.
@@ -85,18 +106,23 @@ std::int64_t state_traffic_bytes(const LinearAttention& op);
 std::int64_t state_traffic_bytes(const LinearDecode& op);
 
 std::string_view kind(const LinearAttention& op);
+std::string_view kind(const StateScan& op);
 std::string_view kind(const LinearDecode& op);
 std::string_view kind(const CausalConv1d& op);
 double flops(const LinearAttention& op);
+double flops(const StateScan& op);
 double flops(const LinearDecode& op);
 double flops(const CausalConv1d& op);
 std::vector<Operand> operands(const LinearAttention& op);
+std::vector<Operand> operands(const StateScan& op);
 std::vector<Operand> operands(const LinearDecode& op);
 std::vector<Operand> operands(const CausalConv1d& op);
 std::string signature(const LinearAttention& op);
+std::string signature(const StateScan& op);
 std::string signature(const LinearDecode& op);
 std::string signature(const CausalConv1d& op);
 void require_possible(const LinearAttention& op);
+void require_possible(const StateScan& op);
 void require_possible(const LinearDecode& op);
 void require_possible(const CausalConv1d& op);
 

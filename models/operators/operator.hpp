@@ -27,7 +27,7 @@
 namespace tessera::models {
 
 using Operator = std::variant<Gemm, Attention, AttentionDecode, Merge, Norm, Rope, Activation, Softmax, Copy,
-                              Embedding, LinearAttention, LinearDecode, CausalConv1d, BatchedGemm,
+                              Embedding, LinearAttention, StateScan, LinearDecode, CausalConv1d, BatchedGemm,
                               LatentAttention, LatentDecode, Moba, BlockPool, BlockGate, BlockSparseAttention,
                               Router, Moe, Sum, NativeSparse, IndexedLatent>;
 

@@ -317,8 +317,8 @@ KdaRows kda_rows(const KdaWeights& w, const std::vector<double>& hidden_states) 
   return rows;
 }
 
-std::vector<double> kda_heads(const KdaWeights& w, std::int64_t first, std::int64_t count,
-                              const KdaRows& rows, KdaState& state, std::int64_t chunk) {
+LinearTokens kda_tokens(const KdaWeights& w, std::int64_t first, std::int64_t count, const KdaRows& rows,
+                        KdaState& state) {
   const std::int64_t width = count * w.head_dim, from = first * w.head_dim;
   const auto path = [&](const std::vector<double>& x, const std::vector<double>& conv,
                         std::vector<double>& before) {
@@ -340,6 +340,12 @@ std::vector<double> kda_heads(const KdaWeights& w, std::int64_t first, std::int6
     const std::int64_t channel = from + i % width;
     g = -std::exp(w.a_log[at(channel / w.head_dim)]) * softplus(g + w.dt_bias[at(channel)]);
   }
+  return in;
+}
+
+std::vector<double> kda_heads(const KdaWeights& w, std::int64_t first, std::int64_t count,
+                              const KdaRows& rows, KdaState& state, std::int64_t chunk) {
+  const LinearTokens in = kda_tokens(w, first, count, rows, state);
   const LinearShape shape{count, w.head_dim, w.head_dim};
   LinearResult r =
       chunk == 0 ? recurrent(kKda, shape, in, state.state) : chunkwise(kKda, shape, in, state.state, chunk);

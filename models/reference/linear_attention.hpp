@@ -104,6 +104,10 @@ struct KdaRows {
   std::vector<double> beta;            ///< [rows, heads], activated
 };
 KdaRows kda_rows(const KdaWeights& w, const std::vector<double>& hidden_states);
+/// What the recurrence of heads [first, first + count) is given of consecutive tokens: convolutions and
+/// activations of `rows`. The convolutions' inputs of `state` move on.
+LinearTokens kda_tokens(const KdaWeights& w, std::int64_t first, std::int64_t count, const KdaRows& rows,
+                        KdaState& state);
 /// Heads [first, first + count) of consecutive tokens: `rows` and `state` have these heads only, the weights
 /// all. Convolutions, activations, recurrence (token by token if chunk is 0). Returns [tokens, count,
 /// head_dim].

@@ -148,11 +148,11 @@ std::vector<KdaState> empty_states(const KdaWeights& w, std::int64_t nodes) {
   return states;
 }
 
-std::vector<double> sharded_kda_block(const KdaWeights& w, const Partition& r,
-                                      const std::vector<double>& hidden, std::vector<KdaState>& states,
-                                      std::int64_t chunk) {
-  const std::int64_t width = w.heads * w.head_dim, tokens = std::ssize(hidden) / w.hidden,
-                     nodes = std::ssize(states);
+namespace {
+
+/// All rows of the CompNodes' parts, where they belong.
+KdaRows all_rows(const KdaWeights& w, const Partition& r, const std::vector<double>& hidden) {
+  const std::int64_t width = w.heads * w.head_dim, tokens = std::ssize(hidden) / w.hidden;
   const std::vector<double> blank(z(tokens * width));
   KdaRows all{blank, blank, blank, blank, std::vector<double>(z(tokens * w.heads))};
   for (const auto& rows : r.sets) {
@@ -163,7 +163,74 @@ std::vector<double> sharded_kda_block(const KdaWeights& w, const Partition& r,
     put(all.decay, rows, mine.decay, width);
     put(all.beta, rows, mine.beta, w.heads);
   }
-  std::vector<double> attended = blank;
+  return all;
+}
+
+/// A node's inputs of one convolution: of `before` (those before the first token of all) and `all`, the taps
+/// - 1 before token `first`.
+std::vector<double> inputs_before(const std::vector<double>& before, const std::vector<double>& all,
+                                  std::int64_t width, std::int64_t taps, std::int64_t first) {
+  std::vector<double> joined = before;
+  joined.insert(joined.end(), all.begin(), all.begin() + first * width);
+  return {joined.end() - (taps - 1) * width, joined.end()};
+}
+
+std::vector<double> finish(const KdaWeights& w, const Partition& r, const std::vector<double>& hidden,
+                           const std::vector<double>& attended) {
+  std::vector<double> out(hidden.size());
+  for (const auto& rows : r.sets) {
+    put(out, rows, kda_finish(w, take(hidden, rows, w.hidden), take(attended, rows, w.heads * w.head_dim)),
+        w.hidden);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<double> segmented_kda_block(const KdaWeights& w, const Partition& r, std::int64_t nodes,
+                                        const std::vector<double>& hidden, KdaState& state,
+                                        std::int64_t chunk) {
+  const std::int64_t width = w.heads * w.head_dim, tokens = std::ssize(hidden) / w.hidden;
+  const LinearShape shape{w.heads, w.head_dim, w.head_dim};
+  const KdaRows all = all_rows(w, r, hidden);
+  std::vector<LinearTokens> segments;
+  std::vector<StateMap> maps;
+  KdaState last = state;
+  for (std::int64_t a = 0; a < nodes; ++a) {
+    const std::int64_t first = tokens * a / nodes, end = tokens * (a + 1) / nodes;
+    const auto piece = [&](const std::vector<double>& x, std::int64_t wide) {
+      return std::vector<double>(x.begin() + first * wide, x.begin() + end * wide);
+    };
+    KdaState own{{},
+                 inputs_before(state.conv_q, all.q, width, w.taps, first),
+                 inputs_before(state.conv_k, all.k, width, w.taps, first),
+                 inputs_before(state.conv_v, all.v, width, w.taps, first)};
+    segments.push_back(kda_tokens(w, 0, w.heads,
+                                  {piece(all.q, width), piece(all.k, width), piece(all.v, width),
+                                   piece(all.decay, width), piece(all.beta, w.heads)},
+                                  own));
+    maps.push_back(state_map(kKda, shape, segments.back()));
+    last = std::move(own);
+  }
+  std::vector<double> attended;
+  for (std::size_t a = 0; a < segments.size(); ++a) {
+    std::vector<double> incoming = state.state;
+    for (std::size_t before = 0; before < a; ++before) incoming = apply(shape, maps[before], incoming);
+    const LinearResult result = chunkwise(kKda, shape, segments[a], incoming, chunk);
+    attended.insert(attended.end(), result.out.begin(), result.out.end());
+    last.state = result.state;
+  }
+  state = std::move(last);
+  return finish(w, r, hidden, attended);
+}
+
+std::vector<double> sharded_kda_block(const KdaWeights& w, const Partition& r,
+                                      const std::vector<double>& hidden, std::vector<KdaState>& states,
+                                      std::int64_t chunk) {
+  const std::int64_t width = w.heads * w.head_dim, tokens = std::ssize(hidden) / w.hidden,
+                     nodes = std::ssize(states);
+  const KdaRows all = all_rows(w, r, hidden);
+  std::vector<double> attended(z(tokens * width));
   for (std::int64_t a = 0; a < nodes; ++a) {
     const std::int64_t first = w.heads * a / nodes, count = w.heads * (a + 1) / nodes - first;
     if (count == 0) continue;
@@ -173,10 +240,7 @@ std::vector<double> sharded_kda_block(const KdaWeights& w, const Partition& r,
                        columns(all.beta, w.heads, first, count)};
     put_columns(attended, width, from, wide, kda_heads(w, first, count, mine, states[z(a)], chunk));
   }
-  std::vector<double> out(hidden.size());
-  for (const auto& rows : r.sets)
-    put(out, rows, kda_finish(w, take(hidden, rows, w.hidden), take(attended, rows, width)), w.hidden);
-  return out;
+  return finish(w, r, hidden, attended);
 }
 
 }  // namespace tessera::models::reference

@@ -45,6 +45,13 @@ std::vector<double> sharded_mla_decode(const MlaWeights& w, const Sharding& shar
 std::vector<double> sharded_kda_block(const KdaWeights& w, const Partition& r,
                                       const std::vector<double>& hidden_states, std::vector<KdaState>& states,
                                       std::int64_t chunk);
+/// Segments of consecutive tokens, [T a / nodes, T (a + 1) / nodes) on node a (some maybe empty), all heads:
+/// every segment gets the rows before it that its convolutions read, forms its map of the state, folds the
+/// maps of the segments before it to the state it starts from, and goes on from that. `state` is the one
+/// before the first token, and becomes that after the last.
+std::vector<double> segmented_kda_block(const KdaWeights& w, const Partition& r, std::int64_t nodes,
+                                        const std::vector<double>& hidden_states, KdaState& state,
+                                        std::int64_t chunk);
 /// The states before the first token.
 std::vector<KdaState> empty_states(const KdaWeights& w, std::int64_t nodes);
 

@@ -105,6 +105,9 @@ KernelResult interpolate(const KernelResult& a, const KernelResult& b, double x)
 }
 
 constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attention
+// Contexts that differ by less than this share are taken as the greatest of them: the parts of a cache that
+// was shared out evenly are rarely of exactly one length.
+constexpr double kAlikeContexts = 1e-3;
 
 }  // namespace
 
@@ -157,6 +160,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
 
   // Which contexts of a family are simulated.
   for (auto& [family, all] : contexts) {
+    const auto least = static_cast<double>(*all.begin()), greatest = static_cast<double>(*all.rbegin());
+    if (greatest - least <= kAlikeContexts * greatest) all = {*all.rbegin()};
     if (all.size() <= kMostContexts) continue;
     const auto middle = std::next(all.begin(), static_cast<std::ptrdiff_t>(all.size() / 2));
     all = {*all.begin(), *middle, *all.rbegin()};
@@ -192,18 +197,26 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
       duration = results[kernel].latency;
     } else {
       const auto& points = samples[instance.family];
-      const auto above = points.lower_bound(instance.context);
-      const auto below = std::prev(above);
-      const double x = static_cast<double>(instance.context - below->first) /
-                       static_cast<double>(above->first - below->first);
-      kernel = x < 0.5 ? below->second : above->second;
-      duration = interpolate(results[below->second], results[above->second], x).latency;
-      // Left-out error: the middle point predicted from the outer two.
-      const auto first = points.begin(), middle = std::next(first), last = std::prev(points.end());
-      const double y =
-          static_cast<double>(middle->first - first->first) / static_cast<double>(last->first - first->first);
-      const double predicted = interpolate(results[first->second], results[last->second], y).latency.us();
-      uncertain_us += std::abs(predicted - results[middle->second].latency.us());
+      if (points.size() == 1) {
+        const auto& [context, of_job] = *points.begin();
+        kernel = of_job;
+        duration = results[kernel].latency;
+        uncertain_us +=
+            duration.us() * static_cast<double>(context - instance.context) / static_cast<double>(context);
+      } else {
+        const auto above = points.lower_bound(instance.context);
+        const auto below = std::prev(above);
+        const double x = static_cast<double>(instance.context - below->first) /
+                         static_cast<double>(above->first - below->first);
+        kernel = x < 0.5 ? below->second : above->second;
+        duration = interpolate(results[below->second], results[above->second], x).latency;
+        // Left-out error: the middle point predicted from the outer two.
+        const auto first = points.begin(), middle = std::next(first), last = std::prev(points.end());
+        const double y = static_cast<double>(middle->first - first->first) /
+                         static_cast<double>(last->first - first->first);
+        const double predicted = interpolate(results[first->second], results[last->second], y).latency.us();
+        uncertain_us += std::abs(predicted - results[middle->second].latency.us());
+      }
     }
     profile.kernel_of_task[id] = kernel;
     profile.duration_of_task[id] = duration;

@@ -55,9 +55,9 @@ struct KernelProfile {
 
 /// An operand counts as warm in L2 if fewer bytes than the L2 holds were touched on its node since its last
 /// use. Unless `exact`, decode attention is simulated at the least, the middle and the greatest context and
-/// interpolated linearly between them. The confidence interval is of the summed kernel time: the kernels' own
-/// intervals, those of one kernel's instances alike and of distinct kernels independent, and the
-/// interpolation's error at the middle.
+/// interpolated linearly between them; contexts that are alike to 0.1 % are simulated once. The confidence
+/// interval is of the summed kernel time: the kernels' own intervals, those of one kernel's instances alike
+/// and of distinct kernels independent, and the interpolation's error at the middle.
 KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
                               const RunOptions& options, const Simulate& simulate);
 

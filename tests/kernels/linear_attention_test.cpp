@@ -74,6 +74,51 @@ TEST_CASE("linear attention of random shapes stores every result once and does e
   }
 }
 
+TEST_CASE("a segment's map and its rest store every result once, and together do the work of a whole") {
+  std::mt19937_64 random{11};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most - least + 1));
+  };
+  for (const models::Recurrence& rule : {models::kKda, models::kGatedDelta}) {
+    for (int i = 0; i < 4; ++i) {
+      models::LinearAttention op{.rule = rule,
+                                 .batch = pick(1, 2),
+                                 .seq = i == 0 ? 1 : pick(1, 300),
+                                 .heads = pick(1, 4),
+                                 .k_dim = 64 * pick(1, 2),
+                                 .v_dim = 64 * pick(1, 3),
+                                 .initial_state = i % 2 == 0};
+      for (const GpuSpec& gpu : {hopper(), ampere()}) {
+        const double whole = check_stores(op, gpu).tensor_flops;
+        op.part = models::SegmentPart::map;
+        const double map = check_stores(op, gpu).tensor_flops;
+        op.part = models::SegmentPart::rest;
+        const double rest = check_stores(op, gpu).tensor_flops;
+        op.part = models::SegmentPart::none;
+        CHECK(map + rest > whole);
+        CHECK(rest < whole);
+      }
+    }
+  }
+  models::LinearAttention retnet{.rule = models::kRetNet, .seq = 64, .heads = 1};
+  retnet.part = models::SegmentPart::map;
+  CHECK_THROWS_AS(lower(retnet, hopper(), addresses_for(retnet)), std::invalid_argument);
+}
+
+TEST_CASE("a scan reads the maps it multiplies by and stores every state once") {
+  for (const std::int64_t maps : {1, 2, 5}) {
+    for (const bool initial : {false, true}) {
+      const models::StateScan op{
+          .batch = 2, .heads = 3, .k_dim = 128, .v_dim = 64, .maps = maps, .initial_state = initial};
+      const Work work = check_stores(op, hopper());
+      const std::int64_t products = initial ? maps : maps - 1;
+      // In tf32, twice the work of bf16.
+      CHECK(work.tensor_flops == 2.0 * 2 * 2 * 3 * 128 * 128 * 64 * static_cast<double>(products));
+      CHECK(work.loaded >= static_cast<std::uint64_t>(2 * 3 * 4 * (products * 128 * 128 + maps * 128 * 64)));
+    }
+  }
+}
+
 TEST_CASE("a KDA call of few chunks is fused, one of many is not") {
   const auto kernels_of = [](std::int64_t seq) {
     const models::LinearAttention op{.seq = seq, .heads = 12};

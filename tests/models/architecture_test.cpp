@@ -208,6 +208,16 @@ TEST_CASE("our YAML over a config.json: MoBA on all but the first and last layer
   CHECK(own("name: a\nbase: deepseek_v3\nlayers: 4\n").layer_count() == 4);
 }
 
+TEST_CASE("our YAML over a config.json: one attention for every layer") {
+  const Architecture mla = read_architecture(std::filesystem::path{TESSERA_SOURCE_DIR} /
+                                             "configs/models/kimi_linear_48b_a3b_mla.yaml");
+  CHECK(layers_text(mla) == "27 MLA (NoPE); 1 MLP, 26 MoE");
+  CHECK(mla.kv_bytes_per_token() == 31104);
+  CHECK(mla.state_bytes_per_sequence() == 0);
+  CHECK(layers_text(own("name: a\nbase: kimi_linear_48b_a3b\nlayers: 3\nattention: kda\n")) ==
+        "3 KDA; 1 MLP, 2 MoE");
+}
+
 TEST_CASE("bad architectures are refused at file, line and key") {
   const std::string head =
       "{\n\"model_type\": \"llama\", \"hidden_act\": \"silu\",\n\"num_hidden_layers\": 2, \"hidden_size\": "
@@ -252,6 +262,8 @@ TEST_CASE("what the kinds of layers cannot be is refused") {
   contains(own_complaint("name: a\nbase: llama3_8b_1m_moba.yaml\n"), "has a base of its own");
   contains(own_complaint("name: a\nbase: llama3_8b\nheads: 4\n"), ":3: heads: unknown key");
   contains(own_complaint("name: a\nbase: llama3_8b\nlayers: 33\n"), "must be at most 32, not 33");
+  contains(own_complaint("name: a\nbase: kimi_linear_48b_a3b\nattention: mlaa\n"),
+           ":3: attention: 'mlaa' is none of kda, mla");
   contains(own_complaint("name: a\nbase: llama3_8b\nmoba: {block: 8, topk: 2, last_ful: 3}\n"),
            "did you mean 'last_full'?");
   contains(

@@ -130,5 +130,33 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "a KDA block by segments equals the recurrence to 1e-12: empty segments, one token, from a state, "
+    "decode") {
+  Random random{2031};
+  for (int i = 0; i < 80; ++i) {
+    const KdaWeights w = random.kda();
+    const std::int64_t tokens = i % 7 == 0 ? 1 : random.pick(1, 24), cached = random.pick(0, tokens - 1),
+                       prompt = random.pick(cached + 1, tokens);
+    const std::int64_t beta = random.pick(1, 3);
+    const std::vector<double> hidden = random.matrix(tokens, w.hidden);
+    KdaState whole_state = empty_state(w), state = empty_state(w);
+    const std::vector<double> whole = kda_block(w, hidden, whole_state, 0);
+    INFO("case " << i << ": " << cached << " cached, " << prompt - cached << " of " << tokens
+                 << " tokens over " << beta * beta << " nodes");
+    // Some tokens before, as of an earlier request; a prompt over the nodes; the rest one by one.
+    if (cached > 0) kda_block(w, rows_of(hidden, w.hidden, 0, cached), state, random.pick(1, 8));
+    const Partition r = testing::random_partition(prompt - cached, 1 + i % 6, random.engine);
+    CHECK(relative_difference(
+              segmented_kda_block(w, r, beta * beta, rows_of(hidden, w.hidden, cached, prompt - cached),
+                                  state, random.pick(1, 8)),
+              rows_of(whole, w.hidden, cached, prompt - cached)) < 1e-12);
+    for (std::int64_t t = prompt; t < tokens; ++t)
+      CHECK(relative_difference(kda_block(w, rows_of(hidden, w.hidden, t, 1), state, 0),
+                                rows_of(whole, w.hidden, t, 1)) < 1e-12);
+    CHECK(relative_difference(state.state, whole_state.state) < 1e-12);
+  }
+}
+
 }  // namespace
 }  // namespace tessera::models::reference

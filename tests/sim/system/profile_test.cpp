@@ -140,6 +140,33 @@ TEST_CASE("decode contexts are interpolated between three simulated ones") {
   check_interpolated(models::LatentDecode{.heads = 1, .latent = 8, .rope = 4}, {0, 0, 1, 2});
 }
 
+TEST_CASE("decode contexts that are alike are simulated once, the greatest, and that is said") {
+  models::TaskGraph g;
+  g.nodes = {{"a", models::NodeKind::comp}};
+  for (const std::int64_t context : {100'000, 100'001, 100'050}) {
+    g.tasks.push_back({0,
+                       0,
+                       0,
+                       models::Stage::attention,
+                       models::Compute{models::AttentionDecode{
+                                           .context = context, .heads = 1, .kv_heads = 1, .head_dim = 8},
+                                       {0, 1, 2, 3}},
+                       {}});
+  }
+  const MachineSpec spec{small_gpu(), small_gpu(), {}};
+  const auto contexts = [&](bool exact) {
+    return profile_kernels(g, spec, {.exact = exact, .jobs = 1}, pretend);
+  };
+  const KernelProfile p = contexts(false), exact = contexts(true);
+  REQUIRE(exact.kernels.size() == 3);
+  // The first finds its cache cold, as in any run.
+  CHECK(p.kernels.size() <= 2);
+  CHECK(p.duration_of_task[1] == p.duration_of_task[2]);
+  CHECK(p.duration_of_task[2] == exact.duration_of_task[2]);
+  CHECK(p.ci95_percent > 0);
+  CHECK(p.ci95_percent < 0.1 * 1.96);
+}
+
 TEST_CASE("the intervals of sampled kernels add up: those of one kernel's instances alike, of others not") {
   models::TaskGraph g;
   g.nodes = {{"a", models::NodeKind::comp}};

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/linear_attention/state_pass.hpp"
+
 namespace tessera::kernels {
 
 using tile::Box;
@@ -10,10 +12,7 @@ using tile::Program;
 namespace {
 
 constexpr std::uint32_t kColumns = 32, kKeyColumns = 64;  // BLOCK_SIZE and BV; rows of the state in a product
-// Between the layouts of two Triton operations, as in the state pass: a barrier, and the first word from
-// shared memory.
-constexpr std::uint64_t kExchangeCycles = 60;
-constexpr std::uint32_t kTf32 = 2;  // a product in tf32 takes twice as long as in bf16
+constexpr std::uint32_t kTf32 = 2;                        // a product in tf32 takes twice as long as in bf16
 
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 
@@ -40,12 +39,13 @@ MapPass::MapPass(const ChunkedCall& call, std::uint64_t map, const GpuSpec& gpu)
     : call_{call},
       map_{map},
       trips_{static_cast<std::uint32_t>(call.chunks_of_sequence())},
-      wgmma_{gpu.sm.has_tma} {
+      wgmma_{gpu.sm.has_tma},
+      chains_{gpu.sm} {
   ctas_ = blocks() * call.heads() * u(call.op.batch);
   shape_.name = "segment map";
   shape_.grid = static_cast<std::uint32_t>(ctas_);
   shape_.roles = {{"warps", 4}};
-  shape_.registers_per_cta = 128 * 216;
+  shape_.registers_per_cta = std::int64_t{128} * state_registers(call, kColumns);
   // Two stages of W and K, and P's factor in fp32 on its way from one product to the other.
   shape_.shared_bytes = std::int64_t{4} * call.chunk() * call.k_dim() * call.element();
   shape_.trips = ctas_ * (trips_ - 1);
@@ -145,10 +145,11 @@ Program MapPass::columns_of_p(std::uint64_t sequence, std::uint64_t head, std::u
     }
     co_await tile::load(last_sums(sequence, head, i));
     co_await tile::load_wait(0);
-    co_await tile::compute({.fma = factor, .integer = factor, .mufu = k_dim}, 60);
+    co_await tile::compute({.fma = factor, .integer = factor, .mufu = k_dim},
+                           Chains::exponential() + Chains::alu(2));
     co_await tile::shared_store(factor * 4);
     co_await tile::shared_store(values * 4);
-    co_await tile::chain(kExchangeCycles);
+    co_await tile::chain(chains_.exchange());
     for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
       const std::uint32_t height = std::min(kKeyColumns, k_dim - from);
       if (wgmma_) {
@@ -187,7 +188,7 @@ Program MapPass::columns_of_q(std::uint64_t sequence, std::uint64_t head, std::u
     for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
       const std::uint32_t depth = std::min(kKeyColumns, k_dim - from);
       co_await tile::shared_store(std::uint64_t{depth} * columns * e);
-      co_await tile::chain(kExchangeCycles);
+      co_await tile::chain(chains_.exchange());
       if (wgmma_) {
         co_await tile::wgmma(chunk, columns, depth);
         co_await tile::wgmma_wait(0);
@@ -197,14 +198,14 @@ Program MapPass::columns_of_q(std::uint64_t sequence, std::uint64_t head, std::u
     }
     // D in the layout of U; the state times the chunk's whole decay.
     co_await tile::shared_store(d_values * 4);
-    co_await tile::chain(kExchangeCycles);
+    co_await tile::chain(chains_.exchange());
     co_await tile::shared_load(d_values * 4);
     co_await tile::compute({.fma = d_values, .convert = d_values / 2});
     co_await tile::load(last_sums(sequence, head, i));
     co_await tile::load_wait(0);
-    co_await tile::compute({.fma = state_values, .mufu = k_dim}, 60);
+    co_await tile::compute({.fma = state_values, .mufu = k_dim}, Chains::exponential() + Chains::alu(2));
     co_await tile::shared_store(d_values * e);
-    co_await tile::chain(kExchangeCycles);
+    co_await tile::chain(chains_.exchange());
     for (std::uint32_t from = 0; from < k_dim; from += kKeyColumns) {
       const std::uint32_t height = std::min(kKeyColumns, k_dim - from);
       const std::uint64_t values = std::uint64_t{height} * columns;
@@ -215,7 +216,7 @@ Program MapPass::columns_of_q(std::uint64_t sequence, std::uint64_t head, std::u
         co_await tile::mma(height, columns, chunk);
       }
       co_await tile::shared_store(values * 4);
-      co_await tile::chain(kExchangeCycles);
+      co_await tile::chain(chains_.exchange());
       co_await tile::shared_load(values * 4);
       co_await tile::compute({.fma = values});
     }
@@ -259,7 +260,7 @@ Program ScanKernel::program(tile::Cta cta, std::uint32_t) const {
         co_await tile::load(state_box(maps_, width, v_dim, map, k_dim));
         co_await tile::load_wait(0);
         co_await tile::shared_store((std::uint64_t{k_dim} * k_dim + values) * 4);
-        co_await tile::chain(kExchangeCycles);
+        co_await tile::chain(chains().exchange());
         co_await tile::mma(k_dim, columns, kTf32 * k_dim);
       }
       co_await tile::load_wait(0);

@@ -35,6 +35,7 @@ class MapPass final : public tile::Kernel {
   std::uint32_t trips_;  // chunks of a segment
   std::uint64_t ctas_;   // an excerpt may have more
   bool wgmma_;
+  Chains chains_;
   tile::LaunchShape shape_;
 };
 

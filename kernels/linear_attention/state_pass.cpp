@@ -30,17 +30,14 @@ ShortCtaLaunch output_launch(const ChunkedCall& c, std::uint32_t columns, std::u
                              c.op.v_dim, c.op.chunk, c.sums_per_token())};
 }
 
-/// Registers per thread of a CTA of four warps: the state, D and a product in fp32, the state's copy in bf16
-/// (two to a register), 64-bit pointers to eight arrays, and as many again for indices, masks and temporary
-/// results.
+}  // namespace
+
 std::int64_t state_registers(const ChunkedCall& c, std::uint32_t columns) {
   constexpr std::int64_t kThreads = 128, kPointers = 2 * 8;
   const std::int64_t state = std::int64_t{c.k_dim()} * columns / kThreads,
                      d = std::int64_t{c.chunk()} * columns / kThreads;
   return state + state / 2 + 2 * d + 2 * kPointers;
 }
-
-}  // namespace
 
 StatePass::StatePass(const ChunkedCall& call, const GpuSpec& gpu)
     : call_{call},

@@ -115,12 +115,12 @@ TEST_CASE("what is timed begins before the first launch, and goes no faster than
   Measurement row = measured(64, 1);
   CHECK(replayed_us(row, 1, gpu) == 1);  // without end
   row.conditions.replays_timed = 10;
-  CHECK(replayed_us(row, 20, gpu) == Approx(20.65));
-  CHECK(replayed_us(row, 1, gpu) == Approx(4.65));
+  CHECK(replayed_us(row, 20, gpu) == Catch::Approx(20.65));
+  CHECK(replayed_us(row, 1, gpu) == Catch::Approx(4.65));
   row.conditions.calls_in_replay = 5;  // each a fifth of what is timed
   CHECK(launches_in_replay(row, gpu.l2.bytes) == 5);
-  CHECK(replayed_us(row, 20, gpu) == Approx(20.13));
-  CHECK(replayed_us(row, 0.5, gpu) == Approx(0.93));
+  CHECK(replayed_us(row, 20, gpu) == Catch::Approx(20.13));
+  CHECK(replayed_us(row, 0.5, gpu) == Catch::Approx(0.93));
   row.conditions.graph = false;
   CHECK(replayed_us(row, 1, gpu) == 1);
 }

@@ -13,7 +13,8 @@ models::Selection selection(const Arguments& a) {
   models::Selection s{.skew = a.number("skew", 0, 10), .seed = static_cast<std::uint64_t>(a.integer("seed"))};
   s.kind = a.choice<SelectionKind>("selection", {{"uniform", SelectionKind::uniform},
                                                  {"recent", SelectionKind::recent},
-                                                 {"zipf", SelectionKind::zipf}});
+                                                 {"zipf", SelectionKind::zipf},
+                                                 {"trace:FILE", SelectionKind::lists}});
   return s;
 }
 

@@ -81,7 +81,7 @@ TEST_CASE("a recorded routing loads experts unevenly") {
   work.write("r.jsonl",
              "{\"routing_trace\": 1, \"experts\": 8, \"topk\": 2}\n{\"layer\": 0, \"tokens\": [0, 60], "
              "\"experts\": [0, 1]}\n"
-             "{\"layer\": 0, \"tokens\": [60, 64], \"experts\": [6, 7]}\n");
+             "{\"layer\": 0, \"tokens\": [61, 64], \"experts\": [6, 7]}\n");
   const auto moe = [&](const std::string& distribution, const std::string& topk) {
     return work.tessera({"kernel", "moe", "tokens=4096", "hidden=512", "intermediate=512", "experts=8",
                          "topk=" + topk, "distribution=" + distribution, "--hardware", "h200_sxm",

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kSettleClock = 3, kSettle = 2;
 constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
 // Where the clock is fixed windows are shorter: a group goes on until its mean is this sure.
-constexpr std::uint32_t kMostInGroup = 16;
+constexpr std::uint32_t kMostInFirstGroup = 12, kMostInGroup = 5;
 constexpr double kSure = 0.003;  // standard error, relative to the mean
 // After trips were passed over: L2 and queues fill again, and warpgroups fall into step.
 constexpr std::uint32_t kMostWarm = 2;
@@ -21,7 +21,7 @@ constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
 // Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
-constexpr double kSteady = 0.01;  // standard deviation of a group's windows, relative to their mean
+constexpr double kSteady = 0.01;  // standard error of a group, relative to its mean
 constexpr std::uint32_t kMostSteadyPasses = 2;
 constexpr std::uint32_t kWindowsPerPass = 12;
 // What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
@@ -108,8 +108,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   ++group.windows;
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
-  if (clock_is_fixed_ && group.windows < kMostInGroup &&
-      group.spread() > kSure * std::sqrt(static_cast<double>(group.windows))) {
+  const double sure = group.spread() / std::sqrt(static_cast<double>(group.windows));
+  if (clock_is_fixed_ && sure > kSure && group.windows < (passes_ == 0 ? kMostInFirstGroup : kMostInGroup)) {
     left_ = 1;
     return {};
   }
@@ -127,9 +127,9 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
-    passes_ = static_cast<std::uint32_t>(std::clamp(
-        to_go / kWindowsPerPass, 1.0,
-        static_cast<double>(clock_is_fixed_ && group.spread() < kSteady ? kMostSteadyPasses : kMostPasses)));
+    passes_ = static_cast<std::uint32_t>(
+        std::clamp(to_go / kWindowsPerPass, 1.0,
+                   static_cast<double>(clock_is_fixed_ && sure < kSteady ? kMostSteadyPasses : kMostPasses)));
   }
   warm_ = static_cast<std::uint32_t>(
       std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));

@@ -153,6 +153,13 @@ class EventModule : public Receiver<Event> {
   explicit EventModule(sc_core::sc_module_name name) : Receiver<Event>{name} {}
 
   virtual void handle(Time now, const Event& event) = 0;
+  /// Some events will be handled next: a chance to have the host fetch what that takes.
+  virtual void look_ahead() {}
+  /// Calls visit(event) for each of those.
+  template <class Visit>
+  void for_each_next(Visit visit) const {
+    wheel_.for_each_current(visit);
+  }
   /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
   void schedule(Time at, const Event& event) {
     wheel_.schedule(at, event);
@@ -167,7 +174,7 @@ class EventModule : public Receiver<Event> {
     running_ = true;
     Time at;
     Event event;
-    while (wheel_.pop(end, at, event)) {
+    while (wheel_.pop(end, at, event, [this] { look_ahead(); })) {
       ++this->events_handled_;
       handle(at, event);
     }

@@ -14,7 +14,9 @@ namespace tessera::sim {
 
 namespace {
 constexpr double kMostMissed =
-    0.1;                          // of the bytes that SMs load: above it, the L2 is not where they come from
+    0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
+// Where the clock is fixed nothing but sampling looks at windows.
+constexpr double kFixedClockWindowUs = 10;
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
 }  // namespace
 
@@ -26,6 +28,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       options_{options},
       gpcs_{std::move(gpcs)},
       clock_mhz_{options.fixed_clock_mhz > 0 ? options.fixed_clock_mhz : gpu.boost_clock_mhz},
+      window_us_{options.fixed_clock_mhz > 0 ? kFixedClockWindowUs : gpu.power.window_us},
       mean_w_{gpu.power.idle_w} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
@@ -69,7 +72,7 @@ void FrontEnd::start_kernel(Time now) {
   if (!sampling_) {
     sampling_ = true;
     sampled_at_ = kernel_start_;
-    schedule(kernel_start_ + Time::from_us(gpu_.power.window_us),
+    schedule(kernel_start_ + Time::from_us(window_us_),
              FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
   }
 }
@@ -110,9 +113,9 @@ bool FrontEnd::dispatch_cluster(Time when, unsigned gpc) {
 void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   slots_[event.gpc].free[event.sm].push_back(event.slot);
   if (--ctas_left_ == 0) {
-    passed_ += trip_sampling_.passed_windows() * Time::from_us(gpu_.power.window_us);
-    half_width_ += Time::from_us(trip_sampling_.half_width_windows() * gpu_.power.window_us);
-    trip_sampling_.start(0, 0, gpu_.power.window_us);
+    passed_ += trip_sampling_.passed_windows() * Time::from_us(window_us_);
+    half_width_ += Time::from_us(trip_sampling_.half_width_windows() * window_us_);
+    trip_sampling_.start({}, window_us_);
     warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
@@ -188,6 +191,7 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
     trips_.timed += event.trips.timed;
     trips_.time += event.trips.time;
     trips_.made += event.trips.made;
+    trips_.items += event.trips.items;
     if (measured_window_) {
       group_trips_[event.gpc].timed += event.trips.timed;
       group_trips_[event.gpc].time += event.trips.time;
@@ -237,11 +241,10 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   }
   const double windows_left = capped_ || options_.fixed_clock_mhz > 0
                                   ? std::numeric_limits<double>::infinity()
-                                  : time_to_cap_us(gpu_.power, mean_w_, watts) / gpu_.power.window_us;
+                                  : time_to_cap_us(gpu_.power, mean_w_, watts) / window_us_;
   if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass, window_us);
   if (!trip_sampling_.holding()) warm_l2(now, false);
-  schedule(now + Time::from_us(gpu_.power.window_us),
-           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  schedule(now + Time::from_us(window_us_), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
 void FrontEnd::watch_mean(double watts, double window_us) {
@@ -286,6 +289,13 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass, double windo
                              .value = static_cast<std::uint64_t>(until.fs)});
   }
   forget_group();
+  // SMs stop, and go on, half a trip after the order and before its end on average.
+  const double pause_ns = (until - now - pass.each).ns();
+  if (pause_ns > 0) {
+    to_l2.send(now, L2Event{.kind = L2Event::Kind::hold,
+                            .tag = static_cast<std::uint32_t>(hbm_bytes_ / window_us),
+                            .box = {.address = static_cast<std::uint64_t>(pause_ns)}});
+  }
   // Where CTAs find in the L2 what others have read, they shall find it also if the others passed over that.
   warm_l2(now, measured_read_ < kMostMissed * measured_loads_);
 }
@@ -311,7 +321,9 @@ void FrontEnd::start_trips() {
   if (shape.grid > resident)
     even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
-  trip_sampling_.start(trips, even, gpu_.power.window_us, options_.fixed_clock_mhz > 0);
+  const auto loops = static_cast<double>(std::min<std::size_t>(shape.grid, resident));
+  trip_sampling_.start({.trips = trips, .even = even, .loops = loops}, window_us_,
+                       options_.fixed_clock_mhz > 0);
 }
 
 void FrontEnd::send_clock(Time now) {

@@ -80,6 +80,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool finished_ = false;
 
   double clock_mhz_;
+  double window_us_;     // of the power governor, and of sampling
   double mean_w_;        // over PowerSpec::average_ms
   bool capped_ = false;  // it has reached the cap
   Time sampled_at_;

@@ -130,6 +130,7 @@ void Gpc::send_energy(Time now) {
     trips.timed += t.timed;
     trips.time += t.time;
     trips.made += t.made;
+    trips.items += t.items;
     trips.passed_loads += t.passed_loads;
     loads += sm.counters().load_bytes_requested;
     SmCounters c = sm.counters();

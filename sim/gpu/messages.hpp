@@ -13,7 +13,12 @@ inline constexpr std::uint64_t kRunBytes = 256;
 
 /// To the HBM module. A run is two lines of 128 B; `sectors` has one bit for each 32 B sector of it.
 struct HbmEvent {
-  enum class Kind : std::uint8_t { read, write };
+  enum class Kind : std::uint8_t {
+    read,
+    write,
+    hold,  ///< SMs stand still from now on for `run` ns; what they have asked for is to be in their way as
+           ///< now when they go on, at `tag` bytes per us
+  };
   Kind kind = Kind::read;
   std::uint8_t sectors = 0xff;
   std::uint32_t run = 0;  ///< byte address / 256
@@ -44,6 +49,7 @@ struct L2Event {
     written,        ///< HBM has done a write
     start_kernel,   ///< from the front end: the tile counter starts at `tag`
     warm,           ///< from the front end: whether (`tag`) what reads miss is there at once
+    hold,           ///< from the front end, for the HBM: `box.address` ns, `tag` bytes per us
     sample_energy,  ///< from the front end; `tag` 1: passed trips are taken to be like what went on since the
                     ///< last
   };

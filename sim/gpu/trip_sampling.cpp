@@ -11,6 +11,9 @@ namespace {
 // In windows. The governor needs two or three to find its clock; caches and queues are full sooner.
 constexpr std::uint32_t kSettleClock = 3, kSettle = 2;
 constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
+// Where the clock is fixed windows are shorter: a group goes on until its mean is this sure.
+constexpr std::uint32_t kMostInFirstGroup = 12, kMostInGroup = 5;
+constexpr double kSure = 0.003;  // standard error, relative to the mean
 // After trips were passed over: L2 and queues fill again, and warpgroups fall into step.
 constexpr std::uint32_t kMostWarm = 2;
 constexpr double kWarmTrips = 24;
@@ -18,29 +21,34 @@ constexpr std::uint32_t kTail = 2;       // simulated before a boundary
 constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
 constexpr std::uint32_t kMostPasses = 4;
 // Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
-constexpr double kSteady = 0.01;  // standard deviation of a group's windows, relative to their mean
+constexpr double kSteady = 0.01;  // standard error of a group, relative to its mean
 constexpr std::uint32_t kMostSteadyPasses = 2;
 constexpr std::uint32_t kWindowsPerPass = 12;
 // What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
 // kernels were seen to be off beyond their windows' spread (docs/skipping.md).
 constexpr double kNotSampled = 0.005;
+// Pieces of work that are passed over leave SMs out of step. Where loops are short, pieces end together at
+// first and at the end, and a kernel of few of them is not sampled.
+constexpr double kShortLoop = 16;
+constexpr double kManyPieces = 100;
 constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
 
 }  // namespace
 
-void TripSampling::start(double trips, double even, double window_us, bool clock_is_fixed) {
+void TripSampling::start(const TripCount& count, double window_us, bool clock_is_fixed) {
   window_us_ = window_us;
   clock_is_fixed_ = clock_is_fixed;
-  trips_ = trips;
-  even_ = std::min(even, trips);
-  made_ = 0;
+  trips_ = count.trips;
+  even_ = std::min(count.even, count.trips);
+  loops_ = count.loops;
+  made_ = items_ = 0;
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
   first_group_ = 0;
   stretch_ = 0;
   state_ = State::off;
-  if (trips > 0) settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
+  if (trips_ > 0) settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
 }
 
 double TripSampling::Group::spread() const {
@@ -56,7 +64,7 @@ void TripSampling::settle(std::uint32_t windows, bool resumed) {
 
 void TripSampling::begin_group() {
   state_ = State::measure;
-  left_ = passes_ == 0 ? kFirstGroup : kGroup;
+  left_ = passes_ == 0 && !clock_is_fixed_ ? kFirstGroup : kGroup;
   groups_.push_back(Group{.stretch = stretch_});
 }
 
@@ -71,6 +79,7 @@ void TripSampling::start_anew() {
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows) {
   if (state_ == State::off) return {};
   made_ += window.made;
+  if (passed_ == 0 && state_ != State::pass) items_ += static_cast<double>(window.items);
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
@@ -99,7 +108,16 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   ++group.windows;
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
+  const double sure = group.spread() / std::sqrt(static_cast<double>(group.windows));
+  if (clock_is_fixed_ && sure > kSure && group.windows < (passes_ == 0 ? kMostInFirstGroup : kMostInGroup)) {
+    left_ = 1;
+    return {};
+  }
 
+  if (passed_ == 0 && made_ < kShortLoop * items_ && items_ * trips_ < kManyPieces * loops_ * made_) {
+    state_ = State::off;
+    return {};
+  }
   // Each group is a sample of the loops' ways to run (warpgroups may fall into step in more than one): the
   // mean of all since the last boundary is charged.
   double charged = 0;
@@ -109,9 +127,9 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.windows / group.made - kTail;
   if (passes_ == 0) {
-    passes_ = static_cast<std::uint32_t>(std::clamp(
-        to_go / kWindowsPerPass, 1.0,
-        static_cast<double>(clock_is_fixed_ && group.spread() < kSteady ? kMostSteadyPasses : kMostPasses)));
+    passes_ = static_cast<std::uint32_t>(
+        std::clamp(to_go / kWindowsPerPass, 1.0,
+                   static_cast<double>(clock_is_fixed_ && sure < kSteady ? kMostSteadyPasses : kMostPasses)));
   }
   warm_ = static_cast<std::uint32_t>(
       std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));

@@ -21,6 +21,14 @@ struct TripWindow {
   std::uint64_t timed = 0;  ///< trips whose begin and end were seen
   Time time;                ///< that they took together
   double made = 0;          ///< trips made, passed ones included
+  std::uint64_t items = 0;  ///< pieces of work begun, passed ones not included
+};
+
+/// A kernel's trips.
+struct TripCount {
+  double trips = 0;  ///< in all; none: nothing to sample
+  double even = 0;   ///< of them, before the first SM runs out of work
+  double loops = 1;  ///< that go on at a time
 };
 
 class TripSampling {
@@ -30,9 +38,8 @@ class TripSampling {
     Time each;                  ///< what a trip takes
   };
 
-  /// A kernel starts: `trips` in all, `even` of them before the first SM runs out of work. None: nothing to
-  /// sample.
-  void start(double trips, double even, double window_us, bool clock_is_fixed = false);
+  /// A kernel starts.
+  void start(const TripCount& count, double window_us, bool clock_is_fixed = false);
   /// A window has ended. Whether to pass over trips from now on, for `most_windows` at most.
   std::optional<Pass> add(const TripWindow& window,
                           double most_windows = std::numeric_limits<double>::infinity());
@@ -64,7 +71,8 @@ class TripSampling {
 
   State state_ = State::off;
   bool resumed_ = false;  // settling after trips were passed over
-  double trips_ = 0, even_ = 0, made_ = 0;
+  double trips_ = 0, even_ = 0, loops_ = 1, made_ = 0;
+  double items_ = 0;             // begun before anything was passed over
   std::uint32_t left_ = 0;       // windows of the current state
   std::uint32_t passes_ = 0;     // still to come before the next boundary; 0: not decided
   std::size_t first_group_ = 0;  // since the last boundary

@@ -16,10 +16,11 @@ Hbm::Hbm(sc_core::sc_module_name name, const HbmSpec& spec)
 
 void Hbm::accept_inbox() {
   take_arrivals([&](const Arrival& arrival) {
+    if (arrival.event.kind == HbmEvent::Kind::hold) return hold(arrival.at, arrival.event);
     const HbmLocation place = map_.locate(arrival.event.run);
     PseudoChannel& channel = channels_[place.channel];
     // On the first edge of the command clock from its arrival on.
-    channel.push({.at = (arrival.at.fs + timing_.ck.fs - 1) / timing_.ck.fs,
+    channel.push({.at = (channel_time(arrival.at).fs + timing_.ck.fs - 1) / timing_.ck.fs,
                   .bank = place.bank,
                   .row = place.row,
                   .tag = arrival.event.tag,
@@ -31,13 +32,13 @@ void Hbm::accept_inbox() {
 }
 
 void Hbm::run_window(Time end) {
-  const Cycle end_cycle = (end.fs + timing_.ck.fs - 1) / timing_.ck.fs;
+  const Cycle end_cycle = (channel_time(end).fs + timing_.ck.fs - 1) / timing_.ck.fs;
   for (std::uint32_t c = 0; c < next_.size(); ++c) {
     if (next_[c] >= end_cycle) continue;
     PseudoChannel& channel = channels_[c];
     const std::uint64_t steps = channel.steps();
     channel.run(end_cycle, [&](const PseudoChannel::Completion& done) {
-      const Time data_end = timing_.ck * done.data_end;
+      const Time data_end = real_time(timing_.ck * done.data_end);
       // One lane a channel: data of equal times arrives in the order of the channels, whatever the window.
       to_l2_.send_at(
           data_end, data_end + to_l2_.latency(),
@@ -46,11 +47,33 @@ void Hbm::run_window(Time end) {
     next_[c] = channel.next();
     events_handled_ += channel.steps() - steps;
   }
+  if (end >= hold_until_) {
+    behind_ += hold_until_ - hold_from_;
+    hold_from_ = hold_until_ = Time::never();
+  }
+}
+
+void Hbm::hold(Time now, const HbmEvent& event) {
+  if (hold_from_ != Time::never() || event.tag == 0) return;
+  std::size_t waiting = 0;
+  for (const PseudoChannel& c : channels_) waiting += c.pending();
+  hold_from_ = now + Time::from_ns(event.run);
+  hold_until_ = hold_from_ + Time::from_us(static_cast<double>(waiting * kRunBytes) / event.tag);
+}
+
+Time Hbm::channel_time(Time t) const {
+  if (t < hold_from_) return t - behind_;
+  return t < hold_until_ ? hold_from_ - behind_ : t - behind_ - (hold_until_ - hold_from_);
+}
+
+Time Hbm::real_time(Time channels) const {
+  const Time t = channels + behind_;
+  return t < hold_from_ ? t : t + (hold_until_ - hold_from_);
 }
 
 Time Hbm::next_event() const {
   const Cycle next = *std::min_element(next_.begin(), next_.end());
-  return next == PseudoChannel::kNever ? Time::never() : timing_.ck * next;
+  return next == PseudoChannel::kNever ? Time::never() : real_time(timing_.ck * next);
 }
 
 HbmCounters Hbm::counters() const {

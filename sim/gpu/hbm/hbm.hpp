@@ -32,12 +32,20 @@ class Hbm : public Receiver<HbmEvent> {
   void accept_inbox() override;
   void run_window(Time end) override;
   Time next_event() const override;
+  /// While SMs stand still the channels would do for nothing what was waiting for them: they stop for as long
+  /// as that takes when the SMs go on.
+  void hold(Time now, const HbmEvent& event);
+  /// The channels' own time, which stands still meanwhile, and back.
+  Time channel_time(Time t) const;
+  Time real_time(Time channels) const;
 
   const HbmSpec& spec_;
   HbmTiming timing_;
   AddressMap map_;
   std::vector<PseudoChannel> channels_;
   std::vector<Cycle> next_;  // of each channel, side by side for the search
+  Time behind_;              // the channels' time
+  Time hold_from_ = Time::never(), hold_until_ = Time::never();
   Outlet<L2Event> to_l2_;
 };
 

@@ -135,6 +135,11 @@ void L2::handle(Time now, const L2Event& event) {
     case L2Event::Kind::warm:
       warming_ = event.tag != 0;
       break;
+    case L2Event::Kind::hold:
+      to_hbm.send(now, HbmEvent{.kind = HbmEvent::Kind::hold,
+                                .run = static_cast<std::uint32_t>(event.box.address),
+                                .tag = event.tag});
+      break;
     case L2Event::Kind::sample_energy: {
       const auto bytes = [](std::uint64_t sectors) { return static_cast<double>(sectors * kSectorBytes); };
       const double read = bytes(counters_.fill_sectors - sampled_.fill_sectors);
@@ -153,6 +158,19 @@ void L2::handle(Time now, const L2Event& event) {
       break;
     }
   }
+}
+
+void L2::look_ahead() {
+  if (misses_underway_ < kManyMisses) return;
+  for_each_next([this](const L2Event& e) {
+    if (e.kind == L2Event::Kind::fill) __builtin_prefetch(&misses_[e.tag], 1);
+  });
+  for_each_next([this](const L2Event& e) {
+    if (e.kind != L2Event::Kind::fill) return;
+    const Miss& miss = misses_[e.tag];
+    __builtin_prefetch(&sets_[miss.set], 1);
+    __builtin_prefetch(&progress_[miss.here[0] / 2], 1);
+  });
 }
 
 void L2::accept(Time now, const L2Event& event) {
@@ -244,6 +262,21 @@ void L2::serve(Time now, std::uint32_t index) {
   // The segments first, so that the host fetches their tag sets while the loops below work through them.
   Segment segments[kChunkRuns];
   const unsigned n = take_segments(box, segments);
+
+  if (read && misses_underway_ >= kManyMisses) {
+    // The same for misses in flight that the segments will join.
+    const std::uint32_t* joined[kChunkRuns];
+    unsigned joins = 0;
+    for (unsigned i = 0; i < n; ++i) {
+      const Segment& s = segments[i];
+      const TagSet& set = sets_[s.place.set];
+      const unsigned way = set.find(s.place.tag((s.sectors & 0xfU) != 0 ? 0 : 1));
+      if (way == TagSet::kNoWay || !set.pending(way)) continue;
+      joined[joins] = &miss_of_way_[s.place.set][way];
+      __builtin_prefetch(joined[joins++]);
+    }
+    for (unsigned i = 0; i < joins; ++i) __builtin_prefetch(&misses_[*joined[i]], 1);
+  }
 
   Time at = now;
   unsigned served = 0, far = 0, sectors_asked = 0;
@@ -393,6 +426,7 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
   const bool unknown = index == kNone;
   if (unknown) {
     index = take_free(misses_, free_miss_);
+    ++misses_underway_;
     misses_[index] = Miss{.set = set_index, .quotient = quotient};
     misses_[index].way[0] = misses_[index].way[1] = TagSet::kNoWay;
   }
@@ -509,6 +543,7 @@ void L2::fill(Time now, std::uint32_t index) {
     while (*link != index) link = &misses_[*link].next;
     *link = miss.next;
   }
+  --misses_underway_;
   miss.next = free_miss_;
   free_miss_ = index;
   for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 2, miss.here[i] % 2 + 1);

@@ -72,6 +72,7 @@ class L2 : public EventModule<L2Event> {
  private:
   static constexpr std::uint32_t kNone = 0xffffffffU;
   static constexpr unsigned kChunkRuns = 32;
+  static constexpr std::uint32_t kManyMisses = 1024;  // more than the host's nearest caches hold
   static constexpr unsigned kWaitersHere = 5;
 
   struct BoxState {
@@ -123,6 +124,7 @@ class L2 : public EventModule<L2Event> {
   static_assert(sizeof(Miss) == 64);
 
   void handle(Time now, const L2Event& event) override;
+  void look_ahead() override;
   void accept(Time now, const L2Event& event);
   void serve(Time now, std::uint32_t box);
   /// The next segments of the box, at most a chunk; moves the box on.
@@ -178,6 +180,7 @@ class L2 : public EventModule<L2Event> {
   std::uint32_t free_waiter_ = kNone;
   std::vector<Miss> misses_;
   std::uint32_t free_miss_ = kNone;
+  std::uint32_t misses_underway_ = 0;
   std::vector<std::array<std::uint32_t, TagSet::kWays>> miss_of_way_;  // of each set, where a way is pending
   std::uint32_t writebacks_ = 0, most_writebacks_ = 0;  // on their way to HBM; what its queues hold
   std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them

@@ -112,6 +112,7 @@ struct TripProgress {
   std::uint64_t timed = 0;  ///< trips of which the next of the same loop was seen to begin
   Time time;                ///< that they took together
   double made = 0;          ///< trips that the last role made, passed ones included
+  std::uint64_t items = 0;  ///< pieces of work that the last role began, without those passed over
   double passed_loads = 0;  ///< L2 bytes that all roles would have loaded in passed trips
 };
 

@@ -134,7 +134,11 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   SeenParts& seen = seen_[index];
   const bool last = index + 1U == seen_.size();
   book_work(role);
+  // While others pass over trips nobody competes for the memory: a head is too short by so much.
+  Time short_by;
   if (trips.place == TripState::Place::head) {
+    if (gpc_.pass_order().until > at && seen.head.usual)
+      short_by = max(Time{}, seen.head.mean_time() - (at - trips.begun));
     seen.head.add(at - trips.begun, trips.work, trips.usual_head);
   } else if (trips.place == TripState::Place::trip) {
     seen.trip.add(at - trips.begun, trips.work, true);
@@ -149,7 +153,7 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   const std::uint64_t call = trips.calls++;
   const PassedTrips::Pass* pass = passed.met(call, trips.passes);
   if (pass == nullptr && passed.foremost(call)) {
-    if (const PassedTrips::Pass to_come = trips_to_pass(alike, at); to_come.trips > 0) {
+    if (const PassedTrips::Pass to_come = trips_to_pass(alike, at, short_by); to_come.trips > 0) {
       pass = passed.add(call, to_come);
       if (pass->frozen) {
         if (kernel_->shape().cluster > 1)
@@ -199,6 +203,7 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     role.program.set_result(1);
     return pass_over(role, *pass, work_of_item(index, static_cast<double>(alike)), at);
   }
+  if (index + 1U == seen_.size()) ++progress_.items;
   trips.place = TripState::Place::head;
   trips.begun = at;
   trips.usual_head = gpc_.pass_order().until <= at && seen_[index].trip.count > 0;
@@ -272,15 +277,17 @@ void Sm::freeze(Time at, const PassedTrips::Pass& pass) {
   }
 }
 
-PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at) const {
+PassedTrips::Pass Sm::trips_to_pass(std::uint64_t alike, Time at, Time before) const {
   const PassOrder& order = gpc_.pass_order();
   if (order.until <= at) return {};
   for (const SeenParts& seen : seen_) {
     if (seen.trip.count == 0) return {};
   }
-  const std::uint64_t n = std::min(alike, static_cast<std::uint64_t>((order.until - at).fs / order.each.fs));
+  const Time left = max(Time{}, order.until - at - before);
+  const std::uint64_t n = std::min(alike, static_cast<std::uint64_t>(left.fs / order.each.fs));
   if (n < 2) return {};
-  return {.trips = n, .length = order.each * static_cast<std::int64_t>(n), .frozen = slots_.size() == 1};
+  return {
+      .trips = n, .length = before + order.each * static_cast<std::int64_t>(n), .frozen = slots_.size() == 1};
 }
 
 PassedTrips::Pass Sm::item_to_pass(std::uint64_t alike, Time at) const {

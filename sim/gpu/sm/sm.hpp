@@ -69,9 +69,9 @@ class Sm {
   void begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std::uint64_t alike, Time& at);
   /// The role is through with its piece of work.
   void end_item(RoleState& role, std::uint8_t index, Time at);
-  /// What the foremost role may pass over from `at`: of `alike` trips as many as fit, or a whole piece of
-  /// work, if it fits. No trips: nothing.
-  PassedTrips::Pass trips_to_pass(std::uint64_t alike, Time at) const;
+  /// What the foremost role may pass over from `at`: of `alike` trips as many as fit behind `before`, or a
+  /// whole piece of work, if it fits. No trips: nothing.
+  PassedTrips::Pass trips_to_pass(std::uint64_t alike, Time at, Time before) const;
   PassedTrips::Pass item_to_pass(std::uint64_t alike, Time at) const;
   /// Work of `trips` trips, and of a piece of work with as many.
   SmCounters work_of_trips(std::uint8_t role, double trips) const;

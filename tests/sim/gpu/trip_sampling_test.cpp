@@ -22,7 +22,7 @@ struct Outcome {
 /// ones take what they are charged.
 Outcome sample(double trips, double even, double lanes, const std::function<double(std::uint32_t)>& trip_us) {
   TripSampling sampling;
-  sampling.start(trips, even, kWindowUs);
+  sampling.start({.trips = trips, .even = even}, kWindowUs);
   Outcome out;
   double made = 0;
   std::uint32_t passing = 0;
@@ -55,7 +55,7 @@ Outcome sample(double trips, double even, double lanes, const std::function<doub
 TEST_CASE("a short kernel, and one without loops, is not sampled") {
   CHECK(sample(132 * 200, 132 * 200, 132, [](auto) { return 1.0; }).charged_us.empty());
   TripSampling sampling;
-  sampling.start(0, 0, kWindowUs);
+  sampling.start({}, kWindowUs);
   for (int i = 0; i < 1000; ++i)
     CHECK_FALSE(sampling.add({.timed = 100, .time = Time::microseconds(100), .made = 100}));
   CHECK(sampling.half_width_windows() == 0);
@@ -88,7 +88,7 @@ TEST_CASE("the first SM's running out of work is simulated, and sampling starts 
 
 TEST_CASE("no more is passed over than is asked for, and what changes is measured anew") {
   TripSampling sampling;
-  sampling.start(1e9, 1e9, kWindowUs);
+  sampling.start({.trips = 1e9, .even = 1e9}, kWindowUs);
   const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000};
   const TripWindow slower{.timed = 100, .time = Time::from_us(125), .made = 800};
   const auto until_pass = [&](const TripWindow& w, double most) {
@@ -104,14 +104,14 @@ TEST_CASE("no more is passed over than is asked for, and what changes is measure
   CHECK(until_pass(slower, 1e9).each == Time::from_us(1.25));
   // A stretch too short to be worth it is simulated.
   TripSampling near;
-  near.start(1e9, 1e9, kWindowUs);
+  near.start({.trips = 1e9, .even = 1e9}, kWindowUs);
   for (int i = 0; i < 100; ++i) CHECK_FALSE(near.add(window, 3));
 }
 
 TEST_CASE("at a fixed clock, steady kernels are looked at less often") {
   const auto simulated = [](bool fixed) {
     TripSampling sampling;
-    sampling.start(1e6, 1e6, kWindowUs, fixed);
+    sampling.start({.trips = 1e6, .even = 1e6}, kWindowUs, fixed);
     int windows = 0;
     std::uint32_t passing = 0;
     for (double made = 0; made < 1e6; made += 1000) {
@@ -123,6 +123,36 @@ TEST_CASE("at a fixed clock, steady kernels are looked at less often") {
     return windows;
   };
   CHECK(simulated(true) < simulated(false));
+}
+
+TEST_CASE("a kernel of few short pieces of work is not sampled, one of many is") {
+  const auto passes = [](double trips, std::uint64_t items) {
+    TripSampling sampling;
+    sampling.start({.trips = trips, .even = trips, .loops = 100}, kWindowUs, true);
+    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000, .items = items};
+    for (int i = 0; i < 40; ++i) {
+      if (sampling.add(window)) return true;
+    }
+    return false;
+  };
+  CHECK(passes(100 * 1000, 10));        // pieces of 100 trips
+  CHECK_FALSE(passes(100 * 200, 100));  // 20 pieces of 10 trips in turn
+  CHECK(passes(100 * 2000, 100));       // 200 of them
+}
+
+TEST_CASE("at a fixed clock, windows that differ are measured for longer") {
+  const auto measured = [](double differ) {
+    TripSampling sampling;
+    sampling.start({.trips = 1e6, .even = 1e6}, kWindowUs, true);
+    for (int i = 0; i < 100; ++i) {
+      const double us = 100 * (i % 2 == 0 ? 1 + differ : 1 - differ);
+      if (sampling.add({.timed = 100, .time = Time::from_us(us), .made = 1000})) return i;
+    }
+    return 100;
+  };
+  CHECK(measured(0) < measured(0.005));
+  CHECK(measured(0.005) < measured(0.1));
+  CHECK(measured(0.1) < 100);
 }
 
 TEST_CASE("the interval covers windows that differ by chance and trips that slowly change") {

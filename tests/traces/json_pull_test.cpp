@@ -17,18 +17,33 @@ std::string tokens(JsonPull& json) {
   try {
     for (;;) {
       switch (json.next()) {
-        case JsonToken::begin_object: out += "{"; break;
-        case JsonToken::end_object: out += "}"; break;
-        case JsonToken::begin_array: out += "["; break;
-        case JsonToken::end_array: out += "]"; break;
-        case JsonToken::key: out += "k:" + std::string{json.text()} + " "; break;
-        case JsonToken::string: out += "s:" + std::string{json.text()} + " "; break;
+        case JsonToken::begin_object:
+          out += "{";
+          break;
+        case JsonToken::end_object:
+          out += "}";
+          break;
+        case JsonToken::begin_array:
+          out += "[";
+          break;
+        case JsonToken::end_array:
+          out += "]";
+          break;
+        case JsonToken::key:
+          out += "k:" + std::string{json.text()} + " ";
+          break;
+        case JsonToken::string:
+          out += "s:" + std::string{json.text()} + " ";
+          break;
         case JsonToken::number:
           json.number();  // may be too large
           out += "n:" + std::string{json.text()} + " ";
           break;
-        case JsonToken::literal: out += "l:" + std::string{json.text()} + " "; break;
-        case JsonToken::end: return out;
+        case JsonToken::literal:
+          out += "l:" + std::string{json.text()} + " ";
+          break;
+        case JsonToken::end:
+          return out;
       }
     }
   } catch (const JsonError& e) {
@@ -51,8 +66,10 @@ TEST_CASE("JSON is read token by token") {
 }
 
 TEST_CASE("what is no JSON is refused") {
-  for (const char* text : {"", "{", "[1,]", "{\"a\":1,}", "{\"a\" 1}", "[1 2]", "[01]", "[1.]", "[.5]", "[+1]", "[NaN]", "[\"\\x\"]", "[\"a",
-                           "[\"\\ud800\"]", "[1]]", "[}", "{\"a\"}", "[\"\x01\"]", "[\"\xFF\"]", "[1e]", "tru", "{1:2}"}) {
+  for (const char* text :
+       {"",        "{",          "[1,]",       "{\"a\":1,}", "{\"a\" 1}", "[1 2]",         "[01]", "[1.]",
+        "[.5]",    "[+1]",       "[NaN]",      "[\"\\x\"]",  "[\"a",      "[\"\\ud800\"]", "[1]]", "[}",
+        "{\"a\"}", "[\"\x01\"]", "[\"\xFF\"]", "[1e]",       "tru",       "{1:2}"}) {
     INFO(text);
     CHECK(tokens(text).ends_with("error"));
   }
@@ -87,7 +104,8 @@ TEST_CASE("values are passed over whole") {
 
 TEST_CASE("well-formed UTF-8 is told from the rest") {
   CHECK(first_bad_utf8("aä€😀") == std::string_view::npos);
-  for (const char* bad : {"\x80", "\xC0\xAF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xC3", "\xE2\x82", "\xFF"}) {
+  for (const char* bad :
+       {"\x80", "\xC0\xAF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xC3", "\xE2\x82", "\xFF"}) {
     CHECK(first_bad_utf8(std::string{"ab"} + bad) == 2);
   }
 }

@@ -13,8 +13,26 @@ class Mutator {
   explicit Mutator(std::uint32_t seed) : random_{seed} {}
 
   std::string operator()(std::string text) {
-    static const std::string kPieces[] = {"\"", "{", "}", "[", "]", ",", ":", "-", "1e999", "NaN", "null", "\\u", "\\",
-                                          "\n", "\r\n", "\xFF", std::string(1, '\0'), "99999999999999999999", "0.", " "};
+    static const std::string kPieces[] = {"\"",
+                                          "{",
+                                          "}",
+                                          "[",
+                                          "]",
+                                          ",",
+                                          ":",
+                                          "-",
+                                          "1e999",
+                                          "NaN",
+                                          "null",
+                                          "\\u",
+                                          "\\",
+                                          "\n",
+                                          "\r\n",
+                                          "\xFF",
+                                          std::string(1, '\0'),
+                                          "99999999999999999999",
+                                          "0.",
+                                          " "};
     for (std::uint32_t changes = 1 + random_() % 4; changes > 0; --changes) {
       const std::size_t at = text.empty() ? 0 : random_() % (text.size() + 1);
       const std::size_t length = 1 + random_() % 8;

@@ -26,16 +26,21 @@ std::vector<Request> all(const std::string& text, RequestReader::Options options
 
 const std::string kMooncake =
     "{\"timestamp\": 5, \"input_length\": 700, \"output_length\": 3, \"hash_ids\": [0, 1]}\n"
-    "{\"timestamp\": 5.5, \"input_length\": 512, \"output_length\": 9, \"hash_ids\": [0], \"more\": {\"x\": [1]}}\n";
+    "{\"timestamp\": 5.5, \"input_length\": 512, \"output_length\": 9, \"hash_ids\": [0], \"more\": {\"x\": "
+    "[1]}}\n";
 const std::string kAzure =
-    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:50.9951690,396,109";
+    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 "
+    "18:15:50.9951690,396,109";
 const std::string kBurst =
-    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n"
+    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation "
+    "log\n"
     "45.25,GPT-4,1087,0,1087,API log\n";
 const std::string kOurs = "arrival_s,input_tokens,output_tokens,blocks\n0.5,600,7,3 4\n2,1,0,\n";
 
 /// The complaint about the last line of a trace that ends in `line`.
-std::string about(const std::string& good, const std::string& line) { return complaint([&] { all(good + line); }); }
+std::string about(const std::string& good, const std::string& line) {
+  return complaint([&] { all(good + line); });
+}
 
 }  // namespace
 
@@ -72,7 +77,8 @@ TEST_CASE("dates may carry a zone, as in Azure's trace of 2024") {
   const std::int64_t noon = parse_date("2024-05-12 12:00:00");
   CHECK(parse_date("2024-05-12T14:00:00.25+02:00") == noon + 250'000'000);
   CHECK(parse_date("2024-05-12 12:00:00Z") == noon);
-  for (const char* bad : {"", "2024-13-01 00:00:00", "2024-02-30 00:00:00", "2024-05-12", "2024-05-12 25:00:00", "2024-05-12 00:00:00.", "NaN"})
+  for (const char* bad : {"", "2024-13-01 00:00:00", "2024-02-30 00:00:00", "2024-05-12",
+                          "2024-05-12 25:00:00", "2024-05-12 00:00:00.", "NaN"})
     CHECK_THROWS(parse_date(bad));
 }
 
@@ -88,29 +94,39 @@ TEST_CASE("a bad line is named with its number and what was expected") {
   named(about(kOurs, "3,4"), "t:4: ", "truncated");
   // Reordered.
   named(about(kOurs, "1.5,4,4,\n"), "t:4: ", "before line 3");
-  named(about(kMooncake, "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 3}\n"), "t:3: ", "before line 2");
+  named(about(kMooncake, "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 3}\n"),
+        "t:3: ", "before line 2");
   // Negative.
   named(about(kOurs, "3,-4,4,\n"), "t:4: ", "input_tokens: -4 is not from 1");
   named(about(kOurs, "-3,4,4,\n"), "t:4: ", "not negative");
-  named(about(kMooncake, "{\"timestamp\": 9, \"input_length\": -5, \"output_length\": 3}\n"), "t:3: ", "input_length: -5");
-  named(about(kMooncake, "{\"timestamp\": -9, \"input_length\": 5, \"output_length\": 3}\n"), "t:3: ", "timestamp: -9");
-  named(about(kMooncake, "{\"timestamp\": 9, \"input_length\": 5, \"output_length\": 3, \"hash_ids\": [-1]}\n"), "t:3: ", "negative");
+  named(about(kMooncake, "{\"timestamp\": 9, \"input_length\": -5, \"output_length\": 3}\n"),
+        "t:3: ", "input_length: -5");
+  named(about(kMooncake, "{\"timestamp\": -9, \"input_length\": 5, \"output_length\": 3}\n"),
+        "t:3: ", "timestamp: -9");
+  named(
+      about(kMooncake, "{\"timestamp\": 9, \"input_length\": 5, \"output_length\": 3, \"hash_ids\": [-1]}\n"),
+      "t:3: ", "negative");
   // NaN.
   named(about(kOurs, "nan,4,4,\n"), "t:4: ", "expected seconds, found 'nan'");
   named(about(kOurs, "3,NaN,4,\n"), "t:4: ", "expected a whole number, found 'NaN'");
-  named(about(kMooncake, "{\"timestamp\": NaN, \"input_length\": 5, \"output_length\": 3}\n"), "t:3: ", "NaN");
+  named(about(kMooncake, "{\"timestamp\": NaN, \"input_length\": 5, \"output_length\": 3}\n"),
+        "t:3: ", "NaN");
   // Huge.
   named(about(kOurs, "3,99999999999999999999999,4,\n"), "t:4: ", "is not from 1 to 1000000000");
   named(about(kOurs, "99999999999999999999,4,4,\n"), "t:4: ", "100 years");
-  named(about(kMooncake, "{\"timestamp\": 1e300, \"input_length\": 5, \"output_length\": 3}\n"), "t:3: ", "100 years");
-  named(about(kMooncake, "{\"timestamp\": 1e999, \"input_length\": 5, \"output_length\": 3}\n"), "t:3: ", "beyond");
+  named(about(kMooncake, "{\"timestamp\": 1e300, \"input_length\": 5, \"output_length\": 3}\n"),
+        "t:3: ", "100 years");
+  named(about(kMooncake, "{\"timestamp\": 1e999, \"input_length\": 5, \"output_length\": 3}\n"),
+        "t:3: ", "beyond");
   named(about(kOurs, std::string(5'000'000, '1') + "\n"), "t:4: ", "bytes long");
   // Not UTF-8.
   named(about(kOurs, "3,4,\xFF,\n"), "t:4: ", "byte 0xFF at column 5 is no UTF-8");
   // Others.
   named(about(kMooncake, "{\"timestamp\": 9, \"output_length\": 3}\n"), "t:3: ", "'input_length' is missing");
   named(about(kMooncake, "{\"timestamp\": 9, \"timestamp\": 9, \"output_length\": 3}\n"), "t:3: ", "twice");
-  named(about(kMooncake, "{\"timestamp\": 9, \"input_length\": 513, \"output_length\": 3, \"hash_ids\": [1]}\n"), "t:3: ", "take 2 blocks");
+  named(about(kMooncake,
+              "{\"timestamp\": 9, \"input_length\": 513, \"output_length\": 3, \"hash_ids\": [1]}\n"),
+        "t:3: ", "take 2 blocks");
   named(about(kOurs, "3,4,4,a\n"), "t:4: ", "blocks");
   named(complaint([] { all(""); }), "t: ", "empty");
   named(complaint([] { all("a,b\n1,2\n"); }), "t:1: ", "no header");
@@ -130,7 +146,8 @@ TEST_CASE("bad lines can be counted and passed over") {
 TEST_CASE("names of formats") {
   CHECK_FALSE(parse_request_format("auto"));
   CHECK(parse_request_format("azure") == RequestFormat::azure);
-  CHECK(complaint([] { parse_request_format("mooncak"); }).find("did you mean 'mooncake'") != std::string::npos);
+  CHECK(complaint([] { parse_request_format("mooncak"); }).find("did you mean 'mooncake'") !=
+        std::string::npos);
 }
 
 TEST_CASE("whatever the bytes, a reader gives requests in order or one complaint with a line") {

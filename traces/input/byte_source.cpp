@@ -36,8 +36,10 @@ class FileSource : public ByteSource {
     const char* text = gzerror(file_, &status);
     // A gzip file that ends early gives what there is, and then this.
     if (n < 0 || (n == 0 && status == Z_BUF_ERROR)) {
-      throw config::InputError{fmt::format(
-          "{}: {}", name_, status == Z_ERRNO ? std::strerror(errno) : status == Z_BUF_ERROR ? "the gzip data is cut short" : text)};
+      throw config::InputError{fmt::format("{}: {}", name_,
+                                           status == Z_ERRNO       ? std::strerror(errno)
+                                           : status == Z_BUF_ERROR ? "the gzip data is cut short"
+                                                                   : text)};
     }
     return {buffer_.data(), static_cast<std::size_t>(n)};
   }

@@ -90,7 +90,8 @@ JsonToken JsonPull::next() {
       take();
       return close(c == '}');
     }
-    if (c != ',') throw JsonError{fmt::format("expected ',' or '{}', found {}", objects_.back() ? '}' : ']', shown(c))};
+    if (c != ',')
+      throw JsonError{fmt::format("expected ',' or '{}', found {}", objects_.back() ? '}' : ']', shown(c))};
     take();
     expect_ = objects_.back() ? Expect::key : Expect::value;
     skip_space();
@@ -146,7 +147,8 @@ void JsonPull::read_string() {
            static_cast<unsigned char>(piece_[plain]) >= 0x20) {
       ++plain;
     }
-    if (text_.size() + plain > kMostText) throw JsonError{fmt::format("a text of more than {} bytes", kMostText)};
+    if (text_.size() + plain > kMostText)
+      throw JsonError{fmt::format("a text of more than {} bytes", kMostText)};
     text_.append(piece_.substr(0, plain));
     piece_.remove_prefix(plain);
     const int c = peek();
@@ -168,7 +170,8 @@ void JsonPull::read_string() {
 void JsonPull::check_utf8() const {
   const std::size_t bad = first_bad_utf8(text_);
   if (bad != std::string_view::npos) {
-    throw JsonError{fmt::format("a string is no UTF-8: byte 0x{:02X}", static_cast<unsigned char>(text_[bad]))};
+    throw JsonError{
+        fmt::format("a string is no UTF-8: byte 0x{:02X}", static_cast<unsigned char>(text_[bad]))};
   }
 }
 
@@ -176,8 +179,12 @@ std::uint32_t JsonPull::read_hex4() {
   std::uint32_t value = 0;
   for (int i = 0; i < 4; ++i) {
     const int c = take();
-    const int digit = is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-    if (digit < 0) throw JsonError{fmt::format("expected four hexadecimal digits after \\u, found {}", shown(c))};
+    const int digit = is_digit(c)            ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    if (digit < 0)
+      throw JsonError{fmt::format("expected four hexadecimal digits after \\u, found {}", shown(c))};
     value = value * 16 + static_cast<std::uint32_t>(digit);
   }
   return value;
@@ -222,7 +229,8 @@ void JsonPull::read_escape() {
 void JsonPull::read_number() {
   text_.clear();
   const auto digits = [&](const char* where) {
-    if (!is_digit(peek())) throw JsonError{fmt::format("expected a digit {}, found {}", where, shown(peek()))};
+    if (!is_digit(peek()))
+      throw JsonError{fmt::format("expected a digit {}, found {}", where, shown(peek()))};
     while (is_digit(peek())) append(static_cast<char>(take()));
   };
   if (peek() == '-') append(static_cast<char>(take()));
@@ -264,11 +272,13 @@ double JsonPull::number() const {
 std::int64_t JsonPull::integer() const {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), value);
-  if (error == std::errc::result_out_of_range) throw JsonError{fmt::format("{} is beyond what a number may be", text_)};
+  if (error == std::errc::result_out_of_range)
+    throw JsonError{fmt::format("{} is beyond what a number may be", text_)};
   if (error != std::errc{} || end != text_.data() + text_.size()) {
     // 3.0 and 2e3 are whole too.
     const double real = number();
-    if (real != std::floor(real) || std::abs(real) > 9e15) throw JsonError{fmt::format("expected a whole number, found {}", text_)};
+    if (real != std::floor(real) || std::abs(real) > 9e15)
+      throw JsonError{fmt::format("expected a whole number, found {}", text_)};
     value = static_cast<std::int64_t>(real);
   }
   return value;
@@ -282,7 +292,8 @@ void JsonPull::finish_value(JsonToken begun) {
 
 bool JsonPull::skip_value() {
   const JsonToken token = next();
-  if (token == JsonToken::end_array || token == JsonToken::end_object || token == JsonToken::end) return false;
+  if (token == JsonToken::end_array || token == JsonToken::end_object || token == JsonToken::end)
+    return false;
   finish_value(token);
   return true;
 }

@@ -18,7 +18,17 @@ class JsonError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class JsonToken : std::uint8_t { begin_object, end_object, begin_array, end_array, key, string, number, literal, end };
+enum class JsonToken : std::uint8_t {
+  begin_object,
+  end_object,
+  begin_array,
+  end_array,
+  key,
+  string,
+  number,
+  literal,
+  end
+};
 
 class JsonPull {
  public:

@@ -12,7 +12,10 @@ std::size_t first_bad_utf8(std::string_view text) {
       ++i;
       continue;
     }
-    const std::size_t more = lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xF0 && lead < 0xF5 ? 3 : 0;
+    const std::size_t more = lead >= 0xC2 && lead < 0xE0   ? 1
+                             : lead >= 0xE0 && lead < 0xF0 ? 2
+                             : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                           : 0;
     if (more == 0 || text.size() - i <= more) return i;
     // The second byte also rules out overlong forms, surrogates and what lies beyond U+10FFFF.
     const std::uint8_t least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

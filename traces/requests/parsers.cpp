@@ -57,7 +57,8 @@ class Columns {
   void read(std::string_view line) {
     split(line, cells_);
     if (cells_.size() != names_.size())
-      throw Error{fmt::format("expected {} cells ({}), found {}", names_.size(), fmt::join(names_, ","), cells_.size())};
+      throw Error{fmt::format("expected {} cells ({}), found {}", names_.size(), fmt::join(names_, ","),
+                              cells_.size())};
   }
   std::string_view cell(int column) const { return cells_[static_cast<std::size_t>(column)]; }
 
@@ -108,7 +109,8 @@ std::int64_t date_of(std::string_view text) {
   const int minutes = take_digits(text, 2);
   take(text, ":");
   const int seconds = take_digits(text, 2);
-  if (!day.ok() || year < 1971 || year > 2200 || hours > 23 || minutes > 59 || seconds > 60) throw Error{"no such time"};
+  if (!day.ok() || year < 1971 || year > 2200 || hours > 23 || minutes > 59 || seconds > 60)
+    throw Error{"no such time"};
   std::int64_t ns = take_fraction(text);
   std::int64_t offset_min = 0;
   if (text == "Z") {
@@ -193,7 +195,8 @@ class Mooncake : public RequestParser {
     }
   }
 
-  static constexpr std::array<std::string_view, 4> kKeys{"timestamp", "input_length", "output_length", "hash_ids"};
+  static constexpr std::array<std::string_view, 4> kKeys{"timestamp", "input_length", "output_length",
+                                                         "hash_ids"};
   JsonPull json_;
 };
 
@@ -202,7 +205,9 @@ class Table : public RequestParser {
  public:
   enum class Time : std::uint8_t { date, seconds };
   Table(Columns columns, Time time, std::string_view at, std::string_view input, std::string_view output)
-      : columns_{std::move(columns)}, time_{time}, names_{std::string{at}, std::string{input}, std::string{output}} {
+      : columns_{std::move(columns)},
+        time_{time},
+        names_{std::string{at}, std::string{input}, std::string{output}} {
     for (std::size_t i = 0; i < 3; ++i) index_[i] = columns_.find(names_[i]);
   }
   bool complete() const { return *std::min_element(index_.begin(), index_.end()) >= 0; }
@@ -228,7 +233,8 @@ class Table : public RequestParser {
 class Ours : public Table {
  public:
   explicit Ours(const Columns& columns)
-      : Table{columns, Time::seconds, "arrival_s", "input_tokens", "output_tokens"}, blocks_{columns.find("blocks")} {}
+      : Table{columns, Time::seconds, "arrival_s", "input_tokens", "output_tokens"},
+        blocks_{columns.find("blocks")} {}
 
   void parse(std::string_view line, Request& r) override {
     Table::parse(line, r);
@@ -237,10 +243,12 @@ class Ours : public Table {
     while (!text.empty()) {
       std::uint64_t id = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-      if (error != std::errc{}) throw Error{fmt::format("blocks: expected whole numbers apart by spaces, found {}", shown(text))};
+      if (error != std::errc{})
+        throw Error{fmt::format("blocks: expected whole numbers apart by spaces, found {}", shown(text))};
       r.blocks.push_back(id);
       text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-      if (!text.empty() && text.front() != ' ') throw Error{fmt::format("blocks: expected a space, found {}", shown(text))};
+      if (!text.empty() && text.front() != ' ')
+        throw Error{fmt::format("blocks: expected a space, found {}", shown(text))};
       text = trimmed(text);
     }
     const std::int64_t blocks = (r.input_tokens + kMooncakeBlockTokens - 1) / kMooncakeBlockTokens;
@@ -267,7 +275,8 @@ std::int64_t parse_date(std::string_view text) {
   try {
     return date_of(text);
   } catch (const Error& e) {
-    throw Error{fmt::format("TIMESTAMP: expected YYYY-MM-DD hh:mm:ss.fraction, found {}: {}", shown(text), e.what())};
+    throw Error{
+        fmt::format("TIMESTAMP: expected YYYY-MM-DD hh:mm:ss.fraction, found {}: {}", shown(text), e.what())};
   }
 }
 
@@ -278,7 +287,8 @@ std::int64_t parse_seconds(std::string_view column, std::string_view text) {
   if (!text.empty() && text.front() == '-') throw wrong("expected seconds that are not negative");
   std::int64_t whole = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), whole);
-  if (error == std::errc::result_out_of_range || whole > kMostSeconds) throw wrong("expected at most 100 years");
+  if (error == std::errc::result_out_of_range || whole > kMostSeconds)
+    throw wrong("expected at most 100 years");
   if (error != std::errc{}) throw wrong("expected seconds");
   std::string_view rest = text.substr(static_cast<std::size_t>(end - text.data()));
   std::int64_t ns = 0;

@@ -80,7 +80,8 @@ bool RequestReader::read_line() {
 }
 
 void RequestReader::begin(const Options& options) {
-  if (!read_line()) throw config::InputError{fmt::format("{}: is empty; expected a trace of requests", name_)};
+  if (!read_line())
+    throw config::InputError{fmt::format("{}: is empty; expected a trace of requests", name_)};
   const std::string_view line = without_mark(lines_->reader.line());
   if (options.format) {
     format_ = *options.format;
@@ -96,10 +97,11 @@ void RequestReader::begin(const Options& options) {
     }
   }
   if (!parser_) {
-    fail(fmt::format("no header of {}; expected TIMESTAMP,ContextTokens,GeneratedTokens (azure), "
-                     "Timestamp,...,Request tokens,Response tokens,... (burstgpt), "
-                     "arrival_s,input_tokens,output_tokens (csv) or JSON lines (mooncake)",
-                     options.format ? name_of(*options.format) : "a trace that is known"));
+    fail(
+        fmt::format("no header of {}; expected TIMESTAMP,ContextTokens,GeneratedTokens (azure), "
+                    "Timestamp,...,Request tokens,Response tokens,... (burstgpt), "
+                    "arrival_s,input_tokens,output_tokens (csv) or JSON lines (mooncake)",
+                    options.format ? name_of(*options.format) : "a trace that is known"));
   }
   pending_ = format_ == RequestFormat::mooncake;
 }
@@ -109,12 +111,14 @@ void RequestReader::accept(Request& request) {
   if (reader.too_long()) fail(fmt::format("more than {} bytes long", LineReader::kMostBytes));
   const std::string_view line = reader.number() == 1 ? without_mark(reader.line()) : reader.line();
   if (const std::size_t bad = first_bad_utf8(line); bad != std::string_view::npos) {
-    fail(fmt::format("byte 0x{:02X} at column {} is no UTF-8", static_cast<unsigned char>(line[bad]), bad + 1));
+    fail(fmt::format("byte 0x{:02X} at column {} is no UTF-8", static_cast<unsigned char>(line[bad]),
+                     bad + 1));
   }
   try {
     parser_->parse(line, request);
   } catch (const std::runtime_error& e) {
-    fail(fmt::format("{}{}", e.what(), reader.ended() ? "" : " (the file ends within this line: it may be truncated)"));
+    fail(fmt::format("{}{}", e.what(),
+                     reader.ended() ? "" : " (the file ends within this line: it may be truncated)"));
   }
   request.line = reader.number();
   if (last_line_ != 0 && request.arrival_ns < last_ns_) {

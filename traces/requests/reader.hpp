@@ -74,7 +74,8 @@ class RequestReader {
   std::unique_ptr<Lines> lines_;
   std::unique_ptr<RequestParser> parser_;
   RequestFormat format_ = RequestFormat::csv;
-  bool skip_bad_ = false, pending_ = false;  // pending: the first line is a request that was not given out yet
+  bool skip_bad_ = false,
+       pending_ = false;  // pending: the first line is a request that was not given out yet
   std::int64_t first_ns_ = 0, last_ns_ = 0, last_line_ = 0;
   Skipped skipped_;
 };

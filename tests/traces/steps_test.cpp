@@ -164,8 +164,8 @@ TEST_CASE("an instance's memory is what weights and activations leave") {
   const InstanceMemory one = instance_memory(single(tiny()), machine(), small());
   CHECK(one.token_bytes == tiny().kv_bytes_per_token());
   CHECK(one.state_bytes == 0);
-  CHECK(one.capacity_bytes < 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes));
-  CHECK(one.capacity_bytes > 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes) - 2e9);
+  CHECK(static_cast<double>(one.capacity_bytes) < 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes));
+  CHECK(static_cast<double>(one.capacity_bytes) > 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes) - 2e9);
   const InstanceMemory shared = instance_memory(cascade(tiny()), machine(), small());
   CHECK(shared.token_bytes * 2 == one.token_bytes);
   sim::MachineSpec full = machine();

@@ -179,7 +179,8 @@ std::uint32_t Simulation::route(const Sequence& s) const {
       load = i.prompt_tokens + s.record.input_tokens -
              static_cast<std::int64_t>(cached_blocks(i, s)) * d_.block_tokens;
     }
-    if (load < least) {
+    // Equal ones: who has had the fewest.
+    if (load < least || (load == least && i.report.requests < instances_[best].report.requests)) {
       least = load;
       best = n;
     }

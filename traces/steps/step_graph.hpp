@@ -21,9 +21,9 @@ struct ServedModel {
 models::TaskGraph prefill_graph(const ServedModel& served, std::int64_t tokens, std::int64_t past);
 
 /// One token of each of `sequences` sequences with `context` cached tokens each. Over nodes the sequences are
-/// at different positions, so that every CompNode owns its share of the tokens: each CompNode's are a batch
-/// of their own, and the batches go through the nodes beside each other, layer by layer. More sequences than
-/// asked for are computed if the CompNodes do not divide them.
+/// at different positions, so that every CompNode owns its share of the tokens, and every row of AttnNodes;
+/// what a node does for several of them is one batch. More sequences than asked for are computed if the
+/// CompNodes do not divide them.
 models::TaskGraph decode_graph(const ServedModel& served, std::int64_t sequences, std::int64_t context);
 
 /// Of a graph of new tokens: the same behind `past` cached ones, evenly over the columns of AttnNodes. Keys

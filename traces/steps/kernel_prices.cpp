@@ -13,12 +13,9 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
     };
     return sim::simulate_all(jobs, jobs_, simulate, progress_);
   }
-  std::vector<sim::KernelResult> results;
-  for (const sim::KernelJob& job : jobs) {
-    cost::CostModel& model = costs_.try_emplace(job.gpu, *job.gpu).first->second;
-    results.push_back(sim::result_of(model.cost(job.op, sim::conditions_of(job.options))));
-  }
-  return results;
+  // A cost model for each call: it counts an excerpt once for kernels that it takes for alike, so what it says of the
+  // smallest ones depends on what it was asked before. So a step costs what `tessera run` says of it.
+  return sim::cost_all(jobs);
 }
 
 std::vector<sim::KernelResult> KernelPrices::operator()(const std::vector<sim::KernelJob>& jobs) {

@@ -2,12 +2,10 @@
 // What kernels cost, remembered: by the cost model, or by the cycle model in worker processes.
 
 #include <functional>
-#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "models/cost/cost_model.hpp"
 #include "sim/system/kernel_profile.hpp"
 
 namespace tessera::traces {
@@ -29,7 +27,6 @@ class KernelPrices {
   Model model_;
   int jobs_;
   std::function<void(const sim::WorkDone&)> progress_;
-  std::map<const GpuSpec*, cost::CostModel> costs_;
   std::unordered_map<std::string, sim::KernelResult> known_;
 };
 

@@ -86,7 +86,8 @@ void PerfettoTimeline::name_track(std::size_t process, int track, std::string_vi
 
 void PerfettoTimeline::annotate(WireWriter& out, std::string_view args) {
   if (args.empty()) return;
-  for (const auto& [key, value] : nlohmann::json::parse(fmt::format("{{{}}}", args)).items()) {
+  const nlohmann::json object = nlohmann::json::parse(fmt::format("{{{}}}", args));
+  for (const auto& [key, value] : object.items()) {
     WireWriter a;
     a.bytes(kAnnotationName, key);
     if (value.is_string()) {

@@ -100,7 +100,8 @@ void add_run(CLI::App& app) {
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");
   command->add_option("--timeline", options->timeline,
-                      "Write a timeline for ui.perfetto.dev: JSON, or protobuf if the name ends in .pftrace");
+                      "Write a timeline for ui.perfetto.dev: JSON, or protobuf if the name ends in .pftrace; "
+                      "for GTKWave if in .vcd");
   command
       ->add_option("--timeline-detail", options->timeline_detail, "So many times the usual detail, and size")
       ->check(CLI::Range(0.01, 1000.0))

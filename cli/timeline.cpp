@@ -13,6 +13,7 @@
 #include "cli/output.hpp"
 #include "cli/trace_events.hpp"
 #include "traces/timelines/perfetto.hpp"
+#include "traces/timelines/vcd.hpp"
 
 namespace tessera::cli {
 
@@ -181,6 +182,12 @@ void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::K
 /// Draws into `file`, in the format that its name asks for. A protobuf is written as it is drawn.
 template <class Draw>
 void write_timeline(const std::string& file, Draw draw) {
+  if (file.ends_with(".vcd")) {
+    traces::VcdTimeline trace;
+    draw(trace);
+    write_whole(file, trace.finish());
+    return;
+  }
   if (!is_protobuf(file)) {
     Trace trace;
     draw(trace);

@@ -1,8 +1,8 @@
 #pragma once
-// Timelines for Perfetto (ui.perfetto.dev): its protobuf format if the file's name ends in .pftrace, else the
-// Trace Event JSON format, which chrome://tracing reads too: a process per node, with a track of slices for
-// its compute stream and its messages in each direction and counters for each GPC (an SM group), HBM, L2 and
-// more; and a process "fabric" with a counter per link.
+// Timelines for Perfetto (ui.perfetto.dev): its protobuf format if the file's name ends in .pftrace, a value
+// change dump for GTKWave if in .vcd, else the Trace Event JSON format, which chrome://tracing reads too: a
+// process per node, with a track of slices for its compute stream and its messages in each direction and
+// counters for each GPC (an SM group), HBM, L2 and more; and a process "fabric" with a counter per link.
 //
 // The file's size is bounded. Where a run is too long to be drawn whole, counters become means over intervals
 // and the slices of later decode steps are left out; the file's "otherData" says so.

@@ -13,6 +13,7 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/experiment.hpp"
+#include "cli/operator_replay.hpp"
 #include "cli/progress.hpp"
 #include "cli/replay_output.hpp"
 #include "traces/requests/parsers.hpp"
@@ -35,7 +36,8 @@ struct Options {
 constexpr int kCheckedSteps = 16;  // of the interpolation
 
 constexpr const char* kFooter =
-    R"(The trace: Mooncake JSONL, Azure LLM 2023/2024 CSV, BurstGPT CSV, or our CSV (docs/traces.md); gzip too.
+    R"(The trace: Mooncake JSONL, Azure LLM 2023/2024 CSV, BurstGPT CSV, or our CSV (docs/traces.md); gzip too. A trace of
+operators (Chakra, Kineto) is run again on the experiment's CompNode and fabric, as `tessera trace operators` does.
 The experiment's `serving` map says how its machine serves (docs/replay.md):
   --set serving.replicas=8 --set serving.prefill_replicas=4 --set serving.max_batched_tokens=4096
 
@@ -95,6 +97,14 @@ void replay(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   Experiment e =
       read_experiment(resolve_config("experiments", options.experiment, "--experiment"), options.overrides);
+  if (is_operator_trace(options.trace, options.format)) {
+    require_writable("--json", options.json);
+    const Json result = operator_replay(options.trace, e.machine.comp_gpu,
+                                        e.machine.fabric.name.empty() ? nullptr : &e.machine.fabric);
+    if (!options.json.empty()) write_json(options.json, result);
+    if (options.json != "-") fmt::print("{}:\n{}", options.trace, lines_of(result));
+    return;
+  }
   e.workload.expert_load.seed = e.workload.selection.seed = options.stream.seed;
   if (!e.model.causal)
     throw UsageError{fmt::format("{}: {} is bidirectional: it cannot decode", e.file.string(), e.model.name)};
@@ -173,7 +183,7 @@ void add_replay(CLI::App& app) {
   command->add_option("TRACE", options->trace, "A file of requests")->required();
   command->add_option("--experiment", options->experiment, "A file, or a name in configs/experiments")
       ->required();
-  command->add_option("--format", options->format, "auto, mooncake, azure, burstgpt or csv")
+  command->add_option("--format", options->format, "auto, mooncake, azure, burstgpt, csv, chakra or kineto")
       ->capture_default_str();
   command
       ->add_option("--fidelity", options->fidelity,

@@ -12,12 +12,11 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/operator_replay.hpp"
 #include "cli/output.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
-#include "models/cost/cost_model.hpp"
 #include "traces/operators/readers.hpp"
-#include "traces/operators/replay.hpp"
 #include "traces/requests/reader.hpp"
 #include "traces/requests/statistics.hpp"
 #include "traces/requests/stream.hpp"
@@ -56,18 +55,7 @@ struct Family {
   Json (*describe)(const Options&);
 };
 
-bool is_operators(const Options& o) {
-  const std::filesystem::path file{o.trace};
-  if (file.extension() == ".et") return true;
-  if (o.format != "auto") return false;
-  // A Chrome trace is one JSON value; JSON lines have a whole object on the first.
-  if (traces::operator_format(file) != traces::OperatorFormat::kineto) return false;
-  const auto source = traces::open_file(file);
-  const std::string_view begin = source->read();
-  return begin.substr(0, 4096).find("traceEvents") != std::string_view::npos ||
-         begin.find_first_not_of(" \t\r\n") == begin.find('[') ||
-         begin.substr(0, begin.find('\n')).find('}') == std::string_view::npos;
-}
+bool is_operators(const Options& o) { return is_operator_trace(o.trace, o.format); }
 
 Json describe_requests(const Options& o) {
   traces::RequestReader reader = open(o);
@@ -122,23 +110,6 @@ bool any(const Options&) { return true; }
 
 constexpr Family kFamilies[] = {{"operators", is_operators, describe_operators},
                                 {"requests", any, describe_requests}};
-
-/// A result as lines of text: nested keys joined by points.
-std::string lines_of(const Json& json, const std::string& prefix = "") {
-  std::string text;
-  for (const auto& [key, value] : json.items()) {
-    const std::string name = prefix.empty() ? key : prefix + "." + key;
-    if (value.is_object()) {
-      text += lines_of(value, name);
-    } else {
-      text += fmt::format("  {:<28}{}\n", name,
-                          value.is_string()         ? value.get<std::string>()
-                          : value.is_number_float() ? fmt::format("{:.6g}", value.get<double>())
-                                                    : value.dump());
-    }
-  }
-  return text;
-}
 
 void give_out(const Options& o, const Json& json) {
   if (!o.json.empty()) write_json(o.json, json);
@@ -222,37 +193,14 @@ void convert(const Options& o) {
       reader.skipped().lines > 0 ? fmt::format(", {} bad lines passed over", reader.skipped().lines) : "");
 }
 
-Json coverage(const traces::Coverage& c) {
-  return {{"nodes", c.nodes}, {"recorded_us", c.recorded_us}, {"replayed_us", c.replayed_us}};
-}
-
 void operators(const Options& o) {
   require_writable("--json", o.json);
-  const traces::OperatorTrace trace = traces::read_operators(o.trace);
   const GpuSpec gpu =
       config::read_gpu(config::Document::read(resolve_config("hardware", o.hardware, "--hardware")));
   FabricSpec fabric;
   if (!o.fabric.empty())
     fabric = config::read_fabric(config::Document::read(resolve_config("fabrics", o.fabric, "--fabric")));
-  cost::CostModel model{gpu};
-  const auto price = [&](const models::Operator& op) { return model.cost(op, {}).latency_us; };
-  const traces::OperatorReplay r =
-      traces::replay_operators(trace, price, o.fabric.empty() ? nullptr : &fabric);
-  const double device_us = r.operators.recorded_us + r.collectives.recorded_us + r.fixed.recorded_us;
-  Json json{{"hardware", gpu.name},
-            {"nodes", trace.nodes.size()},
-            {"recorded_us", r.recorded_us},
-            {"replayed_us", r.replayed_us},
-            {"coverage_share",
-             device_us > 0 ? (r.operators.recorded_us + r.collectives.recorded_us) / device_us : 0},
-            {"operators", coverage(r.operators)},
-            {"collectives", coverage(r.collectives)},
-            {"fixed", coverage(r.fixed)},
-            {"host", coverage(r.host)},
-            {"largest_fixed", Json::array()}};
-  for (const auto& n : r.largest_fixed)
-    json["largest_fixed"].push_back({{"name", n.name}, {"nodes", n.nodes}, {"recorded_us", n.recorded_us}});
-  give_out(o, json);
+  give_out(o, operator_replay(o.trace, gpu, o.fabric.empty() ? nullptr : &fabric));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include "tests/validate/complaint.hpp"
 #include "traces/requests/parsers.hpp"
 #include "traces/requests/reader.hpp"
+#include "traces/requests/stream.hpp"
+#include "traces/requests/writer.hpp"
 
 using namespace tessera;
 using namespace tessera::traces;
@@ -168,6 +170,67 @@ TEST_CASE("whatever the bytes, a reader gives requests in order or one complaint
         });
         if (!what.empty()) REQUIRE(what.starts_with("t:"));
       }
+    }
+  }
+}
+
+TEST_CASE("a stream is a window of the trace, stretched, thinned or multiplied, the same for the same seed") {
+  const auto stream = [](StreamOptions options) {
+    std::int64_t n = 0;
+    RequestStream s{[&n](Request& r) {
+                      if (n == 4000) return false;
+                      r = {.line = n + 1,
+                           .arrival_ns = n * 1'000'000,
+                           .input_tokens = 600,
+                           .output_tokens = 1,
+                           .blocks = {5, 6}};
+                      ++n;
+                      return true;
+                    },
+                    options};
+    std::vector<Request> out;
+    for (Request r; s.next(r);) {
+      REQUIRE((out.empty() || r.arrival_ns >= out.back().arrival_ns));
+      out.push_back(r);
+    }
+    return out;
+  };
+  CHECK(stream({}).size() == 4000);
+  const auto window = stream({.from_s = 1, .until_s = 2, .time_scale = 0.5});
+  REQUIRE(window.size() == 1000);
+  CHECK(window.front().arrival_ns == 0);
+  CHECK(window.back().arrival_ns == 499'500'000);
+  CHECK(stream({.limit = 7}).size() == 7);
+
+  const auto fewer = stream({.rate_scale = 0.25, .seed = 3});
+  CHECK(fewer.size() > 900);
+  CHECK(fewer.size() < 1100);
+  const auto more = stream({.rate_scale = 2.5, .seed = 3}), again = stream({.rate_scale = 2.5, .seed = 3});
+  CHECK(more.size() > 9800);
+  CHECK(more.size() < 10200);
+  REQUIRE(again.size() == more.size());
+  std::int64_t originals = 0;
+  for (std::size_t i = 0; i < more.size(); ++i) {
+    CHECK(more[i].arrival_ns == again[i].arrival_ns);
+    originals += more[i].blocks == std::vector<std::uint64_t>{5, 6};
+  }
+  CHECK(originals == 4000);
+  CHECK(stream({.rate_scale = 2.5, .seed = 4})[5].arrival_ns != more[5].arrival_ns);
+}
+
+TEST_CASE("requests are written as they are read") {
+  for (const RequestFormat format : {RequestFormat::csv, RequestFormat::mooncake}) {
+    const std::vector<Request> first = all(kOurs);
+    std::string text = header_of(format, true);
+    for (const Request& r : first)
+      text += line_of(format, r, format == RequestFormat::csv || !r.blocks.empty());
+    const std::vector<Request> second = all(text);
+    REQUIRE(second.size() == first.size());
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      CHECK(second[i].arrival_ns == first[i].arrival_ns);
+      CHECK(second[i].input_tokens == first[i].input_tokens);
+      CHECK(second[i].output_tokens == first[i].output_tokens);
+      CHECK(second[i].blocks == first[i].blocks);
     }
   }
 }

@@ -13,8 +13,9 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
     };
     return sim::simulate_all(jobs, jobs_, simulate, progress_);
   }
-  // A cost model for each call: it counts an excerpt once for kernels that it takes for alike, so what it says of the
-  // smallest ones depends on what it was asked before. So a step costs what `tessera run` says of it.
+  // A cost model for each call: it counts an excerpt once for kernels that it takes for alike, so what it
+  // says of the smallest ones depends on what it was asked before. So a step costs what `tessera run` says of
+  // it.
   return sim::cost_all(jobs);
 }
 

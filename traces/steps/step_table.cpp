@@ -71,9 +71,17 @@ TimedStep StepTable::time(const models::TaskGraph& graph, KernelPrices& prices) 
   return step;
 }
 
+void StepTable::scale(TimedStep& step, double by) {
+  step.ns *= by;
+  step.attention_ns *= by;
+  for (double& b : step.busy_ns) b *= by;
+  for (double& b : step.attention_busy_ns) b *= by;
+}
+
 const TimedStep& StepTable::step(Grid& grid, std::size_t at) {
   if (!grid.known[at]) {
     grid.steps[at] = time(grid.build(grid.x[at % grid.x.size()], grid.y[at / grid.x.size()]), cost_);
+    scale(grid.steps[at], scale_);
     grid.known[at] = true;
     ++timed_;
   }
@@ -96,8 +104,7 @@ StepTable::Corners StepTable::corners(const Grid& grid, double x, double y, bool
           Corner{k * w + i, (1 - u) * v}, Corner{k * w + i + 1, u * v}};
 }
 
-void StepTable::use(std::vector<std::vector<double>>& used, std::uint32_t instance, const Grid&,
-                    const Corners& corners) {
+void StepTable::use(std::vector<std::vector<double>>& used, std::uint32_t instance, const Corners& corners) {
   for (const Corner& c : corners) used[instance][c.at] += c.weight;
 }
 
@@ -116,7 +123,7 @@ std::int64_t StepTable::ns(const StepShape& shape, std::uint32_t instance) {
     const Corners c = corners(decode_, sequences, context, false);
     const bool alone = shape.prefill_tokens == 0;
     total += sum(decode_, c, alone ? &TimedStep::ns : &TimedStep::attention_ns);
-    use(alone ? decode_.used : decode_.used_attention, instance, decode_, c);
+    use(alone ? decode_.used : decode_.used_attention, instance, c);
   }
   if (shape.prefill_tokens > 0) {
     const double n = static_cast<double>(shape.prefill_tokens) + sequences;
@@ -124,7 +131,7 @@ std::int64_t StepTable::ns(const StepShape& shape, std::uint32_t instance) {
     const Corners c = corners(prefill_, n, past, true);
     // What goes on to the left of the grid may not fall below a step of one token.
     total += std::max(sum(prefill_, c, &TimedStep::ns), step(prefill_, 0).ns);
-    use(prefill_.used, instance, prefill_, c);
+    use(prefill_.used, instance, c);
   }
   return std::max<std::int64_t>(1, std::llround(total));
 }
@@ -218,19 +225,12 @@ StepTable::Funnel StepTable::simulate_most_used(int steps, KernelPrices& cycle) 
     const double others = (weighted - s.use.ns * s.ratio) / (covered - s.use.ns);
     funnel.error_percent += 100 * s.use.ns / covered * std::abs(others / s.ratio - 1);
   }
+  scale_ *= funnel.ratio;
   for (Grid* grid : {&prefill_, &decode_}) {
     for (std::size_t at = 0; at < grid->steps.size(); ++at) {
       const bool done = std::any_of(simulated.begin(), simulated.end(),
                                     [&](const Simulated& s) { return s.use.grid == grid && s.use.at == at; });
-      if (!grid->known[at]) {
-        step(*grid, at);  // so that all steps are on one scale
-      }
-      if (done) continue;
-      TimedStep& s = grid->steps[at];
-      s.ns *= funnel.ratio;
-      s.attention_ns *= funnel.ratio;
-      for (double& b : s.busy_ns) b *= funnel.ratio;
-      for (double& b : s.attention_busy_ns) b *= funnel.ratio;
+      if (grid->known[at] && !done) scale(grid->steps[at], funnel.ratio);
     }
     for (auto* used : {&grid->used, &grid->used_attention}) {
       for (std::vector<double>& u : *used) std::fill(u.begin(), u.end(), 0.0);

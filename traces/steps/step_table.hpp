@@ -8,6 +8,7 @@
 // A step with both takes prefill(n + b, p') and the attention of decode(b, c), where p' keeps the number of
 // (query, key) pairs of its prompts.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -30,7 +31,10 @@ struct TimedStep {
 
 class StepTable : public StepTime {
  public:
+  /// `machine` must outlive this.
   StepTable(ServedModel served, const sim::MachineSpec& machine, const ServingSpec& spec);
+  StepTable(const StepTable&) = delete;
+  StepTable& operator=(const StepTable&) = delete;
 
   std::int64_t ns(const StepShape& shape, std::uint32_t instance) override;
 
@@ -84,9 +88,9 @@ class StepTable : public StepTime {
   Corners corners(const Grid& grid, double x, double y, bool extrapolate) const;
   const TimedStep& step(Grid& grid, std::size_t at);
   TimedStep time(const models::TaskGraph& graph, KernelPrices& prices) const;
+  static void scale(TimedStep& step, double by);
   double interpolated(Grid& grid, double x, double y);
-  void use(std::vector<std::vector<double>>& used, std::uint32_t instance, const Grid& grid,
-           const Corners& corners);
+  static void use(std::vector<std::vector<double>>& used, std::uint32_t instance, const Corners& corners);
   std::vector<Use> uses();
 
   ServedModel served_;
@@ -95,6 +99,7 @@ class StepTable : public StepTime {
   Grid prefill_, decode_;
   std::vector<std::string> nodes_;
   std::size_t timed_ = 0;
+  double scale_ = 1;  // of entries still to be built
 };
 
 /// The cache memory of an instance, from the model's weights and activations. Throws std::invalid_argument if

@@ -124,7 +124,9 @@ TEST_CASE("a table gives the grid's steps themselves, and something in between b
                     0);
   };
   const auto direct = [&](const models::TaskGraph& graph) {
-    sim::RunOptions cost{.cost = true};
+    KernelPrices prices{KernelPrices::Model::cost};
+    sim::RunOptions cost;
+    cost.price = [&](const std::vector<sim::KernelJob>& jobs) { return prices(jobs); };
     const sim::KernelProfile profile = profile_kernels(graph, machine(), cost, {});
     return schedule(graph, profile.duration_of_task, machine().fabric).latency.ns();
   };
@@ -164,8 +166,10 @@ TEST_CASE("an instance's memory is what weights and activations leave") {
   const InstanceMemory one = instance_memory(single(tiny()), machine(), small());
   CHECK(one.token_bytes == tiny().kv_bytes_per_token());
   CHECK(one.state_bytes == 0);
-  CHECK(static_cast<double>(one.capacity_bytes) < 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes));
-  CHECK(static_cast<double>(one.capacity_bytes) > 0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes) - 2e9);
+  CHECK(static_cast<double>(one.capacity_bytes) <
+        0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes));
+  CHECK(static_cast<double>(one.capacity_bytes) >
+        0.9 * static_cast<double>(machine().comp_gpu.hbm.capacity_bytes) - 2e9);
   const InstanceMemory shared = instance_memory(cascade(tiny()), machine(), small());
   CHECK(shared.token_bytes * 2 == one.token_bytes);
   sim::MachineSpec full = machine();

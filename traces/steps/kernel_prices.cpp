@@ -13,10 +13,11 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
     };
     return sim::simulate_all(jobs, jobs_, simulate, progress_);
   }
-  // A cost model for each call: it counts an excerpt once for kernels that it takes for alike, so what it
-  // says of the smallest ones depends on what it was asked before. So a step costs what `tessera run` says of
-  // it.
-  return sim::cost_all(jobs);
+  // A cost model for each kernel: one model takes some small kernels for alike that are not quite, so that
+  // what it says of them depends on what it was asked before.
+  std::vector<sim::KernelResult> results;
+  for (const sim::KernelJob& job : jobs) results.push_back(sim::cost_all({job}).front());
+  return results;
 }
 
 std::vector<sim::KernelResult> KernelPrices::operator()(const std::vector<sim::KernelJob>& jobs) {

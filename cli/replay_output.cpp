@@ -145,11 +145,7 @@ std::string replay_text(const ReplayRecord& record) {
        fmt::format("{} arrived in {:.1f} s", count_text(static_cast<double>(r.arrived)), seconds(r)));
   for (std::size_t f = 0; f < traces::kFates.size(); ++f) {
     if (r.fates[f] == 0) continue;
-    const auto fate = static_cast<Fate>(f);
-    const bool rejected =
-        fate != Fate::finished && fate != Fate::still_waiting && fate != Fate::still_running;
-    line("", fmt::format("{} {}{}", count_text(static_cast<double>(r.fates[f])), rejected ? "rejected: " : "",
-                         traces::kFates[f]));
+    line("", fmt::format("{} {}", count_text(static_cast<double>(r.fates[f])), traces::kFateTexts[f]));
   }
   if (record.skipped.lines > 0) {
     line("bad lines",

@@ -39,7 +39,7 @@ TEST_CASE("replay: every request has a fate, and the same input gives the same b
   const nlohmann::json json = parse(work.read("a.json"));
   CHECK(json["requests"]["arrived"] == 5);
   CHECK(sum(json["requests"]["fates"]) == 5);
-  CHECK(json["requests"]["fates"]["asks for no output"] == 1);
+  CHECK(json["requests"]["fates"]["rejected_no_output"] == 1);
   CHECK(json["ttft_ms"]["count"] == json["requests"]["fates"]["finished"]);
   CHECK(json["instances"][0]["nodes"].size() == 8);
   CHECK(json["prefix_cache"]["cached_tokens"].get<int>() > 0);
@@ -116,4 +116,17 @@ TEST_CASE("trace operators: known kernels at our prices, the others as recorded"
   CHECK(gemm > 137);  // 137 GFLOP at a petaflop
   CHECK(gemm < 400);
   CHECK(json["replayed_us"].get<double>() == 100 + gemm);
+}
+
+TEST_CASE("run: a timeline's format is that of its name") {
+  const Workplace work;
+  for (const char* file : {"t.json", "t.pftrace", "t.vcd"}) {
+    REQUIRE(work.tessera({"run", "tiny_cascade", "--fidelity", "cost", "--timeline", file}).exit_code == 0);
+  }
+  CHECK(parse(work.read("t.json")).contains("traceEvents"));
+  CHECK(work.read("t.vcd").starts_with("$timescale 1 ns $end\n"));
+  const std::string protobuf = work.read("t.pftrace");
+  CHECK(protobuf.front() == '\x0A');  // field 1, a message: a packet
+  CHECK(protobuf.find("compute stream") != std::string::npos);
+  CHECK(work.files().size() == 3);
 }

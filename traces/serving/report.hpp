@@ -21,13 +21,18 @@ enum class Fate : std::uint8_t {
   still_waiting,  ///< at the end, and had not begun
   still_running,
 };
-inline constexpr std::array<std::string_view, 7> kFates{"finished",
-                                                        "asks for no output",
-                                                        "longer than the model's positions",
-                                                        "needs more memory than an instance has",
-                                                        "queue full",
-                                                        "still waiting",
-                                                        "still running"};
+/// For programs, and for people.
+inline constexpr std::array<std::string_view, 7> kFates{
+    "finished",      "rejected_no_output", "rejected_too_long", "rejected_no_memory", "rejected_queue_full",
+    "still_waiting", "still_running"};
+inline constexpr std::array<std::string_view, 7> kFateTexts{
+    "finished",
+    "rejected: asks for no output",
+    "rejected: longer than the model's positions",
+    "rejected: needs more memory than an instance has",
+    "rejected: queue full",
+    "still waiting",
+    "still running"};
 
 /// Limits that a good request keeps, in ms; 0: none.
 struct Objective {

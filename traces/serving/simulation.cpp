@@ -166,7 +166,7 @@ bool Simulation::hold(Instance& i, Sequence& s, std::int64_t tokens) {
   return true;
 }
 
-std::uint32_t Simulation::route(const Sequence& s) const {
+std::uint32_t Simulation::route(const Sequence& s) {
   const auto eligible =
       static_cast<std::uint32_t>(d_.spec.prefill_replicas > 0 ? d_.spec.prefill_replicas : d_.spec.replicas);
   if (d_.spec.routing == Routing::round_robin) return turn_++ % eligible;
@@ -409,6 +409,7 @@ void Simulation::take_incoming(std::uint32_t instance) {
          static_cast<std::int64_t>(to.running.size()) + to.on_wire < d_.spec.max_sequences) {
     const Id id = to.incoming.front();
     Sequence& s = sequences_[id];
+    // Of the prompt and the token that comes next.
     const std::int64_t bytes = (s.record.input_tokens + d_.spec.page_tokens) / d_.spec.page_tokens *
                                    d_.spec.page_tokens * d_.memory.token_bytes +
                                d_.memory.state_bytes;

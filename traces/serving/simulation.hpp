@@ -83,7 +83,7 @@ class Simulation {
   void account(std::int64_t now_ns);
   Id arrive(Request& request);
   void queue(Id id);
-  std::uint32_t route(const Sequence& s) const;
+  std::uint32_t route(const Sequence& s);
   void kick(std::uint32_t instance);
   bool fill_batch(Instance& i);
   /// Memory for `tokens` of the sequence, beside its blocks.
@@ -113,7 +113,7 @@ class Simulation {
   std::uint64_t order_ = 0;
   std::int64_t now_ns_ = 0;
   std::int64_t waiting_ = 0, running_ = 0, held_ = 0;
-  mutable std::uint32_t turn_ = 0;
+  std::uint32_t turn_ = 0;  // of round robin
   ServingReport report_;
   RecordSink record_;
 };

@@ -36,10 +36,11 @@ class FileSource : public ByteSource {
     const char* text = gzerror(file_, &status);
     // A gzip file that ends early gives what there is, and then this.
     if (n < 0 || (n == 0 && status == Z_BUF_ERROR)) {
-      throw config::InputError{fmt::format("{}: {}", name_,
-                                           status == Z_ERRNO       ? std::strerror(errno)
-                                           : status == Z_BUF_ERROR ? "the gzip data is cut short"
-                                                                   : text)};
+      std::string_view what = status == Z_ERRNO       ? std::strerror(errno)
+                              : status == Z_BUF_ERROR ? "the gzip data is cut short"
+                                                      : text;
+      if (what.starts_with(name_ + ": ")) what.remove_prefix(name_.size() + 2);  // zlib says so too
+      throw config::InputError{fmt::format("{}: {}", name_, what)};
     }
     return {buffer_.data(), static_cast<std::size_t>(n)};
   }

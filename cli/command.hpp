@@ -29,7 +29,9 @@ class ToleranceError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+void add_replay(CLI::App& app);
 void add_run(CLI::App& app);
+void add_trace(CLI::App& app);
 void add_kernel(CLI::App& app);
 void add_list(CLI::App& app);
 void add_validate(CLI::App& app);

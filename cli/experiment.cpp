@@ -11,6 +11,7 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/recorded.hpp"
+#include "cli/serving.hpp"
 #include "configs/reader/document.hpp"
 #include "configs/reader/hardware.hpp"
 
@@ -230,7 +231,14 @@ models::Exposure worst(const std::vector<std::vector<std::int32_t>>& nodes) {
   return result;
 }
 
+/// The sets that `map` gives R or S; 0 if it does not say.
+int count_of(const Value& map, const char* key) {
+  const auto value = map.find(key);
+  return value ? static_cast<int>(value->as_integer(1, kMostNodes)) : 0;
+}
+
 void read_sharding(const Value& map, Experiment& e) {
+  e.sharding_map = map;
   const std::string mode = map.at("mode").as_one_of({"single", "cascade", "tensor"});
   e.cascade = mode == "cascade";
   if (mode == "tensor") {
@@ -243,12 +251,8 @@ void read_sharding(const Value& map, Experiment& e) {
     return;
   }
   map.allow_only({"name", "description", "mode", "alpha", "beta", "R", "S"});
-  const auto count = [&](const char* key) {
-    const auto value = map.find(key);
-    return value ? static_cast<int>(value->as_integer(1, kMostNodes)) : 0;
-  };
-  Scheme r = read_scheme(map.at("R"), e.workload, count("alpha"), "alpha", {});
-  Scheme s = read_scheme(map.at("S"), e.workload, count("beta"), "beta", r);
+  Scheme r = read_scheme(map.at("R"), e.workload, count_of(map, "alpha"), "alpha", {});
+  Scheme s = read_scheme(map.at("S"), e.workload, count_of(map, "beta"), "beta", r);
   if (static_cast<std::int64_t>(s.partition.sets.size() * s.partition.sets.size()) > kMostNodes) {
     throw map.at("S").error(fmt::format("beta x beta is more than {} AttnNodes", kMostNodes));
   }
@@ -441,7 +445,8 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
   Reader reader{file, overrides};
   const Value root = reader.root();
-  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch"});
+  root.allow_only(
+      {"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch", "serving"});
   Experiment e;
   e.file = file;
   e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
@@ -467,6 +472,7 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   only_over_nodes(e.workload.recurrence == models::RecurrencePlacement::segments, "recurrence",
                   "without AttnNodes there is nothing to share segments out over");
   read_machine(root, reader, e);
+  if (const auto serving = root.find("serving")) e.serving = read_serving(*serving);
   reader.require_all_applied();
   e.config_hash = reader.hash();
   return e;
@@ -480,6 +486,14 @@ models::TaskGraph build_graph(const Experiment& e) {
   } catch (const std::invalid_argument& error) {
     throw UsageError{fmt::format("{}: {}", e.file.string(), error.what())};
   }
+}
+
+models::Sharding share_out(const Experiment& e, std::int64_t tokens) {
+  const Value& map = *e.sharding_map;
+  const models::Workload prompt{.prefill_tokens = tokens};
+  Scheme r = read_scheme(map.at("R"), prompt, count_of(map, "alpha"), "alpha", {});
+  Scheme s = read_scheme(map.at("S"), prompt, count_of(map, "beta"), "beta", r);
+  return {std::move(r.partition), std::move(s.partition)};
 }
 
 void apply_override(config::Document& document, const std::string& text) {

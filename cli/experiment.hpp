@@ -31,12 +31,15 @@
 //     recurrence: heads                  AttnNodes share out KDA's heads; or segments of tokens
 // What is drawn, is drawn with the seed of `tessera run --seed`.
 //
+// For `tessera replay`, `serving: {...}` says how the machine serves (cli/serving.hpp).
+//
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
 // strided {c, delta; R's by default} (across the clusters of a c_delta partition); explicit {sets: ["0-3,8",
 // [4, 5]]}, where tokens to be decoded that no set names are dealt out in turn.
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +49,7 @@
 #include "models/dataflow/build.hpp"
 #include "models/sharding/sharding.hpp"
 #include "sim/system/machine.hpp"
+#include "traces/serving/spec.hpp"
 
 namespace tessera::cli {
 
@@ -63,9 +67,11 @@ struct Experiment {
   bool cascade = false;                                    ///< else one GPU, or
   std::uint32_t tensor_gpus = 0;                           ///< as many as these, tensor-parallel
   models::Sharding sharding;                               ///< empty on one GPU
+  std::optional<config::Value> sharding_map;               ///< what `sharding` was made from
   Exposures exposures;
   models::Workload workload;
-  bool cuda_graph = true;          ///< else every kernel is launched from the host
+  bool cuda_graph = true;  ///< else every kernel is launched from the host
+  traces::ServingSpec serving;
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
   std::vector<std::string> notes;  ///< what a reader of the result should know
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set
@@ -77,6 +83,9 @@ struct Experiment {
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
 models::TaskGraph build_graph(const Experiment& experiment);
+
+/// R and S by the experiment's schemes over a prompt of another length. Not for one GPU.
+models::Sharding share_out(const Experiment& experiment, std::int64_t tokens);
 
 /// Obeys one `--set`: "key=value" with a dotted key. Of a number with its source, sets the number.
 void apply_override(config::Document& document, const std::string& text);

@@ -165,7 +165,8 @@ void run_kernel(const Options& options) {
 
   const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op,
                                                      request.options.graph, request.options.random_data);
-  if (!options.timeline.empty()) write_whole(options.timeline, kernel_timeline(request.kind, result));
+  if (!options.timeline.empty())
+    write_kernel_timeline(options.timeline, request.kind, result, detail_of(options.timeline, 1));
   if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, bar, result, wall_s));
   if (options.json != "-") fmt::print("{}", to_text(request, gpu, bar, result, wall_s));
 }

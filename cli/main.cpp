@@ -65,6 +65,8 @@ int run(int argc, char** argv) {
   add_list(app);
   add_validate(app);
   add_calibrate(app);
+  add_replay(app);
+  add_trace(app);
   try {
     require_command(app, argc, argv);
     app.parse(argc, argv);

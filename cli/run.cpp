@@ -27,7 +27,7 @@ struct Options {
   bool exact = false;
   std::uint64_t seed = 1;
   int jobs = 0;
-  double lookahead_ns = 0;
+  double lookahead_ns = 0, timeline_detail = 1;
 };
 
 constexpr const char* kFooter =
@@ -87,7 +87,8 @@ void run_experiment(const Options& options) {
                    .exact = options.exact};
   record.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  if (!options.timeline.empty()) write_whole(options.timeline, run_timeline(graph, run));
+  if (!options.timeline.empty())
+    write_run_timeline(options.timeline, graph, run, detail_of(options.timeline, options.timeline_detail));
   if (!options.json.empty()) write_json(options.json, run_json(record));
   if (options.json != "-") fmt::print("{}", run_text(record));
 }
@@ -107,7 +108,13 @@ void add_run(CLI::App& app) {
   command->add_option("--seed", options->seed, "Seed of whatever is random")->capture_default_str();
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");
-  command->add_option("--timeline", options->timeline, "Write a timeline for ui.perfetto.dev");
+  command->add_option("--timeline", options->timeline,
+                      "Write a timeline for ui.perfetto.dev: JSON, or protobuf if the name ends in .pftrace; "
+                      "for GTKWave if in .vcd");
+  command
+      ->add_option("--timeline-detail", options->timeline_detail, "So many times the usual detail, and size")
+      ->check(CLI::Range(0.01, 1000.0))
+      ->capture_default_str();
   command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

@@ -3,18 +3,26 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
 #include <vector>
 
+#include "cli/output.hpp"
 #include "cli/trace_events.hpp"
+#include "traces/timelines/perfetto.hpp"
+#include "traces/timelines/vcd.hpp"
 
 namespace tessera::cli {
 
 namespace {
 
+bool is_protobuf(const std::string& file) { return file.ends_with(".pftrace"); }
+
 constexpr int kComputeTrack = 1;
 constexpr int kOutTracks = 1000, kInTracks = 2000;  // the first track of each direction
-// Beyond this many slices, later decode steps are left out.
-constexpr std::size_t kMostSlices = 400'000;
 
 constexpr std::pair<const char*, const char*> kMeans[] = {
     {"l2", "L2"}, {"mufu", "MUFU"}, {"shared", "shared memory"}, {"tensor", "tensor cores"}};
@@ -70,7 +78,7 @@ std::size_t stretches_of(const sim::RunResult& run) {
 }
 
 /// The first decode step whose slices are not drawn.
-std::int32_t first_step_left_out(const models::TaskGraph& graph) {
+std::int32_t first_step_left_out(const models::TaskGraph& graph, std::size_t most) {
   std::vector<std::size_t> slices;  // by step, the prefill first
   for (const models::Task& task : graph.tasks) {
     const auto step = static_cast<std::size_t>(task.step + 1);
@@ -78,23 +86,25 @@ std::int32_t first_step_left_out(const models::TaskGraph& graph) {
     slices[step] += std::holds_alternative<models::Transfer>(task.work) ? 2 : 1;
   }
   std::size_t sum = 0, step = 0;
-  while (step < slices.size() && (step == 0 || sum + slices[step] <= kMostSlices)) sum += slices[step++];
+  while (step < slices.size() && (step == 0 || sum + slices[step] <= most)) sum += slices[step++];
   return static_cast<std::int32_t>(step) - 1;
 }
 
 }  // namespace
 
-std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& run) {
-  Trace trace;
+namespace {
+
+void draw_run(traces::Timeline& trace, const models::TaskGraph& graph, const sim::RunResult& run,
+              const Detail& detail) {
   const std::size_t fabric = graph.nodes.size() + 1;  // its process
   // A stretch takes up to two points.
-  Counters counters{run.latency, 2 * stretches_of(run) <= Counters::kMostPoints};
+  Counters counters{run.latency, 2 * stretches_of(run) <= detail.points, detail.points};
   std::vector<models::TaskId> order(graph.tasks.size());
   for (models::TaskId t = 0; t < order.size(); ++t) order[t] = t;
   std::stable_sort(order.begin(), order.end(), [&](models::TaskId a, models::TaskId b) {
     return run.tasks[a].start < run.tasks[b].start;
   });
-  const std::int32_t left_out = first_step_left_out(graph);
+  const std::int32_t left_out = first_step_left_out(graph, detail.slices);
 
   std::vector<Lanes> out(graph.nodes.size()), in(graph.nodes.size());
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -128,7 +138,8 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
       trace.slice(node + 1, first + lanes.take(timing.start, timing.end), timing.start, timing.end,
                   fmt::format("{}{} {} {}", models::name_of(task.stage), layer_name(task), preposition,
                               graph.nodes[peer].name),
-                  models::name_of(task.stage), fmt::format(R"({},"bytes":{})", where, transfer.bytes));
+                  models::name_of(task.stage), fmt::format(R"({},"bytes":{})", where, transfer.bytes),
+                  std::uint64_t{t} + 1);
     };
     slice(task.node, out[task.node], kOutTracks, "to", transfer.destination);
     slice(transfer.destination, in[transfer.destination], kInTracks, "from", task.node);
@@ -152,11 +163,10 @@ std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& r
   trace.note("slices", left_out >= steps
                            ? "every kernel and message"
                            : fmt::format("prefill and the first {} of {} decode steps", left_out, steps));
-  return trace.finish();
 }
 
-std::string kernel_timeline(const std::string& title, const sim::KernelResult& result) {
-  Trace trace;
+void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::KernelResult& result,
+                 const Detail& detail) {
   trace.name_process(1, "GPU");
   trace.name_track(1, kComputeTrack, "compute stream");
   trace.slice(1, kComputeTrack, Time{}, result.latency, title, "kernel",
@@ -164,10 +174,66 @@ std::string kernel_timeline(const std::string& title, const sim::KernelResult& r
                           result.execution.us()));
   std::size_t stretches = std::size(kMeans);
   for (const auto& [track, list] : result.activity) stretches += list.size();
-  Counters counters{result.latency, 2 * stretches <= Counters::kMostPoints};
+  Counters counters{result.latency, 2 * stretches <= detail.points, detail.points};
   add_kernel(counters, 1, Time{}, result.latency, result);
   counters.write(trace);
+}
+
+/// Draws into `file`, in the format that its name asks for. A protobuf is written as it is drawn.
+template <class Draw>
+void write_timeline(const std::string& file, Draw draw) {
+  if (file.ends_with(".vcd")) {
+    traces::VcdTimeline trace;
+    draw(trace);
+    write_whole(file, trace.finish());
+    return;
+  }
+  if (!is_protobuf(file)) {
+    Trace trace;
+    draw(trace);
+    write_whole(file, trace.finish());
+    return;
+  }
+  const std::string temporary = file + ".tmp";
+  const auto fail = [&] {
+    return std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
+  };
+  std::FILE* out = std::fopen(temporary.c_str(), "wb");
+  if (out == nullptr) throw fail();
+  bool written = true;
+  traces::PerfettoTimeline trace{[&](std::string_view bytes) {
+    written = written && std::fwrite(bytes.data(), 1, bytes.size(), out) == bytes.size();
+  }};
+  draw(trace);
+  if (std::fclose(out) != 0 || !written) throw fail();
+  std::filesystem::rename(temporary, file);
+}
+
+}  // namespace
+
+std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& run) {
+  Trace trace;
+  draw_run(trace, graph, run, {});
   return trace.finish();
+}
+
+void write_run_timeline(const std::string& file, const models::TaskGraph& graph, const sim::RunResult& run,
+                        const Detail& detail) {
+  write_timeline(file, [&](traces::Timeline& t) { draw_run(t, graph, run, detail); });
+}
+
+void write_kernel_timeline(const std::string& file, const std::string& title, const sim::KernelResult& result,
+                           const Detail& detail) {
+  write_timeline(file, [&](traces::Timeline& t) { draw_kernel(t, title, result, detail); });
+}
+
+Detail detail_of(const std::string& file, double factor) {
+  const double scale =
+      factor * (is_protobuf(file) ? 10 : 1);  // a packet takes a fifth of a line's bytes and is loaded faster
+  const auto scaled = [&](std::size_t n) {
+    return static_cast<std::size_t>(std::max(1000.0, scale * static_cast<double>(n)));
+  };
+  return {.slices = scaled(Detail{}.slices), .points = scaled(Detail{}.points)};
 }
 
 }  // namespace tessera::cli

@@ -29,7 +29,7 @@ void Trace::name_track(std::size_t process, int track, std::string_view name) {
 }
 
 void Trace::slice(std::size_t process, int track, Time start, Time end, std::string_view name,
-                  std::string_view category, std::string_view args) {
+                  std::string_view category, std::string_view args, std::uint64_t) {
   event(R"({{"ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"name":{},"cat":{},"args":{{{}}}}})", process, track,
         us_text(ns_of(start)), us_text(ns_of(end) - ns_of(start)), json_string(name), json_string(category),
         args);
@@ -118,7 +118,7 @@ std::size_t Counters::points() const {
   return n;
 }
 
-void Counters::write(Trace& trace) {
+void Counters::write(traces::Timeline& trace) {
   // Half a trace's intervals hold at least half its points sooner or later: this ends.
   while (interval_ != Time{} && points() > std::max(most_points_, 4 * tracks_.size())) widen();
   for (const auto& [key, track] : tracks_) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sim/core/time.hpp"
+#include "traces/timelines/timeline.hpp"
 
 namespace tessera::cli {
 
@@ -20,16 +21,15 @@ std::string json_string(std::string_view text);
 
 /// Trace events, one a line. Times are whole nanoseconds, since that is what Perfetto keeps: slices that
 /// touch do not come to overlap by rounding.
-class Trace {
+class Trace : public traces::Timeline {
  public:
-  void name_process(std::size_t process, std::string_view name);
-  void name_track(std::size_t process, int track, std::string_view name);
-  /// `args` is a JSON object's inside.
+  void name_process(std::size_t process, std::string_view name) override;
+  void name_track(std::size_t process, int track, std::string_view name) override;
+  /// Flows are not drawn.
   void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
-             std::string_view category, std::string_view args);
-  void counter(std::size_t process, Time at, std::string_view name, double percent);
-  /// What the trace says about itself, beside its events.
-  void note(std::string_view key, std::string_view text);
+             std::string_view category, std::string_view args, std::uint64_t flow = 0) override;
+  void counter(std::size_t process, Time at, std::string_view name, double percent) override;
+  void note(std::string_view key, std::string_view text) override;
   std::string finish() const;
 
  private:
@@ -66,7 +66,7 @@ class Counters {
   /// Stretches of one track must be added in order of time and not overlap.
   void add(std::size_t process, const std::string& name, Time start, Time end, double share);
   /// Writes all tracks, and a note of how exact they are.
-  void write(Trace& trace);
+  void write(traces::Timeline& trace);
 
  private:
   struct Stretch {

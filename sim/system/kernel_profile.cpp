@@ -180,7 +180,9 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
   const std::vector<KernelResult> results =
-      options.cost ? cost_all(jobs) : simulate_all(jobs, options.jobs, simulate, options.progress);
+      options.price  ? options.price(jobs)
+      : options.cost ? cost_all(jobs)
+                     : simulate_all(jobs, options.jobs, simulate, options.progress);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});
   }

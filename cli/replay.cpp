@@ -1,0 +1,235 @@
+// tessera replay: a trace of requests, served by an experiment's machine.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "cli/experiment.hpp"
+#include "cli/operator_replay.hpp"
+#include "cli/progress.hpp"
+#include "cli/replay_output.hpp"
+#include "traces/requests/parsers.hpp"
+#include "traces/serving/simulation.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+struct Options {
+  std::string trace, experiment, format = "auto", fidelity = "cost", json, requests;
+  std::vector<std::string> overrides;
+  traces::StreamOptions stream;
+  traces::Objective objective;
+  double stop_s = 0;
+  bool skip_bad = false;
+  int funnel_steps = 8, jobs = 0;
+};
+
+constexpr int kCheckedSteps = 16;  // of the interpolation
+
+constexpr const char* kFooter =
+    R"(The trace: Mooncake JSONL, Azure LLM 2023/2024 CSV, BurstGPT CSV, or our CSV (docs/traces.md); gzip too. A trace of
+operators (Chakra, Kineto) is run again on the experiment's CompNode and fabric, as `tessera trace operators` does.
+The experiment's `serving` map says how its machine serves (docs/replay.md):
+  --set serving.replicas=8 --set serving.prefill_replicas=4 --set serving.max_batched_tokens=4096
+
+Metrics. Times are simulated, from a request's arrival in the trace:
+  queue       to the begin of its first step; tokenising, waiting in the queue
+  TTFT        to the end of the step that produced its first token (time to first token)
+  TPOT        time per output token, one value per request: (last token - first token) / (tokens - 1);
+              requests of one token have none
+  ITL         inter-token latency, one value per token after the first: since the token before it
+  end to end  to its last token, of finished requests
+  throughput  finished requests; prompts' tokens of requests that began, cached ones included; tokens
+              produced; each over the whole simulated time
+  goodput     finished requests that kept every limit of --slo-*, over the whole simulated time
+  busy        share of the simulated time that the instance was in a step; GPU: without the host's part;
+              nodes busy: share that the node's GPU ran kernels
+  memory      share of the cache memory that running requests hold; cached prefixes that nobody uses left out
+Every request that arrived is counted once: finished, rejected with the reason, still waiting or running.
+
+Examples:
+  tessera replay mooncake_conversation_trace.jsonl --experiment kimi_linear_8gpu
+  tessera replay azure.csv --experiment kimi_linear_8gpu --rate-scale 4 --slo-ttft-ms 500 --slo-tpot-ms 20
+  tessera replay azure.csv --experiment kimi_linear_8gpu --from 600 --until 1200 --requests each.csv --json -)";
+
+/// Per-request records, to a file as they come.
+class RequestFile {
+ public:
+  explicit RequestFile(const std::string& file) : name_{file} {
+    if (file.empty()) return;
+    out_.reset(std::fopen(file.c_str(), "wb"));
+    if (!out_) throw std::runtime_error{fmt::format("{}: {}", name_, std::strerror(errno))};
+    write(request_header());
+  }
+  traces::RecordSink sink() {
+    if (!out_) return {};
+    return [this](const traces::RequestRecord& r) { write(request_line(r)); };
+  }
+  void finish() {
+    if (out_ && std::fflush(out_.get()) != 0)
+      throw std::runtime_error{fmt::format("{}: {}", name_, std::strerror(errno))};
+  }
+
+ private:
+  struct Close {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  void write(const std::string& text) {
+    if (std::fwrite(text.data(), 1, text.size(), out_.get()) != text.size())
+      throw std::runtime_error{fmt::format("{}: {}", name_, std::strerror(errno))};
+  }
+  std::string name_;
+  std::unique_ptr<std::FILE, Close> out_;
+};
+
+void replay(const Options& options) {
+  if (options.fidelity != "cost" && options.fidelity != "funnel")
+    throw UsageError{fmt::format("--fidelity {}: expected cost or funnel", options.fidelity)};
+  const auto start = std::chrono::steady_clock::now();
+  Experiment e =
+      read_experiment(resolve_config("experiments", options.experiment, "--experiment"), options.overrides);
+  if (is_operator_trace(options.trace, options.format)) {
+    require_writable("--json", options.json);
+    const Json result = operator_replay(options.trace, e.machine.comp_gpu,
+                                        e.machine.fabric.name.empty() ? nullptr : &e.machine.fabric);
+    if (!options.json.empty()) write_json(options.json, result);
+    if (options.json != "-") fmt::print("{}:\n{}", options.trace, lines_of(result));
+    return;
+  }
+  e.workload.expert_load.seed = e.workload.selection.seed = options.stream.seed;
+  if (!e.model.causal)
+    throw UsageError{fmt::format("{}: {} is bidirectional: it cannot decode", e.file.string(), e.model.name)};
+  if (e.serving.prefill_replicas > 0 && e.machine.fabric.name.empty())
+    throw UsageError{fmt::format(
+        "{}: key 'fabric' is missing: caches are handed over from instance to instance", e.file.string())};
+  require_writable("--json", options.json);
+  require_writable("--requests", options.requests);
+
+  const traces::RequestReader::Options reading{.format = traces::parse_request_format(options.format),
+                                               .skip_bad = options.skip_bad};
+  ReplayRecord record{.experiment = e,
+                      .trace = std::filesystem::path{options.trace}.filename().string(),
+                      .fidelity = options.fidelity,
+                      .stream = options.stream,
+                      .objective = options.objective};
+  const traces::ServedModel served{.model = &e.model,
+                                   .workload = e.workload,
+                                   .cascade = e.cascade,
+                                   .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); }};
+  try {
+    record.memory = instance_memory(served, e.machine, e.serving);
+    traces::StepTable steps{served, e.machine, e.serving};
+    const auto run = [&](const traces::RecordSink& sink) {
+      traces::RequestReader reader = traces::RequestReader::open(options.trace, reading);
+      const traces::Deployment deployment{
+          .spec = e.serving,
+          .memory = record.memory,
+          .handover = {.gb_per_s = e.machine.fabric.node_gb_per_s,
+                       .latency_us =
+                           (2 * e.machine.fabric.endpoint_latency_ns + 2 * e.machine.fabric.link_latency_ns +
+                            e.machine.fabric.switch_latency_ns) *
+                               1e-3 +
+                           e.machine.fabric.message_overhead_us,
+                       .token_bytes = record.memory.token_bytes,
+                       .state_bytes = record.memory.state_bytes},
+          .block_tokens = reader.block_tokens(),
+          .max_tokens = e.model.max_positions};
+      traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, options.stream};
+      traces::Simulation simulation{deployment, steps, options.objective};
+      const std::int64_t stop =
+          options.stop_s > 0 ? static_cast<std::int64_t>(options.stop_s * 1e9) : INT64_MAX;
+      record.report = simulation.run([&](traces::Request& r) { return stream.next(r); }, stop, sink);
+      record.format = traces::name_of(reader.format());
+      record.skipped = reader.skipped();
+    };
+    if (options.fidelity == "funnel") {
+      run({});
+      record.interpolation = steps.interpolation_error(kCheckedSteps);
+      Progress progress;
+      traces::KernelPrices cycle{traces::KernelPrices::Model::cycle, options.jobs,
+                                 [&](const sim::WorkDone& w) { progress.update(w); }};
+      record.funnel = steps.simulate_most_used(options.funnel_steps, cycle);
+    }
+    RequestFile each{options.requests};
+    run(each.sink());
+    each.finish();
+    if (options.fidelity == "cost") record.interpolation = steps.interpolation_error(kCheckedSteps);
+    record.nodes = steps.nodes();
+    for (std::uint32_t i = 0; i < e.serving.replicas; ++i) record.busy_ns.push_back(steps.busy_ns(i));
+    record.timed_steps = steps.timed();
+    record.kernels = steps.kernels();
+  } catch (const std::invalid_argument& error) {
+    throw UsageError{fmt::format("{}: {}", e.file.string(), error.what())};
+  }
+  record.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!options.json.empty()) write_json(options.json, replay_json(record));
+  if (options.json != "-") fmt::print("{}", replay_text(record));
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("replay", "Serve a trace of requests on an experiment's machine");
+  command->add_option("TRACE", options->trace, "A file of requests")->required();
+  command->add_option("--experiment", options->experiment, "A file, or a name in configs/experiments")
+      ->required();
+  command->add_option("--format", options->format, "auto, mooncake, azure, burstgpt, csv, chakra or kineto")
+      ->capture_default_str();
+  command
+      ->add_option("--fidelity", options->fidelity,
+                   "Step times: cost, or funnel (the steps that carry most time by the cycle model)")
+      ->capture_default_str();
+  command->add_option("--funnel-steps", options->funnel_steps, "How many steps the funnel simulates")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command
+      ->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--from", options->stream.from_s,
+                   "Only requests that arrive from this second of the trace on")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--until", options->stream.until_s, "and before this one")->check(CLI::PositiveNumber);
+  command->add_option("--limit", options->stream.limit, "At most so many requests")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--time-scale", options->stream.time_scale, "Multiply the times between arrivals")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->capture_default_str();
+  command
+      ->add_option("--rate-scale", options->stream.rate_scale,
+                   "So many times the requests: drop some, or add copies, at random")
+      ->check(CLI::Range(1e-6, 1e4))
+      ->capture_default_str();
+  command->add_option("--seed", options->stream.seed, "Seed of whatever is random")->capture_default_str();
+  command
+      ->add_option("--stop", options->stop_s,
+                   "End at this simulated second, whatever is left; else when all requests are done")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--slo-ttft-ms", options->objective.ttft_ms, "Limit of a good request's TTFT")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--slo-tpot-ms", options->objective.tpot_ms, "Limit of its TPOT")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--slo-e2e-ms", options->objective.e2e_ms, "Limit of its time end to end")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--skip-bad", options->skip_bad, "Count lines that cannot be read, and go on");
+  command->add_option("--requests", options->requests, "Write a CSV line about every request to this file");
+  command->add_option("--json", options->json,
+                      "Write the result as JSON to a file, or - for standard output");
+  command->add_option("-j,--jobs", options->jobs, "Worker processes of the cycle model; 0: one per core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->footer(kFooter);
+  command->callback([options] { replay(*options); });
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,254 @@
+// tessera trace: looks at traces, checks them, and turns one format into another.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "cli/operator_replay.hpp"
+#include "cli/output.hpp"
+#include "cli/table.hpp"
+#include "configs/reader/hardware.hpp"
+#include "traces/operators/readers.hpp"
+#include "traces/requests/reader.hpp"
+#include "traces/requests/statistics.hpp"
+#include "traces/requests/stream.hpp"
+#include "traces/requests/writer.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+struct Options {
+  std::string trace, format = "auto", json, to = "csv", out, hardware = "h200_sxm", fabric;
+  traces::StreamOptions stream;
+  std::int64_t lines = 10;
+  bool skip_bad = false;
+};
+
+constexpr const char* kFooter =
+    R"(Traces of requests: Mooncake JSONL, Azure LLM CSV, BurstGPT CSV, our CSV. Traces of operators: MLCommons
+Chakra (.et), PyTorch profiler (Kineto) JSON. All may be gzip. Formats: docs/traces.md.
+
+Examples:
+  tessera trace stats mooncake_conversation_trace.jsonl
+  tessera trace validate azure.csv                      (exit code 2 if a line is bad, with the first ten)
+  tessera trace convert azure.csv --to mooncake --out azure.jsonl --until 600
+  tessera trace operators kineto.json.gz --hardware h200_sxm --fabric nvlink4_nvswitch)";
+
+traces::RequestReader open(const Options& o) {
+  return traces::RequestReader::open(
+      o.trace, {.format = traces::parse_request_format(o.format), .skip_bad = o.skip_bad});
+}
+
+/// A kind of trace that `stats` knows: tells its own from its content.
+struct Family {
+  const char* name;
+  bool (*is)(const Options&);
+  Json (*describe)(const Options&);
+};
+
+bool is_operators(const Options& o) { return is_operator_trace(o.trace, o.format); }
+
+Json describe_requests(const Options& o) {
+  traces::RequestReader reader = open(o);
+  traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, o.stream};
+  traces::RequestStatistics s;
+  for (traces::Request r; stream.next(r);) s.add(r);
+  const auto n = static_cast<double>(std::max<std::int64_t>(1, s.requests));
+  const double length_s = static_cast<double>(s.last_ns) * 1e-9;
+  Json json{
+      {"kind", "requests"},
+      {"format", traces::name_of(reader.format())},
+      {"requests", s.requests},
+      {"skipped_lines", reader.skipped().lines},
+      {"length_s", length_s},
+      {"requests_per_s", length_s > 0 ? static_cast<double>(s.requests - 1) / length_s : 0},
+      {"gap_variation", s.gap_variation()},
+      {"input_tokens", {{"mean", s.input_tokens / n}, {"max", s.most_input}, {"sum", s.input_tokens}}},
+      {"output_tokens", {{"mean", s.output_tokens / n}, {"max", s.most_output}, {"sum", s.output_tokens}}}};
+  if (s.blocks > 0) {
+    json["blocks"] = {{"tokens", reader.block_tokens()},
+                      {"named", s.blocks},
+                      {"named_before", s.blocks_seen},
+                      {"exact", s.complete}};
+  }
+  return json;
+}
+
+Json describe_operators(const Options& o) {
+  const traces::OperatorTrace trace = traces::read_operators(o.trace);
+  std::int64_t counts[4]{}, known = 0, dependencies = 0;
+  double recorded_us = 0;
+  for (const traces::TraceNode& n : trace.nodes) {
+    ++counts[static_cast<std::size_t>(n.kind)];
+    known += n.op.has_value() || n.part_of.has_value();
+    dependencies += static_cast<std::int64_t>(n.after.size());
+    recorded_us += n.recorded_us;
+  }
+  return {
+      {"kind", "operators"},
+      {"format", traces::operator_format(o.trace) == traces::OperatorFormat::kineto ? "kineto" : "chakra"},
+      {"nodes", trace.nodes.size()},
+      {"host", counts[0]},
+      {"kernels", counts[1]},
+      {"collectives", counts[2]},
+      {"copies", counts[3]},
+      {"kernels_of_known_operators", known},
+      {"dependencies", dependencies},
+      {"recorded_us", recorded_us}};
+}
+
+bool any(const Options&) { return true; }
+
+constexpr Family kFamilies[] = {{"operators", is_operators, describe_operators},
+                                {"requests", any, describe_requests}};
+
+void give_out(const Options& o, const Json& json) {
+  if (!o.json.empty()) write_json(o.json, json);
+  if (o.json != "-") fmt::print("{}:\n{}", o.trace, lines_of(json));
+}
+
+void stats(const Options& o) {
+  require_writable("--json", o.json);
+  for (const Family& family : kFamilies) {
+    if (family.is(o)) return give_out(o, family.describe(o));
+  }
+}
+
+void head(const Options& o) {
+  traces::RequestReader reader = open(o);
+  Table table{{"line", "arrival", "input", "output", "blocks"}};
+  traces::Request r;
+  for (std::int64_t n = 0; n < o.lines && reader.next(r); ++n) {
+    table.add({fmt::format("{}", r.line), fmt::format("{:.6f} s", static_cast<double>(r.arrival_ns) * 1e-9),
+               count_text(static_cast<double>(r.input_tokens)),
+               count_text(static_cast<double>(r.output_tokens)), fmt::format("{}", r.blocks.size())});
+  }
+  fmt::print("{} ({})\n{}", o.trace, traces::name_of(reader.format()), table.text());
+}
+
+void validate(const Options& o) {
+  if (is_operators(o)) {
+    const traces::OperatorTrace trace = traces::read_operators(o.trace);
+    fmt::print("{}: {} nodes, nothing wrong\n", o.trace, trace.nodes.size());
+    return;
+  }
+  Options all = o;
+  all.skip_bad = true;
+  traces::RequestReader reader = open(all);
+  std::int64_t good = 0;
+  for (traces::Request r; reader.next(r);) ++good;
+  const traces::Skipped& bad = reader.skipped();
+  if (bad.lines == 0) {
+    fmt::print("{} ({}): {} requests, nothing wrong\n", o.trace, traces::name_of(reader.format()), good);
+    return;
+  }
+  for (const std::string& what : bad.first) fmt::print(stderr, "{}\n", what);
+  throw UsageError{fmt::format("{}: {} of {} requests cannot be read", o.trace, bad.lines, bad.lines + good)};
+}
+
+void convert(const Options& o) {
+  if (o.to != "csv" && o.to != "mooncake")
+    throw UsageError{fmt::format("--to {}: expected csv or mooncake", o.to)};
+  require_writable("--out", o.out);
+  const traces::RequestFormat to =
+      o.to == "csv" ? traces::RequestFormat::csv : traces::RequestFormat::mooncake;
+  traces::RequestReader reader = open(o);
+  traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, o.stream};
+  const bool console = o.out.empty() || o.out == "-";
+  const std::string temporary = o.out + ".tmp";
+  std::FILE* out = console ? stdout : std::fopen(temporary.c_str(), "wb");
+  if (out == nullptr) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
+  const auto write = [&](const std::string& text) {
+    if (std::fwrite(text.data(), 1, text.size(), out) != text.size())
+      throw std::runtime_error{
+          fmt::format("{}: {}", console ? "standard output" : temporary, std::strerror(errno))};
+  };
+  std::int64_t count = 0;
+  try {
+    const bool blocks = reader.block_tokens() > 0;
+    write(traces::header_of(to, blocks));
+    for (traces::Request r; stream.next(r); ++count)
+      write(traces::line_of(to, r, blocks && (to == traces::RequestFormat::csv || !r.blocks.empty())));
+  } catch (...) {
+    if (!console) {
+      std::fclose(out);
+      std::remove(temporary.c_str());
+    }
+    throw;
+  }
+  if (console) return;
+  if (std::fclose(out) != 0) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
+  std::filesystem::rename(temporary, o.out);
+  fmt::print(
+      "{}: {} requests{}\n", o.out, count,
+      reader.skipped().lines > 0 ? fmt::format(", {} bad lines passed over", reader.skipped().lines) : "");
+}
+
+void operators(const Options& o) {
+  require_writable("--json", o.json);
+  const GpuSpec gpu =
+      config::read_gpu(config::Document::read(resolve_config("hardware", o.hardware, "--hardware")));
+  FabricSpec fabric;
+  if (!o.fabric.empty())
+    fabric = config::read_fabric(config::Document::read(resolve_config("fabrics", o.fabric, "--fabric")));
+  give_out(o, operator_replay(o.trace, gpu, o.fabric.empty() ? nullptr : &fabric));
+}
+
+}  // namespace
+
+void add_trace(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("trace", "Look at a trace, check it, convert it");
+  command->require_subcommand(1);
+  command->footer(kFooter);
+  const auto add = [&](const char* name, const char* what, void (*run)(const Options&)) {
+    CLI::App* sub = command->add_subcommand(name, what);
+    sub->add_option("TRACE", o->trace, "A file")->required();
+    sub->callback([o, run] { run(*o); });
+    return sub;
+  };
+  const auto requests = [&](CLI::App* sub) {
+    sub->add_option("--format", o->format, "auto, mooncake, azure, burstgpt or csv")->capture_default_str();
+    sub->add_flag("--skip-bad", o->skip_bad, "Count lines that cannot be read, and go on");
+  };
+  const auto window = [&](CLI::App* sub) {
+    sub->add_option("--from", o->stream.from_s, "Only requests from this second on")
+        ->check(CLI::NonNegativeNumber);
+    sub->add_option("--until", o->stream.until_s, "and before this one")->check(CLI::PositiveNumber);
+    sub->add_option("--limit", o->stream.limit, "At most so many requests")->check(CLI::PositiveNumber);
+    sub->add_option("--time-scale", o->stream.time_scale, "Multiply the times between arrivals")
+        ->check(CLI::Range(1e-6, 1e6));
+    sub->add_option("--rate-scale", o->stream.rate_scale, "So many times the requests")
+        ->check(CLI::Range(1e-6, 1e4));
+    sub->add_option("--seed", o->stream.seed, "Seed of what is random in that")->capture_default_str();
+  };
+  CLI::App* sub = add("stats", "What a trace is like", stats);
+  requests(sub);
+  window(sub);
+  sub->add_option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
+  sub = add("head", "The first requests", head);
+  requests(sub);
+  sub->add_option("-n", o->lines, "How many")->check(CLI::PositiveNumber)->capture_default_str();
+  requests(add("validate", "Read all of a trace and name what is wrong", validate));
+  sub = add("convert", "Write requests in another format", convert);
+  requests(sub);
+  window(sub);
+  sub->add_option("--to", o->to, "csv or mooncake")->capture_default_str();
+  sub->add_option("--out", o->out, "The file to write; standard output without it");
+  sub = add("operators", "Run a trace of operators again at our prices", operators);
+  sub->add_option("--hardware", o->hardware, "A GPU of configs/hardware, or a file")->capture_default_str();
+  sub->add_option("--fabric", o->fabric,
+                  "A network of configs/fabrics for collectives; as recorded without it");
+  sub->add_option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
+}
+
+}  // namespace tessera::cli

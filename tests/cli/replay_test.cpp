@@ -1,0 +1,132 @@
+// tessera replay and tessera trace, end to end.
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+
+#include "tests/cli/command.hpp"
+
+using namespace tessera::cli_test;
+
+namespace {
+
+const std::string kTrace =
+    "arrival_s,input_tokens,output_tokens,blocks\n"
+    "0,700,5,1 2\n"
+    "0.001,600,3,1 7\n"
+    "0.05,10,0,\n"
+    "0.1,5000,8,\n"
+    "0.2,1100,20,1 2 3\n";
+
+std::int64_t sum(const nlohmann::json& fates) {
+  std::int64_t n = 0;
+  for (const auto& fate : fates) n += fate.get<std::int64_t>();
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("replay: every request has a fate, and the same input gives the same bytes") {
+  const Workplace work;
+  work.write("t.csv", kTrace);
+  const std::vector<std::string> command{"replay",        "t.csv",
+                                         "--experiment",  "tiny_kimi_cascade",
+                                         "--set",         "serving.max_batched_tokens=512",
+                                         "--json",        "a.json",
+                                         "--requests",    "each.csv",
+                                         "--slo-ttft-ms", "1000"};
+  const Outcome outcome = work.tessera(command);
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json json = parse(work.read("a.json"));
+  CHECK(json["requests"]["arrived"] == 5);
+  CHECK(sum(json["requests"]["fates"]) == 5);
+  CHECK(json["requests"]["fates"]["rejected_no_output"] == 1);
+  CHECK(json["ttft_ms"]["count"] == json["requests"]["fates"]["finished"]);
+  CHECK(json["instances"][0]["nodes"].size() == 8);
+  CHECK(json["prefix_cache"]["cached_tokens"].get<int>() > 0);
+  CHECK(json["goodput"]["good_requests"] == json["requests"]["fates"]["finished"]);
+  const std::string first = work.read("a.json"), each = work.read("each.csv");
+  CHECK(std::count(each.begin(), each.end(), '\n') == 6);
+  REQUIRE(work.tessera(command).exit_code == 0);
+  CHECK(work.read("a.json") == first);
+  CHECK(work.read("each.csv") == each);
+}
+
+TEST_CASE("replay: prefill apart from decoding, more requests, a window, an end") {
+  const Workplace work;
+  work.write("t.csv", kTrace);
+  const Outcome outcome =
+      work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--set", "sharding=single",
+                    "--set", "serving={replicas: 3, prefill_replicas: 1}", "--rate-scale", "2.5", "--until",
+                    "0.15", "--stop", "0.101", "--json", "-"});
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json json = parse(outcome.out);
+  CHECK(json["instances"][0]["role"] == "prefill");
+  CHECK(json["instances"][2]["role"] == "decode");
+  CHECK(json["instances"][0]["decoded_tokens"] == 0);
+  CHECK(sum(json["requests"]["fates"]) == json["requests"]["arrived"]);
+  CHECK(json["simulated_s"].get<double>() <= 0.101);
+}
+
+TEST_CASE("replay: bad lines are named, or counted") {
+  const Workplace work;
+  work.write("t.csv", kTrace + "0.3,-5,1,\n");
+  require_bad_input(work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade"}),
+                    {"t.csv:7", "input_tokens", "-5"});
+  const Outcome outcome =
+      work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--skip-bad", "--json", "-"});
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(parse(outcome.out)["skipped_lines"]["count"] == 1);
+  require_bad_input(work.tessera({"replay", "none.csv", "--experiment", "tiny_kimi_cascade"}), {"none.csv"});
+  require_bad_input(work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--set",
+                                  "serving.routing=least_request"}),
+                    {"least_requests"});
+  require_bad_input(
+      work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--format", "azur"}), {"azure"});
+}
+
+TEST_CASE("trace: stats, validate, and conversion there and back") {
+  const Workplace work;
+  work.write("t.csv", kTrace);
+  const nlohmann::json stats = parse(work.tessera({"trace", "stats", "t.csv", "--json", "-"}).out);
+  CHECK(stats["requests"] == 5);
+  CHECK(stats["blocks"]["named_before"] == 3);
+  REQUIRE(work.tessera({"trace", "convert", "t.csv", "--to", "mooncake", "--out", "t.jsonl"}).exit_code == 0);
+  REQUIRE(work.tessera({"trace", "convert", "t.jsonl", "--to", "csv", "--out", "back.csv"}).exit_code == 0);
+  CHECK(work.read("back.csv") == kTrace);
+  CHECK(work.tessera({"trace", "validate", "t.jsonl"}).exit_code == 0);
+  CHECK(work.tessera({"trace", "head", "t.jsonl", "-n", "2"}).out.find("0.001000 s") != std::string::npos);
+  work.write("bad.csv", kTrace + "x,1,1,\n0.1,1,1,\n");
+  const Outcome bad = work.tessera({"trace", "validate", "bad.csv"});
+  CHECK(bad.exit_code == 2);
+  CHECK(bad.err.find("bad.csv:7") != std::string::npos);
+  CHECK(bad.err.find("bad.csv:8") != std::string::npos);
+}
+
+TEST_CASE("trace operators: known kernels at our prices, the others as recorded") {
+  const Workplace work;
+  work.write("k.json", R"({"traceEvents": [
+{"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 1, "dur": 1, "args": {"External id": 1, "Input Dims": [[4096, 4096], [4096, 4096]], "Input type": ["c10::BFloat16", "c10::BFloat16"]}},
+{"ph": "X", "cat": "kernel", "name": "gemm", "ts": 10, "dur": 500, "args": {"External id": 1, "stream": 7, "device": 0}},
+{"ph": "X", "cat": "kernel", "name": "mystery", "ts": 510, "dur": 100, "args": {"External id": 2, "stream": 7, "device": 0}}]})");
+  const nlohmann::json json = parse(work.tessera({"trace", "operators", "k.json", "--json", "-"}).out);
+  CHECK(json["operators"]["nodes"] == 1);
+  CHECK(json["largest_fixed"][0]["name"] == "mystery");
+  CHECK(json["recorded_us"] == 600);
+  const auto gemm = json["operators"]["replayed_us"].get<double>();
+  CHECK(gemm > 137);  // 137 GFLOP at a petaflop
+  CHECK(gemm < 400);
+  CHECK(json["replayed_us"].get<double>() == 100 + gemm);
+}
+
+TEST_CASE("run: a timeline's format is that of its name") {
+  const Workplace work;
+  for (const char* file : {"t.json", "t.pftrace", "t.vcd"}) {
+    REQUIRE(work.tessera({"run", "tiny_cascade", "--fidelity", "cost", "--timeline", file}).exit_code == 0);
+  }
+  CHECK(parse(work.read("t.json")).contains("traceEvents"));
+  CHECK(work.read("t.vcd").starts_with("$timescale 1 ns $end\n"));
+  const std::string protobuf = work.read("t.pftrace");
+  CHECK(protobuf.front() == '\x0A');  // field 1, a message: a packet
+  CHECK(protobuf.find("compute stream") != std::string::npos);
+  CHECK(work.files().size() == 3);
+}

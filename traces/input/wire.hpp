@@ -1,0 +1,98 @@
+#pragma once
+// Protocol buffers' wire format (https://protobuf.dev/programming-guides/encoding), read and written field by
+// field: no generated code, and memory for one message only.
+
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "traces/input/byte_source.hpp"
+
+namespace tessera::traces {
+
+/// What is wrong, without file or place.
+class WireError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The fields of one message.
+class WireFields {
+ public:
+  enum class Type : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
+
+  explicit WireFields(std::string_view message) : rest_{message} {}
+
+  /// Goes to the next field; false at the end. Throws WireError.
+  bool next();
+  std::uint32_t number() const { return number_; }
+  Type type() const { return type_; }
+  // Of the field; WireError if it has another type.
+  std::uint64_t varint() const;
+  double number64() const;  ///< a double
+  std::string_view bytes() const;
+  /// Of a repeated integer: calls `each` once for a varint, or for each of a packed list.
+  template <class Each>
+  void integers(Each each) const {
+    if (type_ == Type::varint) return each(value_);
+    for (std::string_view list = bytes(); !list.empty();) each(take_varint(list));
+  }
+
+ private:
+  static std::uint64_t take_varint(std::string_view& from);
+  std::string_view rest_, bytes_;
+  std::uint64_t value_ = 0;
+  std::uint32_t number_ = 0;
+  Type type_ = Type::varint;
+};
+
+/// Messages one after another, each behind its length as a varint.
+class WireMessages {
+ public:
+  static constexpr std::size_t kMostBytes = std::size_t{1} << 26;
+
+  explicit WireMessages(std::unique_ptr<ByteSource> source) : source_{std::move(source)} {}
+  /// Into `message`; false at the end. Throws WireError.
+  bool next(std::string& message);
+  std::int64_t offset() const { return offset_; }  ///< of the message read last
+
+ private:
+  int take();
+  std::unique_ptr<ByteSource> source_;
+  std::string_view piece_;
+  std::int64_t offset_ = 0, at_ = 0;
+};
+
+/// Builds a message.
+class WireWriter {
+ public:
+  void clear() { out_.clear(); }
+  const std::string& text() const { return out_; }
+
+  void varint(std::uint32_t field, std::uint64_t value) {
+    raw(std::uint64_t{field} << 3);
+    raw(value);
+  }
+  void fixed64(std::uint32_t field, std::uint64_t value) {
+    raw((std::uint64_t{field} << 3) | 1);
+    for (int i = 0; i < 8; ++i) out_ += static_cast<char>(value >> (8 * i));
+  }
+  void number(std::uint32_t field, double value) { fixed64(field, std::bit_cast<std::uint64_t>(value)); }
+  void bytes(std::uint32_t field, std::string_view value) {
+    raw((std::uint64_t{field} << 3) | 2);
+    raw(value.size());
+    out_ += value;
+  }
+
+ private:
+  void raw(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) out_ += static_cast<char>(value | 0x80);
+    out_ += static_cast<char>(value);
+  }
+  std::string out_;
+};
+
+}  // namespace tessera::traces

@@ -108,6 +108,11 @@ void replay(const Options& options) {
   e.workload.expert_load.seed = e.workload.selection.seed = options.stream.seed;
   if (!e.model.causal)
     throw UsageError{fmt::format("{}: {} is bidirectional: it cannot decode", e.file.string(), e.model.name)};
+  if (e.tensor_gpus > 0)
+    throw UsageError{
+        fmt::format("{}: key 'sharding': a tensor-parallel machine cannot serve a trace yet: "
+                    "expected mode single or cascade",
+                    e.file.string())};
   if (e.serving.prefill_replicas > 0 && e.machine.fabric.name.empty())
     throw UsageError{fmt::format(
         "{}: key 'fabric' is missing: caches are handed over from instance to instance", e.file.string())};

@@ -124,6 +124,7 @@ void run_cta(Cta& cta) {
 void wait_for_cta() { wait(current->all); }
 void wait_for_warp() { wait(current->warps[warp_of_running()]); }
 void yield() { to_scheduler(); }
+void progressed() { current->progress = true; }
 Exchange& exchange() { return current->exchanges[warp_of_running()]; }
 unsigned char* dynamic_shared() {
   // As aligned as kernels ask for.

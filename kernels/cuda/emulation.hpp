@@ -65,6 +65,8 @@ void wait_for_cta();
 void wait_for_warp();
 /// Lets the other fibers run: for loops that wait for a value in memory.
 void yield();
+/// A wait of that kind is over: the threads do not all wait.
+void progressed();
 
 /// A piece of memory that the lanes of a warp exchange values through.
 struct Exchange {

@@ -50,6 +50,10 @@ __device__ inline void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint
 
 #else
 
+/// From the CTA's first byte on: what a descriptor can hold.
+__device__ inline std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(static_cast<const unsigned char*>(p) - emulation::dynamic_shared());
+}
 __device__ inline void copy_async(void* to, const void* from, bool there) {
   if (there)
     std::memcpy(to, from, 16);

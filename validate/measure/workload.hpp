@@ -96,6 +96,7 @@ struct Workload {
   double tolerance = 0.03;
   double flops = 0, min_bytes = 0;
   bool cold = false, graph = true;  ///< l2=cold, launch=host
+  bool emulable = true;             ///< its kernels run on the CPU in a build without CUDA
   std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
   std::shared_ptr<const Figure> figure = {};
 

@@ -126,7 +126,9 @@ __device__ inline void load_b_transposed(std::uint32_t (&b)[4], const bf16* tile
 
 __device__ inline std::uint32_t pack(float low, float high) {
   const __nv_bfloat162 two = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&two);
+  std::uint32_t bits;
+  memcpy(&bits, &two, sizeof bits);
+  return bits;
 }
 
 /// Over the four lanes that hold a row of C.

@@ -81,6 +81,7 @@ struct LtGemm::Plan {
   cublasLtMatmulAlgo_t algorithm{};
 };
 
+LtGemm::LtGemm(const LtShape& shape) : shape_{shape} {}
 LtGemm::~LtGemm() = default;
 
 void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, Stream stream) {
@@ -141,6 +142,7 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
 namespace tessera::cuda {
 
 struct LtGemm::Plan {};
+LtGemm::LtGemm(const LtShape& shape) : shape_{shape} {}
 LtGemm::~LtGemm() = default;
 void LtGemm::run(const void*, const void*, void*, void*, Stream) {
   throw std::runtime_error{"this build has no cuBLASLt"};

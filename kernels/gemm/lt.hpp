@@ -17,7 +17,7 @@ inline constexpr std::int64_t kLtWorkspaceBytes = std::int64_t{32} << 20;
 
 class LtGemm {
  public:
-  explicit LtGemm(const LtShape& shape) : shape_{shape} {}
+  explicit LtGemm(const LtShape& shape);
   ~LtGemm();
   LtGemm(const LtGemm&) = delete;
   LtGemm& operator=(const LtGemm&) = delete;

@@ -26,8 +26,8 @@ Shape shape_of(const Arguments& a, const char* rows, bool with_heads, bool with_
   const Shape s{a.integer("batch"), a.integer(rows), with_heads ? a.integer("heads") : kv_heads, kv_heads,
                 a.integer("head_dim"), a.integer("block"), with_topk ? a.integer("topk") : 1};
   if ((s.dim != 64 && s.dim != 128) || s.block % 64 != 0 || s.topk > cuda::kMobaMostTopk)
-    throw std::invalid_argument{"MoBA: heads of 64 or 128, blocks a multiple of 64, topk at most 16"};
-  if (s.seq * s.topk > std::int64_t{1} << 30) throw std::invalid_argument{"MoBA: more than 2^30 entries of a head"};
+    throw NotMeasured{"MoBA: heads of 64 or 128, blocks a multiple of 64, topk at most 16"};
+  if (s.seq * s.topk > std::int64_t{1} << 30) throw NotMeasured{"MoBA: more than 2^30 entries of a head"};
   return s;
 }
 
@@ -84,7 +84,7 @@ Workload moba(const Arguments& a, const Target&) {
   const Shape s = shape_of(a, "seq", true, true);
   const bool fused = a.choice("variant", {"fused", "five_step"}) == "fused";
   if (a.text("selection") != "uniform")
-    throw std::invalid_argument{"moba_prefill: selection: what is measured chooses by its random keys: uniform"};
+    throw NotMeasured{"moba_prefill: selection: what is measured chooses by its random keys: uniform"};
   Workload w;
   w.implementation = fused ? "Tessera MoBA, fused gather (mma.sync)" : "Tessera MoBA, five steps (mma.sync)";
   if (!fused)

@@ -22,7 +22,7 @@ constexpr const char* kNoPaged = "kv_cache=paged: only plain calls are measured"
 Workload gemm(std::int64_t batches, std::int64_t m, std::int64_t n, std::int64_t k, const models::Operator& op) {
   Workload w{.implementation = "cuBLASLt"};
   set_cost(w, op);
-  if (n % 8 != 0 || k % 8 != 0) throw std::invalid_argument{"gemm: n and k must be multiples of 8"};
+  if (n % 8 != 0 || k % 8 != 0) throw NotMeasured{"gemm: n and k must be multiples of 8"};
   w.operands = {normal("a", Element::bf16, batches * m * k), normal("weights", Element::bf16, batches * n * k),
                 output("c", Element::bf16, batches * m * n),
                 output("workspace", Element::i32, cuda::kLtWorkspaceBytes / 4)};
@@ -125,20 +125,20 @@ std::vector<std::int32_t> clusters(std::int64_t rows, std::int32_t first) {
 }
 
 void require_flash(std::int64_t qk_dim, std::int64_t v_dim) {
-  if (!cuda::has_flash_mma(qk_dim, v_dim)) throw std::invalid_argument{"attention: heads of 64 or 128"};
+  if (!cuda::has_flash_mma(qk_dim, v_dim)) throw NotMeasured{"attention: heads of 64 or 128"};
 }
 
 /// algorithm=fa3 is the Hopper kernel, fa2 mma.sync: as the tile programs have it.
 bool takes_hopper(const Arguments& a, const Target& target, std::int64_t head_dim) {
   if (a.choice("algorithm", {"fa3", "fa2"}) == "fa2") return false;
   if (target.compute_capability != 90)
-    throw std::invalid_argument{"algorithm=fa3: the kernel is for compute capability 9.0; algorithm=fa2 runs here"};
-  if (!cuda::has_flash_hopper(head_dim)) throw std::invalid_argument{"algorithm=fa3: heads of 64 or 128"};
+    throw NotMeasured{"algorithm=fa3: the kernel is for compute capability 9.0; algorithm=fa2 runs here"};
+  if (!cuda::has_flash_hopper(head_dim)) throw NotMeasured{"algorithm=fa3: heads of 64 or 128"};
   return true;
 }
 
 Workload prefill(const Arguments& a, const Target& target) {
-  if (a.choice("kv_cache", {"plain", "paged"}) == "paged") throw std::invalid_argument{kNoPaged};
+  if (a.choice("kv_cache", {"plain", "paged"}) == "paged") throw NotMeasured{kNoPaged};
   const std::int64_t seq = a.integer("seq"), dim = a.integer("head_dim");
   const AttentionShape s{a.integer("batch"), seq, seq, a.integer("heads"), a.integer("kv_heads"), dim, dim,
                          a.truth("causal"), false};
@@ -167,7 +167,7 @@ Workload partial(const Arguments& a, const Target& target) {
   }
   const bool hopper = takes_hopper(a, target, dim);
   if (hopper && !s.q_positions.empty())
-    throw std::invalid_argument{"positions=clusters: algorithm=fa2 takes index sets"};
+    throw NotMeasured{"positions=clusters: algorithm=fa2 takes index sets"};
   Workload w = attention(s, hopper);
   set_cost(w, models::Attention{.batch = s.batch,
                                 .q_rows = s.q_rows,
@@ -182,10 +182,10 @@ Workload partial(const Arguments& a, const Target& target) {
 }
 
 Workload decode(const Arguments& a, const Target& target) {
-  if (a.choice("kv_cache", {"plain", "paged"}) == "paged") throw std::invalid_argument{kNoPaged};
+  if (a.choice("kv_cache", {"plain", "paged"}) == "paged") throw NotMeasured{kNoPaged};
   const std::int64_t batch = a.integer("batch"), context = a.integer("context"), heads = a.integer("heads"),
                      kv_heads = a.integer("kv_heads"), dim = a.integer("head_dim");
-  if (dim != 64 && dim != 128) throw std::invalid_argument{"attention_decode: heads of 64 or 128"};
+  if (dim != 64 && dim != 128) throw NotMeasured{"attention_decode: heads of 64 or 128"};
   Workload w{.implementation = "Tessera split-KV (mma.sync)"};
   set_cost(w, models::AttentionDecode{
                   .batch = batch, .context = context, .heads = heads, .kv_heads = kv_heads, .head_dim = dim});

@@ -39,6 +39,8 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceProperties& properties() const = 0;
   virtual std::optional<Sensors> sensors() = 0;
+  /// In the middle of the last timing, while the GPU was at work.
+  virtual std::optional<Sensors> sensors_at_work() { return sensors(); }
   virtual std::int64_t free_bytes() = 0;
 
   /// All of these: std::runtime_error says what failed.
@@ -47,6 +49,8 @@ class Device {
   virtual void fill(void* memory, const Operand& operand, std::uint64_t seed) = 0;
   /// Copies bytes [first, first + count) to the host.
   virtual void download(const void* memory, std::int64_t first, std::int64_t count, void* to) = 0;
+  /// The workload's preparation of a set.
+  virtual void prepare(const Workload& workload, const Call& set) = 0;
   /// One call of all stages, finished on return. `seed` is that of the set's fills.
   virtual void run(const Workload& workload, const Call& set, std::uint64_t seed) = 0;
   /// Microseconds per call, of each sample, over stages [first, last).

@@ -28,10 +28,10 @@ Workload moe(const Arguments& a, const Target&) {
                      experts = a.integer("experts"), topk = a.integer("topk");
   if (a.text("distribution") != "balanced" || a.integer("ep") != 1 || a.integer("tp") != 1 ||
       a.text("activation") != "swiglu")
-    throw std::invalid_argument{"moe: distribution=balanced on one node with SwiGLU is measured"};
+    throw NotMeasured{"moe: distribution=balanced on one node with SwiGLU is measured"};
   if (hidden % 128 != 0 || inner % 128 != 0 || topk > cuda::kMoeMostTopk || experts > cuda::kMoeMostExperts ||
       topk > experts || topk * ((experts + topk - 1) / topk) > experts + topk - 1)
-    throw std::invalid_argument{
+    throw NotMeasured{
         "moe: hidden and intermediate must be multiples of 128, topk at most 16 and no more than experts, experts at "
         "most 1024"};
   Workload w{.implementation = "Tessera MoE (mma.sync)"};
@@ -116,7 +116,7 @@ Workload router(const Arguments& a, const Target&) {
   const std::int64_t tokens = a.integer("tokens"), experts = a.integer("experts"), topk = a.integer("topk");
   if (a.text("score") != "softmax" || a.integer("groups") != 1 || topk > cuda::kMoeMostTopk ||
       experts > cuda::kMoeMostExperts)
-    throw std::invalid_argument{
+    throw NotMeasured{
         "moe_router: score=softmax without groups, topk at most 16, at most 1024 experts, is measured"};
   Workload w{.implementation = "Tessera router"};
   set_cost(w, models::Router{.tokens = tokens, .experts = experts, .topk = topk});

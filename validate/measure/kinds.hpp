@@ -19,7 +19,7 @@ struct Target {
 struct MeasuredKind {
   const char* name;
   std::vector<Key> keys;
-  /// std::invalid_argument for a shape that the kernels do not take.
+  /// NotMeasured for a shape that the kernels do not take.
   std::function<Workload(const Arguments&, const Target&)> build;
   /// Small and odd shapes whose every element is checked before the first timing: the words after the kind.
   std::vector<std::string> checks;
@@ -40,11 +40,11 @@ std::vector<MeasuredKind> expert_kinds();
 std::vector<MeasuredKind> microbench_kinds();
 
 /// The workload of a request, common keys (dtype, data, l2, launch) applied. std::invalid_argument for bad keys
-/// and impossible shapes.
+/// and impossible shapes; NotMeasured.
 Workload build(const Request& request, const Target& target);
 /// The checks to pass before `request` is timed.
 std::vector<Request> checks_of(const Request& request);
-/// std::invalid_argument unless build() would take it.
+/// std::invalid_argument for an unknown kind, bad keys, an impossible shape; not for one that is NotMeasured.
 void require_measurable(const Request& request);
 
 /// Takes every normal or uniform fill for the operand of `data=`: all zeros.

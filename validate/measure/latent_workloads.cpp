@@ -22,7 +22,7 @@ Workload decode(const Arguments& a, const Target& target) {
   const std::int64_t batch = a.integer("batch"), context = a.integer("context"), heads = a.integer("heads");
   if (a.integer("q_rows") != 1 || a.truth("partial") || a.text("kv_cache") != "plain" ||
       a.integer("latent") != cuda::kMlaLatent || a.integer("rope") != cuda::kMlaRope)
-    throw std::invalid_argument{"mla_decode: one query row, latent 512 and rope 64, plain and whole, is measured"};
+    throw NotMeasured{"mla_decode: one query row, latent 512 and rope 64, plain and whole, is measured"};
   Workload w{.implementation = "Tessera MLA decode (mma.sync)",
              .unlike = "an mma.sync kernel; the tile program stands for FlashMLA's wgmma kernel"};
   set_cost(w, models::LatentDecode{.batch = batch, .context = context, .heads = heads});
@@ -80,7 +80,7 @@ Workload prefill(const Arguments& a, const Target&) {
   const bool causal = a.truth("causal");
   if (a.text("form") != "naive" || a.text("kv_cache") != "plain" || a.integer("nope") != 128 ||
       a.integer("rope") != 64 || a.integer("value") != 128)
-    throw std::invalid_argument{"mla_prefill: form=naive with nope 128, rope 64, value 128 is measured"};
+    throw NotMeasured{"mla_prefill: form=naive with nope 128, rope 64, value 128 is measured"};
   Workload w{.implementation = "Tessera flash (mma.sync)",
              .unlike = "an mma.sync kernel; the tile program stands for FlashAttention-3's"};
   set_cost(w, models::LatentAttention{.batch = batch,

@@ -108,14 +108,14 @@ auto expect_recurrence(std::int64_t batch, std::int64_t seq, std::int64_t heads)
 
 void require_dim(const Arguments& a, const char* kind) {
   if (a.integer("k_dim") != kDim || a.integer("v_dim") != kDim)
-    throw std::invalid_argument{std::string{kind} + ": heads of 128 are measured"};
+    throw NotMeasured{std::string{kind} + ": heads of 128 are measured"};
 }
 
 Workload prefill(const Arguments& a, const Target&) {
   const std::int64_t batch = a.integer("batch"), seq = a.integer("seq"), heads = a.integer("heads");
   require_dim(a, "kda_prefill");
   if (a.integer("chunk") != cuda::kKdaChunk || !a.truth("initial_state"))
-    throw std::invalid_argument{"kda_prefill: chunks of 64 that go on from a state are measured"};
+    throw NotMeasured{"kda_prefill: chunks of 64 that go on from a state are measured"};
   Workload w{.implementation = "Tessera KDA, chunks (fp32)", .unlike = kUnlike};
   set_cost(w, models::LinearAttention{.rule = models::kKda, .batch = batch, .seq = seq, .heads = heads});
   w.operands = kda_operands(batch, seq, heads);
@@ -149,7 +149,7 @@ Workload decode(const Arguments& a, const Target&) {
   const std::int64_t batch = a.integer("batch"), tokens = a.integer("tokens"), heads = a.integer("heads");
   require_dim(a, "kda_decode");
   if (a.choice("form", {"packed", "fused", "verify"}) != "packed")
-    throw std::invalid_argument{"kda_decode: form=packed is measured"};
+    throw NotMeasured{"kda_decode: form=packed is measured"};
   Workload w{.implementation = "Tessera KDA, recurrent"};
   set_cost(w, models::LinearDecode{.rule = models::kKda, .batch = batch, .heads = heads, .tokens = tokens});
   w.operands = kda_operands(batch, tokens, heads);
@@ -165,7 +165,7 @@ Workload conv(const Arguments& a, const Target&) {
                      channels = one * convs;
   const bool update = a.choice("mode", {"prefill", "update"}) == "update";
   if (a.integer("taps") != cuda::kConvTaps || channels % 8 != 0)
-    throw std::invalid_argument{"causal_conv1d: four taps, and a multiple of 8 channels, are measured"};
+    throw NotMeasured{"causal_conv1d: four taps, and a multiple of 8 channels, are measured"};
   Workload w{.implementation = "Tessera causal_conv1d"};
   set_cost(w, models::CausalConv1d{.batch = batch, .seq = seq, .channels = one, .convs = convs, .update = update});
   // In the decode form every token is a sequence of its own.

@@ -12,11 +12,11 @@ namespace tessera::measure {
 namespace {
 
 void require_eights(const char* kind, std::int64_t width) {
-  if (width % 8 != 0) throw std::invalid_argument{std::string{kind} + ": the width must be a multiple of 8"};
+  if (width % 8 != 0) throw NotMeasured{std::string{kind} + ": the width must be a multiple of 8"};
 }
 void require_row(const char* kind, std::int64_t width) {
   require_eights(kind, width);
-  if (width > 16384) throw std::invalid_argument{std::string{kind} + ": the width must be at most 16384"};
+  if (width > 16384) throw NotMeasured{std::string{kind} + ": the width must be at most 16384"};
 }
 
 Workload norm(const Arguments& a, const Target&) {
@@ -68,7 +68,7 @@ Workload norm(const Arguments& a, const Target&) {
 Workload rope(const Arguments& a, const Target&) {
   const std::int64_t rows = a.integer("rows"), heads = a.integer("heads"), kv_heads = a.integer("kv_heads"),
                      dim = a.integer("head_dim");
-  if (dim % 2 != 0) throw std::invalid_argument{"rope: head_dim must be even"};
+  if (dim % 2 != 0) throw NotMeasured{"rope: head_dim must be even"};
   Workload w{.implementation = "Tessera rope"};
   set_cost(w, models::Rope{.rows = rows, .heads = heads, .kv_heads = kv_heads, .head_dim = dim});
   w.operands = {normal("q", Element::bf16, rows * heads * dim), normal("k", Element::bf16, rows * kv_heads * dim)};
@@ -147,7 +147,7 @@ Workload softmax(const Arguments& a, const Target&) {
 Workload sum(const Arguments& a, const Target&) {
   const std::int64_t rows = a.integer("rows"), inputs = a.integer("inputs"), width = a.integer("width");
   require_eights("sum", width);
-  if (inputs % rows != 0) throw std::invalid_argument{"sum: inputs must be a multiple of rows"};
+  if (inputs % rows != 0) throw NotMeasured{"sum: inputs must be a multiple of rows"};
   Workload w{.implementation = "Tessera sum"};
   set_cost(w, models::Sum{.rows = rows, .inputs = inputs, .width = width});
   w.operands = {normal("in", Element::bf16, inputs * width), output("out", Element::bf16, rows * width)};
@@ -166,7 +166,7 @@ Workload sum(const Arguments& a, const Target&) {
 
 Workload copy(const Arguments& a, const Target&) {
   const std::int64_t bytes = a.integer("bytes");
-  if (bytes % 4 != 0) throw std::invalid_argument{"memcpy: bytes must be a multiple of 4"};
+  if (bytes % 4 != 0) throw NotMeasured{"memcpy: bytes must be a multiple of 4"};
   Workload w{.implementation = "cudaMemcpyAsync"};
   set_cost(w, models::Copy{.bytes = bytes});
   w.operands = {normal("source", Element::f32, bytes / 4), output("destination", Element::f32, bytes / 4)};

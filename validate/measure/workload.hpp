@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,12 @@ class Inputs {
 /// To the nearest, ties to even, as GPUs convert.
 double rounded(double value, Element element);
 
+/// A shape that is possible, and that no kernel here is for.
+class NotMeasured : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
 /// What float64 says of one element of an output.
 struct Expected {
   std::size_t operand = 0;
@@ -84,14 +91,16 @@ struct Figure {
 };
 
 struct Workload {
-  Request request;
-  std::string implementation;  ///< "cuBLASLt", "flash (mma.sync)"
+  Request request = {};
+  std::string implementation = {};  ///< "cuBLASLt", "flash (mma.sync)"
   /// Why no tile program stands for what is measured; empty if one does.
-  std::string unlike;
-  std::vector<Operand> operands;
-  std::vector<Stage> stages;  ///< launched one after the other
-  /// Float64 for at most about `limit` elements of the outputs, spread over them; all if there are no more.
-  std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect;
+  std::string unlike = {};
+  std::vector<Operand> operands = {};
+  std::vector<Stage> stages = {};  ///< launched one after the other
+  /// Enqueued once after the fills, not timed. May be empty.
+  std::function<void(const Call&)> prepare = {};
+  /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over them; all if there are no more.
+  std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect = {};
   /// Largest |got - expected| over the rms of what is expected of the operand.
   double tolerance = 0.03;
   double flops = 0, min_bytes = 0;

@@ -35,6 +35,12 @@ struct Conditions {
   double between_replays_us = 0;
 };
 
+/// One kernel of a call of several, timed by itself.
+struct MeasuredStage {
+  std::string name;
+  double us = 0;
+};
+
 struct Measurement {
   std::filesystem::path file;
   int line = 0;
@@ -43,6 +49,7 @@ struct Measurement {
   models::Operator op;
   Conditions conditions;
   double measured_us = 0;
+  std::vector<MeasuredStage> stages;  ///< empty: not told
 };
 
 /// Rows that cannot be held against the simulator.

@@ -33,7 +33,11 @@ struct MobaCall {
   /// Tiles of a segment at most: every block's last may be partly empty.
   TESSERA_HOST_DEVICE constexpr std::int64_t most_tiles() const { return segment * topk / 64 + blocks(); }
 };
-inline constexpr std::int64_t kMobaFusedSegment = 1024;
+/// Of the fused form: an eighth of the sequence, 128 to 1024 rows.
+TESSERA_HOST_DEVICE constexpr std::int64_t moba_fused_segment(std::int64_t seq) {
+  const std::int64_t eighth = (seq / 8 + 63) / 64 * 64;
+  return eighth < 128 ? 128 : eighth > 1024 ? 1024 : eighth;
+}
 
 /// Of the block that holds an item of a segment's list: the last whose offset is not above it.
 TESSERA_HOST_DEVICE constexpr int block_of_item(const std::int32_t* offsets, int blocks, int item) {

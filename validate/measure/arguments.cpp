@@ -73,8 +73,10 @@ Arguments::Arguments(const Request& request, const std::vector<Key>& keys) : kin
     } else if (key.value == nullptr) {
       throw std::invalid_argument{fmt::format("{}: missing {}; keys: {}", kind_, key.name, fmt::join(names, " "))};
     } else {
-      const auto other = given(key.value);
-      values_.emplace_back(key.name, other == request.given.end() ? key.value : other->second);
+      // Another key's value, given or itself a default.
+      const auto other = std::find_if(values_.begin(), values_.end(),
+                                      [&](const auto& pair) { return pair.first == key.value; });
+      values_.emplace_back(key.name, other == values_.end() ? key.value : other->second);
     }
   }
 }

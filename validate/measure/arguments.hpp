@@ -23,7 +23,7 @@ std::vector<Request> expand(const std::string& words);
 
 struct Key {
   const char* name;
-  const char* value = nullptr;  ///< the default, or the name of another key; null: required
+  const char* value = nullptr;  ///< the default, or the name of a key before it; null: required
 };
 
 /// The arguments of a call: every key of its kind has a value.

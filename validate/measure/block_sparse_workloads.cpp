@@ -104,7 +104,7 @@ Workload moba(const Arguments& a, const Target&) {
                        .head_dim = s.dim,
                        .block = s.block,
                        .topk = s.topk,
-                       .segment = fused ? std::min(cuda::kMobaFusedSegment, s.seq) : s.seq};
+                       .segment = fused ? cuda::moba_fused_segment(s.seq) : s.seq};
   const std::int64_t rows = s.batch * s.seq * s.heads, parts = fused ? 1 : s.topk,
                      lists = s.batch * s.heads * shape.segments() * (s.blocks() + 1);
   w.operands = {normal("q", Element::bf16, rows * s.dim),
@@ -263,7 +263,7 @@ std::vector<MeasuredKind> block_sparse_kinds() {
         {"selection", "uniform"}},
        moba,
        {"batch=2 seq=300 heads=2 kv_heads=1 block=64 topk=3 variant=fused,five_step head_dim=64,128",
-        "seq=1100 heads=1 block=128 topk=2 variant=fused,five_step head_dim=64,128"},
+        "seq=520 heads=1 block=128 topk=2 variant=fused,five_step head_dim=64,128"},
        {"variant", "head_dim"}},
       {"block_pool",
        {{"batch", "1"}, {"kv_rows"}, {"kv_heads"}, {"head_dim", "128"}, {"block"}},
@@ -273,7 +273,7 @@ std::vector<MeasuredKind> block_sparse_kinds() {
       {"block_gate",
        {{"batch", "1"}, {"q_rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"block"}, {"topk"}},
        gate,
-       {"q_rows=1500 heads=2 kv_heads=1 block=64 topk=1,4,16 head_dim=64,128"},
+       {"q_rows=1100 heads=1 block=64 topk=1,4,16 head_dim=64,128"},
        {"head_dim"}},
   };
 }

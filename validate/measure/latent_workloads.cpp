@@ -140,7 +140,7 @@ std::vector<MeasuredKind> latent_kinds() {
         {"latent", "512"},
         {"rope", "64"}},
        decode,
-       {"batch=2 context=77 heads=5", "context=100 heads=70"}},
+       {"batch=2 context=77 heads=5", "context=40 heads=66"}},
       {"mla_prefill",
        {{"batch", "1"},
         {"seq"},

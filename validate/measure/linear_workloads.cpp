@@ -222,7 +222,7 @@ std::vector<MeasuredKind> linear_kinds() {
       {"kda_decode",
        {{"batch", "1"}, {"heads"}, {"tokens", "1"}, {"k_dim", "128"}, {"v_dim", "k_dim"}, {"form", "packed"}},
        decode,
-       {"batch=2 heads=3 tokens=1,3"}},
+       {"batch=2 heads=3"}},
       {"causal_conv1d",
        {{"batch", "1"}, {"seq"}, {"heads"}, {"head_dim", "128"}, {"convs", "3"}, {"taps", "4"}, {"mode", "prefill"}},
        conv,

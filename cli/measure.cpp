@@ -5,9 +5,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 #include <memory>
-#include <set>
 #include <stdexcept>
 
 #include "cli/command.hpp"
@@ -18,7 +16,8 @@ namespace tessera::cli {
 
 namespace {
 
-// Of an H200 on random data, somewhat less than measured (docs/validation.md): an estimate of how long a suite takes.
+// Of an H200 on random data, somewhat less than measured (docs/validation.md): an estimate of how long a
+// suite takes.
 constexpr double kFlopsPerS = 4e14, kBytesPerS = 3e12;
 
 struct Options {
@@ -48,26 +47,27 @@ int device_index(const std::string& text) {
 
 void run_measure(const Options& options, const std::string& revision) {
   const measure::Suite suite = measure::read_suite(resolve_config("suites", options.suite, "measure"));
-  const double seconds = measure::estimated_s(suite, {}, kFlopsPerS, kBytesPerS);
-  fmt::print("{}: {} cases, about {:.0f} s on an H200\n", suite.name, suite.cases.size(), seconds);
+  if (options.out.empty() && !options.check && !options.estimate)
+    throw UsageError{"measure: --out is required (or --check, or --estimate)"};
+  const bool emulated = options.device == "emulated";
+  const int index = emulated ? 0 : device_index(options.device);
+  fmt::print("{}: {} cases, about {:.0f} s on an H200\n", suite.name, suite.cases.size(),
+             measure::estimated_s(suite, {}, kFlopsPerS, kBytesPerS));
   if (options.estimate) return;
-  if (options.out.empty() && !options.check) throw UsageError{"measure: --out is required (or --check, or --estimate)"};
   measure::RunOptions run{.out = options.out,
                           .revision = revision,
                           .only = options.only,
                           .case_limit_s = options.case_limit_s,
                           .seed = options.seed,
                           .check_only = options.check};
-  if (options.device == "emulated") {
-    run.open_device = [] { return measure::make_emulated_device(); };
-  } else {
-    const int index = device_index(options.device);
-    run.open_device = [index] { return measure::make_cuda_device(index); };
-  }
+  run.open_device = [=] {
+    return emulated ? measure::make_emulated_device() : measure::make_cuda_device(index);
+  };
   const measure::RunSummary summary = measure::run_suite(suite, run);
-  fmt::print("{} {}, {} skipped, {} failed, {} were there\n", summary.measured, options.check ? "passed" : "measured",
-             summary.skipped, summary.failed, summary.already_there);
-  if (summary.failed > 0) throw std::runtime_error{fmt::format("{} cases failed: their rows say why", summary.failed)};
+  fmt::print("{} {}, {} skipped, {} failed, {} were there\n", summary.measured,
+             options.check ? "passed" : "measured", summary.skipped, summary.failed, summary.already_there);
+  if (summary.failed > 0)
+    throw std::runtime_error{fmt::format("{} cases failed: their rows say why", summary.failed)};
 }
 
 }  // namespace
@@ -77,7 +77,8 @@ void set_up_measure(CLI::App& command, const std::string& revision) {
   command.add_option("SUITE", options->suite, "A suite of configs/suites, or a file")->required();
   command.add_option("--out", options->out, "The file of rows (JSON lines) to append to");
   command.add_option("--device", options->device, "The number of a GPU, or emulated")->capture_default_str();
-  command.add_option("--only", options->only, "Only cases whose text holds this: \"attention\", \"seq=8192\"");
+  command.add_option("--only", options->only,
+                     "Only cases whose text holds this: \"attention\", \"seq=8192\"");
   command.add_option("--case-limit", options->case_limit_s, "Seconds after which a case is given up")
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str();

@@ -1,6 +1,6 @@
 #pragma once
-// tessera measure, without the rest of the command line: also a program of its own, tessera-measure, that needs no
-// SystemC and can be carried to a machine with a GPU.
+// tessera measure, without the rest of the command line: also a program of its own, tessera-measure, that
+// needs no SystemC and can be carried to a machine with a GPU.
 
 #include <string>
 

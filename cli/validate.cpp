@@ -142,13 +142,15 @@ const validate::Measurement& find_row(const std::string& word, const validate::M
   if (found != measurements.rows.end()) return *found;
   std::vector<std::string> there;
   for (std::size_t i = 0; i < std::min<std::size_t>(5, measurements.rows.size()); ++i)
-    there.push_back(fmt::format("{}:{}", measurements.rows[i].file.filename().string(), measurements.rows[i].line));
+    there.push_back(
+        fmt::format("{}:{}", measurements.rows[i].file.filename().string(), measurements.rows[i].line));
   throw UsageError{fmt::format("--explain {}: no such row can be compared; the first ones are {}", word,
                                fmt::join(there, ", "))};
 }
 
 void explain_row(const Options& options, const validate::Measurements& measurements, const GpuSpec& gpu) {
-  if (options.fidelity != "cycle") throw UsageError{"--explain: needs --fidelity cycle, which tells kernels apart"};
+  if (options.fidelity != "cycle")
+    throw UsageError{"--explain: needs --fidelity cycle, which tells kernels apart"};
   const validate::Measurement& row = find_row(options.explain, measurements);
   const sim::KernelJob job = validate::job_of(row, gpu);
   const sim::KernelResult result =

@@ -9,8 +9,8 @@
 
 namespace tessera::validate {
 
-/// Text: the whole, the call's kernels as simulated beside its stages as measured, the rates that both times stand for
-/// against the part's peaks, and what the simulator says limits it. `result` with statistics.
+/// Text: the whole, the call's kernels as simulated beside its stages as measured, the rates that both times
+/// stand for against the part's peaks, and what the simulator says limits it. `result` with statistics.
 std::string explain(const Measurement& row, const sim::KernelResult& result, const GpuSpec& gpu);
 
 }  // namespace tessera::validate

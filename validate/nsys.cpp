@@ -17,8 +17,8 @@ namespace {
 
 constexpr const char* kPrefix = "tessera ";
 
-// Ranges that a thread pushed and popped (59) or started and ended (60), with the kernels whose launch, an API call of
-// that thread, lies within them. Times are in nanoseconds.
+// Ranges that a thread pushed and popped (59) or started and ended (60), with the kernels whose launch, an
+// API call of that thread, lies within them. Times are in nanoseconds.
 constexpr const char* kQuery = R"(
   SELECT coalesce(n.text, s.value) AS name, min(k.start), max(k.end), n.start
   FROM NVTX_EVENTS n
@@ -62,9 +62,10 @@ void read_nsys(const std::filesystem::path& file, const ParseKernel& parse, Meas
   if (status != SQLITE_OK) throw fail("no SQLite database that can be read");
   sqlite3_stmt* prepared = nullptr;
   if (sqlite3_prepare_v2(database.get(), kQuery, -1, &prepared, nullptr) != SQLITE_OK)
-    throw fail(fmt::format("expected Nsight Systems' export with NVTX_EVENTS, CUPTI_ACTIVITY_KIND_RUNTIME and "
-                           "CUPTI_ACTIVITY_KIND_KERNEL (nsys profile --trace=cuda,nvtx): {}",
-                           sqlite3_errmsg(database.get())));
+    throw fail(
+        fmt::format("expected Nsight Systems' export with NVTX_EVENTS, CUPTI_ACTIVITY_KIND_RUNTIME and "
+                    "CUPTI_ACTIVITY_KIND_KERNEL (nsys profile --trace=cuda,nvtx): {}",
+                    sqlite3_errmsg(database.get())));
   const std::unique_ptr<sqlite3_stmt, Close> query{prepared};
 
   struct Calls {
@@ -76,16 +77,19 @@ void read_nsys(const std::filesystem::path& file, const ParseKernel& parse, Meas
   while ((step = sqlite3_step(query.get())) == SQLITE_ROW) {
     ++range;
     const std::string name = reinterpret_cast<const char*>(sqlite3_column_text(query.get(), 0));
-    const std::int64_t start = sqlite3_column_int64(query.get(), 1), end = sqlite3_column_int64(query.get(), 2);
-    if (end <= start) throw fail(fmt::format("range {} ('{}'): its kernels end before they start", range, name));
+    const std::int64_t start = sqlite3_column_int64(query.get(), 1),
+                       end = sqlite3_column_int64(query.get(), 2);
+    if (end <= start)
+      throw fail(fmt::format("range {} ('{}'): its kernels end before they start", range, name));
     Calls& of = calls[name.substr(std::string{kPrefix}.size())];
     if (of.us.empty()) of.first_range = range;
     of.us.push_back(static_cast<double>(end - start) * 1e-3);
   }
   if (step != SQLITE_DONE) throw fail(fmt::format("cannot be read: {}", sqlite3_errmsg(database.get())));
   if (calls.empty())
-    throw fail("no NVTX range begins with 'tessera ' and holds a kernel: expected ranges such as "
-               "\"tessera gemm m=512 n=512 k=512\" around calls");
+    throw fail(
+        "no NVTX range begins with 'tessera ' and holds a kernel: expected ranges such as "
+        "\"tessera gemm m=512 n=512 k=512\" around calls");
 
   for (auto& [text, of] : calls) {
     const std::vector<std::string> words = words_of(text);

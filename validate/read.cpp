@@ -19,10 +19,12 @@ std::vector<fs::path> files_of(const fs::path& path) {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator{path, error}) {
     const fs::path extension = entry.path().extension();
-    if (entry.is_regular_file(error) && (extension == ".csv" || extension == ".jsonl" || extension == ".sqlite"))
+    if (entry.is_regular_file(error) &&
+        (extension == ".csv" || extension == ".jsonl" || extension == ".sqlite"))
       files.push_back(entry.path());
   }
-  if (files.empty()) throw config::InputError{fmt::format("{}: no .csv, .jsonl or .sqlite file in it", path.string())};
+  if (files.empty())
+    throw config::InputError{fmt::format("{}: no .csv, .jsonl or .sqlite file in it", path.string())};
   std::sort(files.begin(), files.end());
   return files;
 }

@@ -1,5 +1,4 @@
 #include "kernels/attention_decode/split_kv.hpp"
-
 #include "kernels/cuda/flash_tile.cuh"
 
 namespace tessera::cuda {
@@ -24,16 +23,21 @@ __global__ void __launch_bounds__(kFlashThreads) split_kv(DecodeCall c) {
   const auto key_tile = [&](int stage) { return q + (kRows + stage * 2 * kKeys) * kStride; };
   const auto value_tile = [&](int stage) { return key_tile(stage) + kKeys * kStride; };
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads), group = heads / kv_heads;
+  const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads),
+            group = heads / kv_heads;
   const int groups = (group + kRows - 1) / kRows, split = static_cast<int>(blockIdx.x) / groups;
-  const int first_head = (static_cast<int>(blockIdx.x) % groups) * kRows, kv_head = static_cast<int>(blockIdx.y);
+  const int first_head = (static_cast<int>(blockIdx.x) % groups) * kRows,
+            kv_head = static_cast<int>(blockIdx.y);
   const auto batch = static_cast<std::int64_t>(blockIdx.z);
   const int context = static_cast<int>(c.context);
   const TileRange tiles = split_of(tiles_of(context, kKeys), c.splits, split);
 
-  const bf16* const q_rows = static_cast<const bf16*>(c.q) + (batch * heads + kv_head * group + first_head) * D;
-  flash_load_rows<D>(q, kRows, [&](int i) -> const bf16* { return first_head + i < group ? q_rows + i * D : nullptr; });
-  const std::int64_t row_elements = static_cast<std::int64_t>(kv_heads) * D, base = batch * context * row_elements + kv_head * D;
+  const bf16* const q_rows =
+      static_cast<const bf16*>(c.q) + (batch * heads + kv_head * group + first_head) * D;
+  flash_load_rows<D>(q, kRows,
+                     [&](int i) -> const bf16* { return first_head + i < group ? q_rows + i * D : nullptr; });
+  const std::int64_t row_elements = static_cast<std::int64_t>(kv_heads) * D,
+                     base = batch * context * row_elements + kv_head * D;
   const auto bring = [&](int tile, int stage) {
     const auto row_of = [&](const void* of) {
       return [=](int i) -> const bf16* {
@@ -149,8 +153,8 @@ __global__ void __launch_bounds__(kFlashThreads) split_kv(DecodeCall c) {
 
 /// A warp for each row and head.
 template <class Part>
-__global__ void merge(const Part* parts_out, const float* max, const float* expsum, bf16* out, std::int64_t rows,
-                      int head_dim, int parts) {
+__global__ void merge(const Part* parts_out, const float* max, const float* expsum, bf16* out,
+                      std::int64_t rows, int head_dim, int parts) {
   const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (row >= rows) return;
@@ -178,7 +182,8 @@ template <int D>
 void start(const DecodeCall& c, Stream stream) {
   const std::int64_t groups = tiles_of(c.heads / c.kv_heads, kRows);
   launch("split_kv", split_kv<D>,
-         {static_cast<unsigned>(c.splits * groups), static_cast<unsigned>(c.kv_heads), static_cast<unsigned>(c.batch)},
+         {static_cast<unsigned>(c.splits * groups), static_cast<unsigned>(c.kv_heads),
+          static_cast<unsigned>(c.batch)},
          {kFlashThreads}, DecodeShared<D>::kBytes, stream, c);
 }
 
@@ -192,15 +197,17 @@ void launch_split_kv(const DecodeCall& call, Stream stream) {
 
 void launch_combine(const DecodeCall& c, Stream stream) {
   const std::int64_t rows = c.batch * c.heads;
-  launch("combine", merge<float>, {blocks_of(rows, 4)}, {128}, 0, stream, static_cast<const float*>(c.part_out),
-         static_cast<const float*>(c.part_max), static_cast<const float*>(c.part_sum), static_cast<bf16*>(c.out), rows,
-         static_cast<int>(c.head_dim), static_cast<int>(c.splits));
+  launch("combine", merge<float>, {blocks_of(rows, 4)}, {128}, 0, stream,
+         static_cast<const float*>(c.part_out), static_cast<const float*>(c.part_max),
+         static_cast<const float*>(c.part_sum), static_cast<bf16*>(c.out), rows, static_cast<int>(c.head_dim),
+         static_cast<int>(c.splits));
 }
 
 void launch_merge(const MergeCall& c, Stream stream) {
   const std::int64_t rows = c.rows * c.heads;
-  launch("merge", merge<bf16>, {blocks_of(rows, 4)}, {128}, 0, stream, static_cast<const bf16*>(c.parts_out), c.max,
-         c.expsum, static_cast<bf16*>(c.out), rows, static_cast<int>(c.head_dim), static_cast<int>(c.parts));
+  launch("merge", merge<bf16>, {blocks_of(rows, 4)}, {128}, 0, stream, static_cast<const bf16*>(c.parts_out),
+         c.max, c.expsum, static_cast<bf16*>(c.out), rows, static_cast<int>(c.head_dim),
+         static_cast<int>(c.parts));
 }
 
 }  // namespace tessera::cuda

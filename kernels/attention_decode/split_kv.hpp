@@ -6,8 +6,8 @@
 
 namespace tessera::cuda {
 
-/// Row-major bf16: q and out [batch, heads, head_dim], k and v [batch, context, kv_heads, head_dim]. Scratch, fp32:
-/// part_out [splits, batch, heads, head_dim], part_max and part_sum [splits, batch, heads].
+/// Row-major bf16: q and out [batch, heads, head_dim], k and v [batch, context, kv_heads, head_dim]. Scratch,
+/// fp32: part_out [splits, batch, heads, head_dim], part_max and part_sum [splits, batch, heads].
 struct DecodeCall {
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   void* out = nullptr;
@@ -20,9 +20,9 @@ void launch_split_kv(const DecodeCall& call, Stream stream);
 /// out of the parts.
 void launch_combine(const DecodeCall& call, Stream stream);
 
-/// CompNode's merge: out [rows, heads, head_dim] = sum_p w_p o_p / sum_p w_p, w_p = expsum_p exp(max_p - max). Parts
-/// are bf16 [parts, rows, heads, head_dim], their max and expsum [parts, rows, heads]. A part whose expsum is 0 is
-/// not read.
+/// CompNode's merge: out [rows, heads, head_dim] = sum_p w_p o_p / sum_p w_p, w_p = expsum_p exp(max_p -
+/// max). Parts are bf16 [parts, rows, heads, head_dim], their max and expsum [parts, rows, heads]. A part
+/// whose expsum is 0 is not read.
 struct MergeCall {
   const void* parts_out = nullptr;
   const float *max = nullptr, *expsum = nullptr;

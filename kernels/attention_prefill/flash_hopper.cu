@@ -1,17 +1,17 @@
 #include "kernels/attention_prefill/flash_hopper.hpp"
-
 #include "kernels/cuda/wgmma.cuh"
 
 namespace tessera::cuda {
 
 namespace {
 
-constexpr int kGroup = 128;                       // threads of a warpgroup
-constexpr int kConsumers = 2, kRows = 64;         // query rows of each
+constexpr int kGroup = 128;                // threads of a warpgroup
+constexpr int kConsumers = 2, kRows = 64;  // query rows of each
 constexpr int kKeys = 128, kStages = 2;
 constexpr int kThreads = (1 + kConsumers) * kGroup;
 
-/// Tiles lie as TMA writes them: blocks of 64 elements of head_dim after each other, rows of 128 bytes in each.
+/// Tiles lie as TMA writes them: blocks of 64 elements of head_dim after each other, rows of 128 bytes in
+/// each.
 template <int D>
 struct Shared {
   static constexpr int kBlocks = D / 64;
@@ -85,8 +85,8 @@ __device__ void softmax(float (&scores)[kKeys / 2], Rows& rows, float scale_log2
 }
 
 template <int D>
-__device__ void consume(const FlashCall& c, const Shared<D>& shared, int consumer, int tiles, int first_row, int head,
-                        int batch) {
+__device__ void consume(const FlashCall& c, const Shared<D>& shared, int consumer, int tiles, int first_row,
+                        int head, int batch) {
   const int thread = static_cast<int>(threadIdx.x) % kGroup, lane = thread % 32;
   const int q_rows = static_cast<int>(c.q_rows), kv_rows = static_cast<int>(c.kv_rows),
             offset = kv_rows - q_rows;
@@ -104,13 +104,14 @@ __device__ void consume(const FlashCall& c, const Shared<D>& shared, int consume
     __syncwarp();
     if (lane == 0) arrive(barrier);
   };
-  const auto score = [&](float (&scores)[kKeys / 2], int stage) {
+  const auto score = [&](float(&scores)[kKeys / 2], int stage) {
     wgmma_fence();
 #pragma unroll
-    for (int d = 0; d < D; d += 16) wgmma<kKeys, false>(scores, q_descriptor(d), k_descriptor(stage, d), d > 0);
+    for (int d = 0; d < D; d += 16)
+      wgmma<kKeys, false>(scores, q_descriptor(d), k_descriptor(stage, d), d > 0);
     wgmma_commit();
   };
-  const auto mask = [&](float (&scores)[kKeys / 2], int tile) {
+  const auto mask = [&](float(&scores)[kKeys / 2], int tile) {
     const int end = (tile + 1) * kKeys;
     if (end <= kv_rows && (!c.causal || end <= first_row + offset + 1)) return;
 #pragma unroll
@@ -126,7 +127,7 @@ __device__ void consume(const FlashCall& c, const Shared<D>& shared, int consume
 #pragma unroll
   for (int i = 0; i < D / 2; ++i) out[i] = 0;
   std::uint32_t p[kKeys / 16][4];
-  const auto to_bf16 = [&](const float (&scores)[kKeys / 2]) {
+  const auto to_bf16 = [&](const float(&scores)[kKeys / 2]) {
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k)
 #pragma unroll
@@ -232,7 +233,8 @@ void start(const FlashCall& c, Stream stream) {
                   k = make_rows_map(c.k, c.batch, c.kv_rows, c.kv_heads, D, kKeys),
                   v = make_rows_map(c.v, c.batch, c.kv_rows, c.kv_heads, D, kKeys);
   launch("flash_hopper", flash_hopper<D>,
-         {blocks_of(c.q_rows, kConsumers * kRows), static_cast<unsigned>(c.heads), static_cast<unsigned>(c.batch)},
+         {blocks_of(c.q_rows, kConsumers * kRows), static_cast<unsigned>(c.heads),
+          static_cast<unsigned>(c.batch)},
          {kThreads}, Shared<D>::kBytes, stream, c, q, k, v);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// FlashAttention-3's structure for compute capability 9.0: the CUDA kernel beside flash3.cpp. One producer warp brings
-// tiles by TMA, two consumer warpgroups of 64 query rows multiply by wgmma.
+// FlashAttention-3's structure for compute capability 9.0: the CUDA kernel beside flash3.cpp. One producer
+// warp brings tiles by TMA, two consumer warpgroups of 64 query rows multiply by wgmma.
 
 #include "kernels/attention_prefill/flash_mma.hpp"
 

@@ -1,5 +1,4 @@
 #include "kernels/attention_prefill/flash_mma.hpp"
-
 #include "kernels/cuda/flash_tile.cuh"
 
 namespace tessera::cuda {
@@ -16,7 +15,8 @@ __global__ void __launch_bounds__(kFlashThreads) flash_mma(FlashCall c) {
   const int q_rows = static_cast<int>(c.q_rows), kv_rows = static_cast<int>(c.kv_rows);
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
   const int kv_head = head / (heads / kv_heads), first_row = tile * kFlashRows;
-  const bf16* const q = static_cast<const bf16*>(c.q) + (static_cast<std::int64_t>(batch) * q_rows * heads + head) * DQK;
+  const bf16* const q =
+      static_cast<const bf16*>(c.q) + (static_cast<std::int64_t>(batch) * q_rows * heads + head) * DQK;
   const bf16* const k =
       static_cast<const bf16*>(c.k) + (static_cast<std::int64_t>(batch) * kv_rows * kv_heads + kv_head) * DQK;
   const bf16* const v =
@@ -60,8 +60,9 @@ __global__ void __launch_bounds__(kFlashThreads) flash_mma(FlashCall c) {
   flash_store<DV>(
       state,
       [&](int i) -> bf16* {
-        return first_row + i < q_rows ? static_cast<bf16*>(c.out) + (row0 + static_cast<std::int64_t>(i) * heads) * DV
-                                      : nullptr;
+        return first_row + i < q_rows
+                   ? static_cast<bf16*>(c.out) + (row0 + static_cast<std::int64_t>(i) * heads) * DV
+                   : nullptr;
       },
       [&](int i, float max, float sum) {
         if (c.max != nullptr) c.max[row0 + static_cast<std::int64_t>(i) * heads] = max;

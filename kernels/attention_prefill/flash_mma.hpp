@@ -1,14 +1,14 @@
 #pragma once
-// FlashAttention-2 by mma.sync: the CUDA kernel beside flash2.cpp. Also an AttnNode's partial attention over any
-// index sets, and MLA's naive prefill (192 wide queries and keys, 128 wide values).
+// FlashAttention-2 by mma.sync: the CUDA kernel beside flash2.cpp. Also an AttnNode's partial attention over
+// any index sets, and MLA's naive prefill (192 wide queries and keys, 128 wide values).
 
 #include "kernels/cuda/launch.hpp"
 
 namespace tessera::cuda {
 
 /// Row-major bf16: q [batch, q_rows, heads, qk_dim], k [batch, kv_rows, kv_heads, qk_dim], v [.., v_dim], out
-/// [batch, q_rows, heads, v_dim]. Query i stands at q_positions[i], or where the last is the last key; key j at
-/// kv_positions[j], or j. A causal query sees the positions up to its own; one that sees none gets 0.
+/// [batch, q_rows, heads, v_dim]. Query i stands at q_positions[i], or where the last is the last key; key j
+/// at kv_positions[j], or j. A causal query sees the positions up to its own; one that sees none gets 0.
 struct FlashCall {
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   void* out = nullptr;

@@ -1,6 +1,5 @@
-#include "kernels/block_sparse/moba.hpp"
-
 #include "kernels/attention_decode/split_kv.hpp"
+#include "kernels/block_sparse/moba.hpp"
 #include "kernels/cuda/flash_tile.cuh"
 
 namespace tessera::cuda {
@@ -12,7 +11,8 @@ constexpr int kPoolThreads = 256, kGateRows = 128, kGateBlocks = 16, kIndexThrea
 /// A CTA for each block and key head: threads side by side along head_dim, groups of them along the keys.
 __global__ void mean_pool(MobaCall c) {
   TESSERA_SHARED(float, sums, kPoolThreads);
-  const int dim = static_cast<int>(c.head_dim), t = static_cast<int>(threadIdx.x), d = t % dim, part = t / dim;
+  const int dim = static_cast<int>(c.head_dim), t = static_cast<int>(threadIdx.x), d = t % dim,
+            part = t / dim;
   const std::int64_t block = blockIdx.x, head = blockIdx.y, batch = blockIdx.z;
   const std::int64_t first = block * c.block, end = min(first + c.block, c.seq);
   const bf16* const k = static_cast<const bf16*>(c.k) + (batch * c.seq * c.kv_heads + head) * dim + d;
@@ -23,11 +23,12 @@ __global__ void mean_pool(MobaCall c) {
   __syncthreads();
   if (part != 0) return;
   for (int p = 1; p < kPoolThreads / dim; ++p) sum += sums[p * dim + d];
-  c.means[((batch * c.blocks() + block) * c.kv_heads + head) * dim + d] = sum / static_cast<float>(end - first);
+  c.means[((batch * c.blocks() + block) * c.kv_heads + head) * dim + d] =
+      sum / static_cast<float>(end - first);
 }
 
-/// A thread for each query: its row in registers, the means of a few blocks in shared memory at a time, the best
-/// ones in a sorted list in registers. fp32, so that only true ties depend on rounding.
+/// A thread for each query: its row in registers, the means of a few blocks in shared memory at a time, the
+/// best ones in a sorted list in registers. fp32, so that only true ties depend on rounding.
 template <int D>
 __global__ void __launch_bounds__(kGateRows) gate_topk(MobaCall c) {
   TESSERA_SHARED(float4, means, kGateBlocks * D / 4);
@@ -55,9 +56,10 @@ __global__ void __launch_bounds__(kGateRows) gate_topk(MobaCall c) {
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < kGateBlocks * D / 4; i += kGateRows) {
       const std::int64_t block = base + i / (D / 4);
-      means[i] = block < past ? reinterpret_cast<const float4*>(
-                                    c.means + ((batch * c.blocks() + block) * c.kv_heads + kv_head) * D)[i % (D / 4)]
-                              : make_float4(0, 0, 0, 0);
+      means[i] = block < past
+                     ? reinterpret_cast<const float4*>(
+                           c.means + ((batch * c.blocks() + block) * c.kv_heads + kv_head) * D)[i % (D / 4)]
+                     : make_float4(0, 0, 0, 0);
     }
     __syncthreads();
     for (int b = 0; b < kGateBlocks && base + b < own; ++b) {
@@ -88,12 +90,13 @@ __global__ void __launch_bounds__(kGateRows) gate_topk(MobaCall c) {
     if (i < chosen) c.selected[at * c.topk + 1 + i] = which[i];
 }
 
-/// A CTA for each segment: counts, running sums, then every query to its place. The order within a block's list
-/// does not matter: each entry's result is its own.
+/// A CTA for each segment: counts, running sums, then every query to its place. The order within a block's
+/// list does not matter: each entry's result is its own.
 __global__ void index_build(MobaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
   std::int32_t* const counts = reinterpret_cast<std::int32_t*>(memory);
-  const int blocks = static_cast<int>(c.blocks()), topk = static_cast<int>(c.topk), t = static_cast<int>(threadIdx.x);
+  const int blocks = static_cast<int>(c.blocks()), topk = static_cast<int>(c.topk),
+            t = static_cast<int>(threadIdx.x);
   const std::int64_t segment = blockIdx.x, head = blockIdx.y, batch = blockIdx.z;
   const std::int64_t first = segment * c.segment, rows = min(c.segment, c.seq - first);
   const auto selected = [&](std::int64_t item) {
@@ -167,7 +170,8 @@ struct Gathered {
     flash_loop<D, D>(
         state, shared, 0, (end_key - first_key + kFlashKeys - 1) / kFlashKeys,
         rsqrtf(static_cast<float>(D)) * 1.4426950408889634F,
-        [&](int tile, int i) { return key_row(c.k, tile, i); }, [&](int tile, int i) { return key_row(c.v, tile, i); },
+        [&](int tile, int i) { return key_row(c.k, tile, i); },
+        [&](int tile, int i) { return key_row(c.v, tile, i); },
         [&](int tile) { return own || first_key + (tile + 1) * kFlashKeys > end_key; },
         [&](int i, int tile, int key) {
           const int at = first_key + tile * kFlashKeys + key;
@@ -180,7 +184,8 @@ template <int D>
 __global__ void __launch_bounds__(kFlashThreads) gathered_attention(MobaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
   TESSERA_SHARED(std::int32_t, entries, kFlashRows);
-  const int head = static_cast<int>(blockIdx.y), blocks = static_cast<int>(c.blocks()), tile = static_cast<int>(blockIdx.x);
+  const int head = static_cast<int>(blockIdx.y), blocks = static_cast<int>(c.blocks()),
+            tile = static_cast<int>(blockIdx.x);
   const std::int64_t batch = blockIdx.z, list = (batch * c.heads + head) * (blocks + 1);
   if (tile >= c.tiles[list + blocks]) return;
   // Where blocks have no tile several offsets are equal, and the last of them has it.
@@ -189,7 +194,8 @@ __global__ void __launch_bounds__(kFlashThreads) gathered_attention(MobaCall c) 
   FlashState<D> state;
   state.clear();
   queries.gather(c.entries + (batch * c.heads + head) * c.seq * c.topk,
-                 c.offsets[list + block] + (tile - c.tiles[list + block]) * kFlashRows, c.offsets[list + block + 1]);
+                 c.offsets[list + block] + (tile - c.tiles[list + block]) * kFlashRows,
+                 c.offsets[list + block + 1]);
   queries.attend(state);
   const std::int64_t rows = c.batch * c.seq * c.heads;
   flash_store<D>(
@@ -204,8 +210,8 @@ __global__ void __launch_bounds__(kFlashThreads) gathered_attention(MobaCall c) 
       });
 }
 
-/// The blocks of a segment from the last to the first, so that a query meets its own block first. What a query has
-/// so far lies in global memory; only this CTA touches it.
+/// The blocks of a segment from the last to the first, so that a query meets its own block first. What a
+/// query has so far lies in global memory; only this CTA touches it.
 template <int D>
 __global__ void __launch_bounds__(kFlashThreads) fused_gather(MobaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
@@ -286,10 +292,11 @@ void launch_gathered_attention(const MobaCall& c, Stream stream) {
   set_bytes(c.expsum, 0, c.topk * c.batch * c.seq * c.heads * 4, stream);  // slots that no block fills
   const dim3 grid{to_unsigned(c.most_tiles()), to_unsigned(c.heads), to_unsigned(c.batch)};
   if (c.head_dim == 64)
-    launch("gathered_attention", gathered_attention<64>, grid, {kFlashThreads}, FlashShared<64, 64>::kBytes, stream, c);
+    launch("gathered_attention", gathered_attention<64>, grid, {kFlashThreads}, FlashShared<64, 64>::kBytes,
+           stream, c);
   else
-    launch("gathered_attention", gathered_attention<128>, grid, {kFlashThreads}, FlashShared<128, 128>::kBytes, stream,
-           c);
+    launch("gathered_attention", gathered_attention<128>, grid, {kFlashThreads},
+           FlashShared<128, 128>::kBytes, stream, c);
 }
 void launch_moba_merge(const MobaCall& c, Stream stream) {
   launch_merge({.parts_out = c.parts_out,
@@ -307,7 +314,8 @@ void launch_fused_gather(const MobaCall& c, Stream stream) {
   if (c.head_dim == 64)
     launch("fused_gather", fused_gather<64>, grid, {kFlashThreads}, FlashShared<64, 64>::kBytes, stream, c);
   else
-    launch("fused_gather", fused_gather<128>, grid, {kFlashThreads}, FlashShared<128, 128>::kBytes, stream, c);
+    launch("fused_gather", fused_gather<128>, grid, {kFlashThreads}, FlashShared<128, 128>::kBytes, stream,
+           c);
 }
 
 }  // namespace tessera::cuda

@@ -1,6 +1,6 @@
 #pragma once
-// MoBA's prefill in CUDA, beside five_step.cpp and flash_moba.cpp: block means, gate and top-k, an index of each
-// block's queries, attention of gathered queries, and the merge; or the last two in one kernel.
+// MoBA's prefill in CUDA, beside five_step.cpp and flash_moba.cpp: block means, gate and top-k, an index of
+// each block's queries, attention of gathered queries, and the merge; or the last two in one kernel.
 
 #include "kernels/cuda/host_device.hpp"
 #include "kernels/cuda/launch.hpp"
@@ -9,8 +9,8 @@ namespace tessera::cuda {
 
 inline constexpr int kMobaMostTopk = 16, kMobaMostBlocks = 8192;
 
-/// Row-major: q and out [batch, seq, heads, head_dim], k and v [batch, seq, kv_heads, head_dim], bf16. head_dim is 64
-/// or 128, block a multiple of 64, topk at most 16; seq need not be a multiple of anything.
+/// Row-major: q and out [batch, seq, heads, head_dim], k and v [batch, seq, kv_heads, head_dim], bf16.
+/// head_dim is 64 or 128, block a multiple of 64, topk at most 16; seq need not be a multiple of anything.
 struct MobaCall {
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   void* out = nullptr;
@@ -22,9 +22,10 @@ struct MobaCall {
   float* means = nullptr;            ///< [batch, blocks, kv_heads, head_dim]
   std::int32_t* selected = nullptr;  ///< [batch, seq, heads, topk]: blocks, the own one first; -1 for none
   std::int32_t* entries = nullptr;   ///< [batch, heads, seq x topk]: of segment s from s x segment x topk on
-  std::int32_t* offsets = nullptr;   ///< [batch, heads, segments, blocks + 1]: of each block in its segment's list
-  std::int32_t* tiles = nullptr;     ///< the same, in tiles of 64 queries
-  void* parts_out = nullptr;         ///< five_step: [topk, batch, seq, heads, head_dim]
+  std::int32_t* offsets =
+      nullptr;  ///< [batch, heads, segments, blocks + 1]: of each block in its segment's list
+  std::int32_t* tiles = nullptr;            ///< the same, in tiles of 64 queries
+  void* parts_out = nullptr;                ///< five_step: [topk, batch, seq, heads, head_dim]
   float *max = nullptr, *expsum = nullptr;  ///< five_step: [topk, batch, seq, heads]; fused: without topk
   float* state = nullptr;                   ///< fused: [batch, seq, heads, head_dim]
 

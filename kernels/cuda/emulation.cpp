@@ -115,7 +115,8 @@ void run_cta(Cta& cta) {
       if (cta.error) std::rethrow_exception(cta.error);
     }
     idle_rounds = cta.progress ? 0 : idle_rounds + 1;
-    if (left && idle_rounds > 3) throw std::runtime_error{"emulated kernel: its threads wait for each other forever"};
+    if (left && idle_rounds > 3)
+      throw std::runtime_error{"emulated kernel: its threads wait for each other forever"};
   }
 }
 
@@ -135,7 +136,8 @@ unsigned char* dynamic_shared() {
 void* static_shared(const char* name, std::size_t bytes) {
   const auto [at, added] = current->fixed_at.try_emplace(name, current->fixed_used);
   if (added) current->fixed_used += (bytes + 127) / 128 * 128;
-  if (current->fixed_used > current->fixed.size()) throw std::runtime_error{"emulated kernel: too much shared memory"};
+  if (current->fixed_used > current->fixed.size())
+    throw std::runtime_error{"emulated kernel: too much shared memory"};
   const auto base = reinterpret_cast<std::uintptr_t>(current->fixed.data());
   return current->fixed.data() + (128 - base % 128) % 128 + at->second;
 }

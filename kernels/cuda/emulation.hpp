@@ -1,8 +1,8 @@
 #pragma once
-// CUDA's thread model on the CPU, for builds without nvcc: the .cu files are then compiled as C++, every thread of a
-// CTA is a fiber, and barriers and warp-wide instructions are points where fibers wait for each other. What a
-// kernel computes is thereby tested without a GPU; what the hardware's instructions themselves do is as the PTX ISA
-// has it. One CTA after the other: nothing may wait for another CTA.
+// CUDA's thread model on the CPU, for builds without nvcc: the .cu files are then compiled as C++, every
+// thread of a CTA is a fiber, and barriers and warp-wide instructions are points where fibers wait for each
+// other. What a kernel computes is thereby tested without a GPU; what the hardware's instructions themselves
+// do is as the PTX ISA has it. One CTA after the other: nothing may wait for another CTA.
 
 #include <algorithm>
 #include <bit>

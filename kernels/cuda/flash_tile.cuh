@@ -1,6 +1,6 @@
 #pragma once
-// FlashAttention's inner loop by mma.sync: 64 query rows, a warp for each 16, against key tiles of 64 that two
-// stages of cp.async bring. What the rows are, and which keys they see, is the caller's.
+// FlashAttention's inner loop by mma.sync: 64 query rows, a warp for each 16, against key tiles of 64 that
+// two stages of cp.async bring. What the rows are, and which keys they see, is the caller's.
 
 #include "kernels/cuda/mma.cuh"
 
@@ -20,8 +20,8 @@ struct FlashShared {
   __device__ bf16* v(int stage) const { return k(stage) + kFlashKeys * kQk; }
 };
 
-/// One warp's 16 rows: this thread has rows lane / 4 (index 0) and lane / 4 + 8 (1) of them. Maxima are those of
-/// score x scale x log2 e.
+/// One warp's 16 rows: this thread has rows lane / 4 (index 0) and lane / 4 + 8 (1) of them. Maxima are those
+/// of score x scale x log2 e.
 template <int DV>
 struct FlashState {
   float out[DV / 8][4], max[2], sum[2];
@@ -44,14 +44,15 @@ __device__ void flash_load_rows(bf16* to, int rows, RowOf row_of) {
     const int row = i / kChunks, chunk = i % kChunks;
     const bf16* const from = row_of(row);
     // cp.async with no bytes still wants an address.
-    copy_async(to + row * (DQK + kRowPad) + chunk * 8, from == nullptr ? to : from + chunk * 8, from != nullptr);
+    copy_async(to + row * (DQK + kRowPad) + chunk * 8, from == nullptr ? to : from + chunk * 8,
+               from != nullptr);
   }
 }
 
 /// One tile of keys. `visible(row, key)`: indices in the tile; asked only if `masked`.
 template <int DQK, int DV, class Visible>
-__device__ void flash_tile(FlashState<DV>& state, const FlashShared<DQK, DV>& shared, int stage, float scale_log2,
-                           bool masked, Visible visible) {
+__device__ void flash_tile(FlashState<DV>& state, const FlashShared<DQK, DV>& shared, int stage,
+                           float scale_log2, bool masked, Visible visible) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   float scores[kFlashKeys / 8][4];
 #pragma unroll
@@ -105,9 +106,9 @@ __device__ void flash_tile(FlashState<DV>& state, const FlashShared<DQK, DV>& sh
   }
 #pragma unroll
   for (int k = 0; k < kFlashKeys / 16; ++k) {
-    const std::uint32_t p[4] = {pack(scores[2 * k][0], scores[2 * k][1]), pack(scores[2 * k][2], scores[2 * k][3]),
-                                pack(scores[2 * k + 1][0], scores[2 * k + 1][1]),
-                                pack(scores[2 * k + 1][2], scores[2 * k + 1][3])};
+    const std::uint32_t p[4] = {
+        pack(scores[2 * k][0], scores[2 * k][1]), pack(scores[2 * k][2], scores[2 * k][3]),
+        pack(scores[2 * k + 1][0], scores[2 * k + 1][1]), pack(scores[2 * k + 1][2], scores[2 * k + 1][3])};
 #pragma unroll
     for (int n = 0; n < DV; n += 16) {
       std::uint32_t b[4];
@@ -118,11 +119,12 @@ __device__ void flash_tile(FlashState<DV>& state, const FlashShared<DQK, DV>& sh
   }
 }
 
-/// Key tiles [first, last), Q being on its way already (not committed). `key_row(tile, i)`, `value_row(tile, i)`:
-/// addresses, or null beyond the keys. `masked(tile)`: uniform over the CTA.
+/// Key tiles [first, last), Q being on its way already (not committed). `key_row(tile, i)`, `value_row(tile,
+/// i)`: addresses, or null beyond the keys. `masked(tile)`: uniform over the CTA.
 template <int DQK, int DV, class KeyRow, class ValueRow, class Masked, class Visible>
 __device__ void flash_loop(FlashState<DV>& state, const FlashShared<DQK, DV>& shared, int first, int last,
-                           float scale_log2, KeyRow key_row, ValueRow value_row, Masked masked, Visible visible) {
+                           float scale_log2, KeyRow key_row, ValueRow value_row, Masked masked,
+                           Visible visible) {
   const auto bring = [&](int tile) {
     const int stage = (tile - first) % 2;
     flash_load_rows<DQK>(shared.k(stage), kFlashKeys, [&](int i) { return key_row(tile, i); });
@@ -143,8 +145,8 @@ __device__ void flash_loop(FlashState<DV>& state, const FlashShared<DQK, DV>& sh
   __syncthreads();
 }
 
-/// Writes the 16 rows of each warp: out / sum as bf16 to `out_row(i)` (null: nothing), and gives `stats(i, max,
-/// sum)` once for each row, max in units of the score x scale (natural exponent).
+/// Writes the 16 rows of each warp: out / sum as bf16 to `out_row(i)` (null: nothing), and gives `stats(i,
+/// max, sum)` once for each row, max in units of the score x scale (natural exponent).
 template <int DV, class OutRow, class Stats>
 __device__ void flash_store(const FlashState<DV>& state, OutRow out_row, Stats stats) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

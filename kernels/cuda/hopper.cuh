@@ -24,17 +24,18 @@ struct TensorMap {
 };
 #endif
 
-/// A tensor [batch, rows, heads, dim], read in boxes of 64 elements of `box_rows` rows of one head, swizzled by 128
-/// bytes; rows beyond are zeros. std::runtime_error if the driver refuses.
-TensorMap make_rows_map(const void* base, std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t dim,
-                        int box_rows);
+/// A tensor [batch, rows, heads, dim], read in boxes of 64 elements of `box_rows` rows of one head, swizzled
+/// by 128 bytes; rows beyond are zeros. std::runtime_error if the driver refuses.
+TensorMap make_rows_map(const void* base, std::int64_t batch, std::int64_t rows, std::int64_t heads,
+                        std::int64_t dim, int box_rows);
 
 #if defined(TESSERA_HOPPER_CODE)
 
 using Barrier = std::uint64_t;
 
 __device__ inline void init_barrier(Barrier* barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals)
+               : "memory");
 }
 /// Makes initialised barriers visible to the copy engine.
 __device__ inline void fence_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -42,7 +43,8 @@ __device__ inline void arrive(Barrier* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 __device__ inline void arrive_expecting(Barrier* barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(bytes)
                : "memory");
 }
 /// Until the phase of that parity is over.
@@ -60,20 +62,22 @@ __device__ inline void wait_phase(Barrier* barrier, int parity) {
       : "memory");
 }
 /// One box at (element, head, row, batch); its bytes count towards the barrier's phase.
-__device__ inline void tma_load(void* to, const TensorMap* map, Barrier* barrier, int element, int head, int row,
-                                int batch) {
+__device__ inline void tma_load(void* to, const TensorMap* map, Barrier* barrier, int element, int head,
+                                int row, int batch) {
   asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], "
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, "
+      "%5, %6}], "
       "[%2];" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(barrier)), "r"(element), "r"(head), "r"(row), "r"(batch)
       : "memory");
 }
 /// Contiguous bytes: a multiple of 16.
 __device__ inline void bulk_load(void* to, const void* from, int bytes, Barrier* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
 }
 template <int kRegisters>
 __device__ void take_registers() {
@@ -126,7 +130,8 @@ __device__ inline void completed(Barrier* barrier, int bytes) {
 }
 __device__ inline void tma_load([[maybe_unused]] void* to, [[maybe_unused]] const TensorMap* map,
                                 [[maybe_unused]] Barrier* barrier, [[maybe_unused]] int element,
-                                [[maybe_unused]] int head, [[maybe_unused]] int row, [[maybe_unused]] int batch) {
+                                [[maybe_unused]] int head, [[maybe_unused]] int row,
+                                [[maybe_unused]] int batch) {
   TESSERA_ON_CPU({
     const auto* const base = static_cast<const std::uint16_t*>(map->base);
     for (int r = 0; r < map->box[2]; ++r) {
@@ -154,14 +159,17 @@ template <int kRegisters>
 __device__ void give_registers() {}
 
 #ifndef __CUDACC__
-/// Element (mn, k) of the matrix that a descriptor gives, at most 256 x 16: the hardware adds up offsets and swizzles the
-/// sum, address bits 4 to 6 by bits 7 to 9.
+/// Element (mn, k) of the matrix that a descriptor gives, at most 256 x 16: the hardware adds up offsets and
+/// swizzles the sum, address bits 4 to 6 by bits 7 to 9.
 inline float emulated_element(std::uint64_t descriptor, int mn, int k, bool mn_major) {
-  const auto field = [&](int shift) { return static_cast<std::uint32_t>((descriptor >> shift) & 0x3fff) << 4; };
+  const auto field = [&](int shift) {
+    return static_cast<std::uint32_t>((descriptor >> shift) & 0x3fff) << 4;
+  };
   const std::uint32_t start = field(0), leading = field(16), stride = field(32);
   const auto m = static_cast<std::uint32_t>(mn), kk = static_cast<std::uint32_t>(k);
-  const std::uint32_t logical = mn_major ? start + m / 64 * leading + m % 64 * 2 + kk / 8 * stride + kk % 8 * 128
-                                         : start + m / 8 * stride + m % 8 * 128 + kk * 2;
+  const std::uint32_t logical = mn_major
+                                    ? start + m / 64 * leading + m % 64 * 2 + kk / 8 * stride + kk % 8 * 128
+                                    : start + m / 8 * stride + m % 8 * 128 + kk * 2;
   const std::uint32_t physical = logical ^ ((logical >> 7 & 7) << 4);
   bf16 value;
   std::memcpy(&value, emulation::dynamic_shared() + physical, 2);

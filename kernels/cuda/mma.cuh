@@ -16,7 +16,8 @@ __device__ inline std::uint32_t shared_address(const void* p) {
 /// 16 bytes into shared memory, or zeros.
 __device__ inline void copy_async(void* to, const void* from, bool there) {
   const int bytes = there ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(bytes)
                : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -74,8 +75,10 @@ __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
 __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const void* row) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   for (int i = 0; i < 4; ++i) {
-    const auto* const low = static_cast<const std::uint16_t*>(emulation::from_lane(row, 8 * i + lane % 4 * 2));
-    const auto* const high = static_cast<const std::uint16_t*>(emulation::from_lane(row, 8 * i + lane % 4 * 2 + 1));
+    const auto* const low =
+        static_cast<const std::uint16_t*>(emulation::from_lane(row, 8 * i + lane % 4 * 2));
+    const auto* const high =
+        static_cast<const std::uint16_t*>(emulation::from_lane(row, 8 * i + lane % 4 * 2 + 1));
     r[i] = low[lane / 4] | static_cast<std::uint32_t>(high[lane / 4]) << 16;
   }
 }
@@ -89,7 +92,9 @@ __device__ inline void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint
   std::memcpy(emulation::exchange().bytes[lane], &mine, sizeof mine);
   emulation::wait_for_warp();
   float left[16][16], right[16][8];
-  const auto half = [](std::uint32_t two, int which) { return std::bit_cast<float>((two >> (16 * which)) << 16); };
+  const auto half = [](std::uint32_t two, int which) {
+    return std::bit_cast<float>((two >> (16 * which)) << 16);
+  };
   for (int l = 0; l < 32; ++l) {
     Fragments f;
     std::memcpy(&f, emulation::exchange().bytes[l], sizeof f);
@@ -112,8 +117,8 @@ __device__ inline void load_a(std::uint32_t (&a)[4], const bf16* tile, int strid
   const int lane = static_cast<int>(threadIdx.x) % 32;
   load_matrices(a, tile + (row + lane % 16) * stride + column + (lane / 16) * 8);
 }
-/// Two B fragments, n by k in memory (k contiguous): columns n to n + 7 in b[0], b[1], n + 8 to n + 15 in b[2],
-/// b[3].
+/// Two B fragments, n by k in memory (k contiguous): columns n to n + 7 in b[0], b[1], n + 8 to n + 15 in
+/// b[2], b[3].
 __device__ inline void load_b(std::uint32_t (&b)[4], const bf16* tile, int stride, int n, int k) {
   const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8;
   load_matrices(b, tile + (n + (matrix / 2) * 8 + lane % 8) * stride + k + (matrix % 2) * 8);

@@ -2,15 +2,16 @@
 
 namespace tessera::cuda {
 
-TensorMap make_rows_map(const void* base, std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t dim,
-                        int box_rows) {
+TensorMap make_rows_map(const void* base, std::int64_t batch, std::int64_t rows, std::int64_t heads,
+                        std::int64_t dim, int box_rows) {
 #ifdef __CUDACC__
   // The driver's function, found through the runtime: no library of the driver has to be linked.
   using Encode = decltype(&cuTensorMapEncodeTiled);
   static const Encode encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
-    require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
+    require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                             &found),
             "cudaGetDriverEntryPointByVersion");
     if (found != cudaDriverEntryPointSuccess || function == nullptr)
       throw std::runtime_error{"the driver has no cuTensorMapEncodeTiled: it is older than CUDA 12"};
@@ -18,7 +19,8 @@ TensorMap make_rows_map(const void* base, std::int64_t batch, std::int64_t rows,
   }();
   const auto unsigned64 = [](std::int64_t x) { return static_cast<cuuint64_t>(x); };
   const cuuint64_t sizes[4] = {unsigned64(dim), unsigned64(heads), unsigned64(rows), unsigned64(batch)};
-  const cuuint64_t strides[3] = {unsigned64(2 * dim), unsigned64(2 * dim * heads), unsigned64(2 * dim * heads * rows)};
+  const cuuint64_t strides[3] = {unsigned64(2 * dim), unsigned64(2 * dim * heads),
+                                 unsigned64(2 * dim * heads * rows)};
   const cuuint32_t box[4] = {64, 1, static_cast<cuuint32_t>(box_rows), 1}, steps[4] = {1, 1, 1, 1};
   TensorMap map;
   const CUresult result =

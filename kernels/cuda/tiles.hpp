@@ -2,9 +2,9 @@
 // Index arithmetic of the CUDA kernels, in functions that the host's tests check: which element of a tile a
 // lane's register holds, where a swizzled byte lies, which keys a query tile sees.
 //
-// Fragments: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type" and "Register Fragments for
-// wgmma.mma_async.m64nNk16". A register here is 32 bits wide: two bf16 of neighbouring columns (A), rows (B),
-// or one fp32 (C).
+// Fragments: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type" and "Register Fragments
+// for wgmma.mma_async.m64nNk16". A register here is 32 bits wide: two bf16 of neighbouring columns (A), rows
+// (B), or one fp32 (C).
 
 #include <cstdint>
 
@@ -42,9 +42,9 @@ TESSERA_HOST_DEVICE constexpr std::uint32_t swizzled_128b(int row, int column) {
 }
 
 /// A wgmma matrix descriptor (PTX ISA, "Matrix Descriptor Format"), 128-byte swizzle. Byte counts; each must
-/// be a multiple of 16. For a K-major operand of 64 bf16 per row `stride` is 1024, the distance of groups of 8
-/// rows, and `leading` is not used. For an MN-major one `leading` is the distance of blocks of 64 along M or
-/// N, `stride` that of groups of 8 along K.
+/// be a multiple of 16. For a K-major operand of 64 bf16 per row `stride` is 1024, the distance of groups of
+/// 8 rows, and `leading` is not used. For an MN-major one `leading` is the distance of blocks of 64 along M
+/// or N, `stride` that of groups of 8 along K.
 TESSERA_HOST_DEVICE constexpr std::uint64_t wgmma_descriptor(std::uint32_t shared_address,
                                                              std::uint32_t leading, std::uint32_t stride) {
   const auto field = [](std::uint32_t bytes) { return static_cast<std::uint64_t>((bytes & 0x3ffff) >> 4); };
@@ -68,7 +68,8 @@ TESSERA_HOST_DEVICE constexpr std::int64_t causal_key_tiles(std::int64_t first, 
 struct TileRange {
   std::int64_t begin, end;
 };
-TESSERA_HOST_DEVICE constexpr TileRange split_of(std::int64_t tiles, std::int64_t splits, std::int64_t index) {
+TESSERA_HOST_DEVICE constexpr TileRange split_of(std::int64_t tiles, std::int64_t splits,
+                                                 std::int64_t index) {
   const std::int64_t each = tiles / splits, more = tiles % splits;
   const std::int64_t begin = index * each + (index < more ? index : more);
   return {begin, begin + each + (index < more ? 1 : 0)};

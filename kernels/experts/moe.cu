@@ -1,7 +1,6 @@
-#include "kernels/experts/moe.hpp"
-
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/experts/moe.hpp"
 #include "kernels/stream/rows.hpp"
 
 namespace tessera::cuda {
@@ -79,11 +78,11 @@ __global__ void group(MoeCall c) {
     c.rows[atomicAdd(&counts[c.ids[i]], 1)] = static_cast<std::int32_t>(i);
 }
 
-/// out[row, n] = sum_k in[source(row), k] weights[expert, n, k] for the gathered rows of one tile; four warps, 16 rows
-/// each. `per_source`: rows of `in` are tokens, topk rows of `out` to each.
+/// out[row, n] = sum_k in[source(row), k] weights[expert, n, k] for the gathered rows of one tile; four
+/// warps, 16 rows each. `per_source`: rows of `in` are tokens, topk rows of `out` to each.
 __global__ void __launch_bounds__(kThreads)
-    grouped_product(const std::int32_t* rows, const std::int32_t* expert_of, const bf16* in, const bf16* weights,
-                    bf16* out, std::int64_t width, std::int64_t depth, int per_source) {
+    grouped_product(const std::int32_t* rows, const std::int32_t* expert_of, const bf16* in,
+                    const bf16* weights, bf16* out, std::int64_t width, std::int64_t depth, int per_source) {
   TESSERA_DYNAMIC_SHARED(memory);
   TESSERA_SHARED(std::int32_t, row_of, kMoeRows);
   const auto tile_a = [&](int stage) {
@@ -162,11 +161,11 @@ __global__ void weighted_sum(MoeCall c) {
   }
 }
 
-void product(const MoeCall& c, const void* in, const void* weights, void* out, std::int64_t width, std::int64_t depth,
-             int per_source, Stream stream) {
+void product(const MoeCall& c, const void* in, const void* weights, void* out, std::int64_t width,
+             std::int64_t depth, int per_source, Stream stream) {
   launch("grouped_product", grouped_product,
-         {static_cast<unsigned>(width / kMoeColumns), static_cast<unsigned>(c.most_tiles())}, {kThreads}, kBytes,
-         stream, c.rows, c.expert, static_cast<const bf16*>(in), static_cast<const bf16*>(weights),
+         {static_cast<unsigned>(width / kMoeColumns), static_cast<unsigned>(c.most_tiles())}, {kThreads},
+         kBytes, stream, c.rows, c.expert, static_cast<const bf16*>(in), static_cast<const bf16*>(weights),
          static_cast<bf16*>(out), width, depth, per_source);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// A mixture of experts in CUDA, beside the tile programs of vLLM's Triton kernels: router, grouping of rows by
-// expert, both grouped products by mma.sync (rows gathered, 64 x 128 tiles), SwiGLU, and the weighted sum.
+// A mixture of experts in CUDA, beside the tile programs of vLLM's Triton kernels: router, grouping of rows
+// by expert, both grouped products by mma.sync (rows gathered, 64 x 128 tiles), SwiGLU, and the weighted sum.
 
 #include "kernels/cuda/host_device.hpp"
 #include "kernels/cuda/launch.hpp"
@@ -10,9 +10,9 @@ namespace tessera::cuda {
 inline constexpr int kMoeRows = 64, kMoeColumns = 128, kMoeDepth = 64;  ///< of a tile of the grouped products
 inline constexpr int kMoeMostTopk = 16, kMoeMostExperts = 1024;
 
-/// Row-major. ids and weights [tokens, topk] say where each token goes. bf16: x and out [tokens, hidden], up [experts, 2
-/// intermediate, hidden] (gates, then values), down [experts, hidden, intermediate]. hidden and intermediate: multiples
-/// of 128.
+/// Row-major. ids and weights [tokens, topk] say where each token goes. bf16: x and out [tokens, hidden], up
+/// [experts, 2 intermediate, hidden] (gates, then values), down [experts, hidden, intermediate]. hidden and
+/// intermediate: multiples of 128.
 struct MoeCall {
   const void *x = nullptr, *up = nullptr, *down = nullptr;
   const std::int32_t* ids = nullptr;
@@ -38,8 +38,8 @@ void launch_moe_activation(const MoeCall& call, Stream stream);
 void launch_moe_down(const MoeCall& call, Stream stream);
 void launch_moe_sum(const MoeCall& call, Stream stream);
 
-/// The topk largest of each token's fp32 logits, best first, the lower index of equal ones; weights: softmax over all
-/// experts, brought to a sum of 1 over those chosen. experts at most 1024, topk at most 16.
+/// The topk largest of each token's fp32 logits, best first, the lower index of equal ones; weights: softmax
+/// over all experts, brought to a sum of 1 over those chosen. experts at most 1024, topk at most 16.
 struct RouterCall {
   const float* logits = nullptr;
   std::int32_t* ids = nullptr;

@@ -48,12 +48,14 @@ const Library& library() {
     std::vector<std::string> names;
     if (const char* given = std::getenv("TESSERA_CUBLASLT")) names.emplace_back(given);
     for (const char* folder : {"", "/usr/local/cuda/lib64/"})
-      for (const char* version : {".13", ".12", ""}) names.push_back(fmt::format("{}libcublasLt.so{}", folder, version));
+      for (const char* version : {".13", ".12", ""})
+        names.push_back(fmt::format("{}libcublasLt.so{}", folder, version));
     for (const std::string& name : names)
       if (handle == nullptr) handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr)
       throw std::runtime_error{
-          "libcublasLt.so.13 was not found: put its folder into LD_LIBRARY_PATH, or its path into TESSERA_CUBLASLT (it "
+          "libcublasLt.so.13 was not found: put its folder into LD_LIBRARY_PATH, or its path into "
+          "TESSERA_CUBLASLT (it "
           "comes with the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublasLt.so.13)"};
     Library l;
     find(handle, "cublasLtCreate", l.create);
@@ -94,14 +96,15 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
     require(lt.desc_set(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "TRANSA");
     require(lt.desc_set(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &plain, sizeof plain), "TRANSB");
     const auto layout = [&](cublasLtMatrixLayout_t& l, std::int64_t rows, std::int64_t columns) {
-      require(lt.layout_create(&l, CUDA_R_16BF, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns),
-                               rows),
+      require(lt.layout_create(&l, CUDA_R_16BF, static_cast<std::uint64_t>(rows),
+                               static_cast<std::uint64_t>(columns), rows),
               "cublasLtMatrixLayoutCreate");
       if (shape_.batches == 1) return;
       const auto batches = static_cast<std::int32_t>(shape_.batches);
       const std::int64_t step = rows * columns;
       require(lt.layout_set(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batches, sizeof batches), "BATCH_COUNT");
-      require(lt.layout_set(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step), "BATCH_OFFSET");
+      require(lt.layout_set(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step),
+              "BATCH_OFFSET");
     };
     layout(plan->a, shape_.k, shape_.n);
     layout(plan->b, shape_.k, shape_.m);
@@ -109,11 +112,13 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
     cublasLtMatmulPreference_t preference = nullptr;
     require(lt.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
     const auto bytes = static_cast<std::size_t>(kLtWorkspaceBytes);
-    require(lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes), "WORKSPACE");
+    require(lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes),
+            "WORKSPACE");
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
-    require(lt.heuristic(lt.handle, plan->desc, plan->a, plan->b, plan->c, plan->c, preference, 1, &best, &found),
-            "cublasLtMatmulAlgoGetHeuristic");
+    require(
+        lt.heuristic(lt.handle, plan->desc, plan->a, plan->b, plan->c, plan->c, preference, 1, &best, &found),
+        "cublasLtMatmulAlgoGetHeuristic");
     if (found == 0) throw std::runtime_error{"cuBLASLt has no algorithm for this shape"};
     plan->algorithm = best.algo;
     const auto get = [&](cublasLtMatmulAlgoConfigAttributes_t which) {
@@ -122,15 +127,15 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
       const auto status = lt.config_get(&plan->algorithm, which, &value, sizeof value, &written);
       return status == CUBLAS_STATUS_SUCCESS ? static_cast<std::int64_t>(value) : -1;
     };
-    algorithm_ = fmt::format("cuBLASLt {} algorithm {} tile_id {} stages_id {} cluster_id {} split_k {}", lt.version(),
-                             get(CUBLASLT_ALGO_CONFIG_ID), get(CUBLASLT_ALGO_CONFIG_TILE_ID),
+    algorithm_ = fmt::format("cuBLASLt {} algorithm {} tile_id {} stages_id {} cluster_id {} split_k {}",
+                             lt.version(), get(CUBLASLT_ALGO_CONFIG_ID), get(CUBLASLT_ALGO_CONFIG_TILE_ID),
                              get(CUBLASLT_ALGO_CONFIG_STAGES_ID), get(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID),
                              get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
     plan_ = std::move(plan);
   }
   const float one = 1, zero = 0;
-  require(lt.matmul(lt.handle, plan_->desc, &one, weights, plan_->a, a, plan_->b, &zero, c, plan_->c, c, plan_->c,
-                    &plan_->algorithm, workspace, static_cast<std::size_t>(kLtWorkspaceBytes),
+  require(lt.matmul(lt.handle, plan_->desc, &one, weights, plan_->a, a, plan_->b, &zero, c, plan_->c, c,
+                    plan_->c, &plan_->algorithm, workspace, static_cast<std::size_t>(kLtWorkspaceBytes),
                     static_cast<cudaStream_t>(stream)),
           "cublasLtMatmul");
 }

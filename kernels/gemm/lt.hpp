@@ -1,6 +1,6 @@
 #pragma once
-// Dense products through cuBLASLt, the library that users run. It is loaded when first needed, so that a carried
-// program starts on a machine that has none.
+// Dense products through cuBLASLt, the library that users run. It is loaded when first needed, so that a
+// carried program starts on a machine that has none.
 
 #include <memory>
 #include <string>

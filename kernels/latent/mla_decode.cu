@@ -1,19 +1,19 @@
-#include "kernels/latent/mla_decode.hpp"
-
 #include "kernels/attention_decode/split_kv.hpp"
 #include "kernels/cuda/flash_tile.cuh"
+#include "kernels/latent/mla_decode.hpp"
 
 namespace tessera::cuda {
 
 namespace {
 
-constexpr int kLatent = static_cast<int>(kMlaLatent), kRope = static_cast<int>(kMlaRope), kWidth = kLatent + kRope;
+constexpr int kLatent = static_cast<int>(kMlaLatent), kRope = static_cast<int>(kMlaRope),
+              kWidth = kLatent + kRope;
 constexpr int kHeads = 64, kKeys = static_cast<int>(kMlaKeys), kThreads = 256, kStride = kWidth + kRowPad;
 constexpr int kColumns = kLatent / 2;  // of the output, for a warp
 constexpr int kBytes = 2 * (kHeads + 2 * kKeys) * kStride;
 
-/// 64 heads of a sequence against a share of its cache. Eight warps: 16 heads and half of the latent columns each;
-/// the two that share heads both score them.
+/// 64 heads of a sequence against a share of its cache. Eight warps: 16 heads and half of the latent columns
+/// each; the two that share heads both score them.
 __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
   bf16* const q = reinterpret_cast<bf16*>(memory);
@@ -72,7 +72,8 @@ __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
         if (tile * kKeys + n * 8 + mma_c(lane, i).column >= context) scores[n][i] = -INFINITY;
     for (int half = 0; half < 2; ++half) {
       float most = -INFINITY;
-      for (int n = 0; n < kKeys / 8; ++n) most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+      for (int n = 0; n < kKeys / 8; ++n)
+        most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
       most = fmaxf(state.max[half], row_max(most) * scale_log2);
       const float floor = most == -INFINITY ? 0 : most;
       const float shrink = exp2f(state.max[half] - floor);
@@ -116,7 +117,8 @@ __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n)
       for (int i = 0; i < 2; ++i)
-        c.part_out[part * kLatent + column0 + n * 8 + lane % 4 * 2 + i] = state.out[n][2 * half + i] * inverse;
+        c.part_out[part * kLatent + column0 + n * 8 + lane % 4 * 2 + i] =
+            state.out[n][2 * half + i] * inverse;
     if (column0 == 0 && lane % 4 == 0) {
       c.part_max[part] = state.max[half] * 0.6931471805599453F;
       c.part_sum[part] = state.sum[half];
@@ -128,8 +130,8 @@ __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
 
 void launch_mla_decode(const MlaDecodeCall& c, Stream stream) {
   launch("mla_decode", mla_decode,
-         {static_cast<unsigned>(c.splits), blocks_of(c.heads, kHeads), static_cast<unsigned>(c.batch)}, {kThreads},
-         kBytes, stream, c);
+         {static_cast<unsigned>(c.splits), blocks_of(c.heads, kHeads), static_cast<unsigned>(c.batch)},
+         {kThreads}, kBytes, stream, c);
 }
 void launch_mla_combine(const MlaDecodeCall& c, Stream stream) {
   launch_combine({.out = c.out,

@@ -8,8 +8,9 @@ namespace tessera::cuda {
 
 inline constexpr std::int64_t kMlaLatent = 512, kMlaRope = 64, kMlaKeys = 32;
 
-/// Row-major bf16: q_latent [batch, heads, 512], q_rope [batch, heads, 64], cache [batch, context, 576], out [batch,
-/// heads, 512]. Scratch, fp32: part_out [splits, batch, heads, 512], part_max and part_sum [splits, batch, heads].
+/// Row-major bf16: q_latent [batch, heads, 512], q_rope [batch, heads, 64], cache [batch, context, 576], out
+/// [batch, heads, 512]. Scratch, fp32: part_out [splits, batch, heads, 512], part_max and part_sum [splits,
+/// batch, heads].
 struct MlaDecodeCall {
   const void *q_latent = nullptr, *q_rope = nullptr, *cache = nullptr;
   void* out = nullptr;

@@ -1,6 +1,5 @@
-#include "kernels/linear_attention/kda.hpp"
-
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/linear_attention/kda.hpp"
 
 namespace tessera::cuda {
 
@@ -37,7 +36,8 @@ __global__ void decay_sums(KdaCall c) {
   float sum = 0;
   for (std::int64_t row = first; row < end; ++row) {
     const std::int64_t at = ((batch * c.seq + row) * c.heads + head) * kDim + thread();
-    sum += decay_of(c, static_cast<int>(head), thread(), static_cast<float>(static_cast<const bf16*>(c.gate)[at]));
+    sum += decay_of(c, static_cast<int>(head), thread(),
+                    static_cast<float>(static_cast<const bf16*>(c.gate)[at]));
     c.decay[at] = sum;
   }
 }
@@ -54,14 +54,17 @@ struct Chunk {
   __device__ float value(const void* of, int row, int d) const {
     return row < rows ? static_cast<float>(static_cast<const bf16*>(of)[at(row, d)]) : 0;
   }
-  __device__ float decay(const KdaCall& c, int row, int d) const { return c.decay[at(min(row, rows - 1), d)]; }
+  __device__ float decay(const KdaCall& c, int row, int d) const {
+    return c.decay[at(min(row, rows - 1), d)];
+  }
 };
 
 /// A, the lower scores, and U and W by forward substitution, one column of [V, e^G K] a thread.
 __global__ void __launch_bounds__(kThreads) intra(KdaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
-  float *const k = reinterpret_cast<float*>(memory), *const q = k + kChunk * kStride, *const g = q + kChunk * kStride,
-               *const a = g + kChunk * kStride, *const beta = a + kChunk * kChunk;
+  float *const k = reinterpret_cast<float*>(memory), *const q = k + kChunk * kStride,
+               *const g = q + kChunk * kStride, *const a = g + kChunk * kStride,
+               *const beta = a + kChunk * kChunk;
   const std::int64_t index = blockIdx.x, head = blockIdx.y, batch = blockIdx.z;
   const Chunk chunk{c, batch, index, head};
   const int t = thread();
@@ -82,7 +85,8 @@ __global__ void __launch_bounds__(kThreads) intra(KdaCall c) {
   if (j0 <= i0 + 3) {
     for (int d = 0; d < kDim; ++d) {
       for (int i = 0; i < 4; ++i) {
-        const float ki = k[(i0 + i) * kStride + d], qi = q[(i0 + i) * kStride + d], gi = g[(i0 + i) * kStride + d];
+        const float ki = k[(i0 + i) * kStride + d], qi = q[(i0 + i) * kStride + d],
+                    gi = g[(i0 + i) * kStride + d];
         for (int j = 0; j < 4; ++j) {
           // Above the diagonal the exponent would be positive; those are not used.
           const float kj = k[(j0 + j) * kStride + d] * __expf(fminf(gi - g[(j0 + j) * kStride + d], 0.0F));
@@ -117,17 +121,20 @@ __global__ void __launch_bounds__(kThreads) intra(KdaCall c) {
 /// A CTA for each sequence, head and slice of 32 value columns goes through the chunks.
 __global__ void __launch_bounds__(kThreads) state_pass(KdaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
-  float *const s = reinterpret_cast<float*>(memory), *const w = s + kDim * kSlice, *const k = w + kChunk * kStride,
-               *const d = k + kChunk * kStride, *const last = d + kChunk * kSlice;
+  float *const s = reinterpret_cast<float*>(memory), *const w = s + kDim * kSlice,
+               *const k = w + kChunk * kStride, *const d = k + kChunk * kStride,
+               *const last = d + kChunk * kSlice;
   const std::int64_t head = blockIdx.y, batch = blockIdx.z;
-  const int first_column = static_cast<int>(blockIdx.x) * kSlice, t = thread(), column = t % kSlice, group = t / kSlice;
+  const int first_column = static_cast<int>(blockIdx.x) * kSlice, t = thread(), column = t % kSlice,
+            group = t / kSlice;
   constexpr int kGroups = kThreads / kSlice;
   float* const state = c.state + (batch * c.heads + head) * kDim * kDim + first_column;
   for (int i = group; i < kDim; i += kGroups) s[i * kSlice + column] = state[i * kDim + column];
   for (std::int64_t index = 0; index < c.chunks(); ++index) {
     const Chunk chunk{c, batch, index, head};
     __syncthreads();
-    float* const before = c.states + ((batch * c.chunks() + index) * c.heads + head) * kDim * kDim + first_column;
+    float* const before =
+        c.states + ((batch * c.chunks() + index) * c.heads + head) * kDim * kDim + first_column;
     for (int i = group; i < kDim; i += kGroups) before[i * kDim + column] = s[i * kSlice + column];
     for (int i = t; i < kChunk * kDim; i += kThreads) {
       const int row = i / kDim, x = i % kDim;
@@ -198,7 +205,8 @@ __global__ void __launch_bounds__(kThreads) output(KdaCall c) {
       static_cast<bf16*>(c.out)[chunk.at(row0 + r, column + i)] = bf16{sums[r][i] * scale};
 }
 
-/// A CTA of 4 warps for each sequence, head and 32 value columns: lanes along the columns, each warp 32 key channels.
+/// A CTA of 4 warps for each sequence, head and 32 value columns: lanes along the columns, each warp 32 key
+/// channels.
 __global__ void __launch_bounds__(128) decode(KdaCall c) {
   TESSERA_SHARED(float, q, kDim);
   TESSERA_SHARED(float, k, kDim);
@@ -206,7 +214,8 @@ __global__ void __launch_bounds__(128) decode(KdaCall c) {
   TESSERA_SHARED(float, partial, 4 * kSlice);
   TESSERA_SHARED(float, scratch, 32);
   const std::int64_t head = blockIdx.y, batch = blockIdx.z;
-  const int t = thread(), warp = t / 32, column = static_cast<int>(blockIdx.x) * kSlice + t % 32, lane = t % 32;
+  const int t = thread(), warp = t / 32, column = static_cast<int>(blockIdx.x) * kSlice + t % 32,
+            lane = t % 32;
   float* const state = c.state + ((batch * c.heads + head) * kDim + warp * 32) * kDim + column;
   float s[32];
 #pragma unroll
@@ -217,7 +226,8 @@ __global__ void __launch_bounds__(128) decode(KdaCall c) {
                 kt = static_cast<float>(static_cast<const bf16*>(c.k)[at]);
     q[t] = qt * rsqrtf(block_reduce(qt * qt, scratch, Add{}) + kKdaLengthEpsilon);
     k[t] = kt * rsqrtf(block_reduce(kt * kt, scratch, Add{}) + kKdaLengthEpsilon);
-    a[t] = __expf(decay_of(c, static_cast<int>(head), t, static_cast<float>(static_cast<const bf16*>(c.gate)[at])));
+    a[t] = __expf(
+        decay_of(c, static_cast<int>(head), t, static_cast<float>(static_cast<const bf16*>(c.gate)[at])));
     __syncthreads();
     float seen = 0;
 #pragma unroll
@@ -256,14 +266,16 @@ __global__ void causal_conv1d(ConvCall c) {
   const std::int64_t columns = c.channels / 8, runs = (c.seq + kConvTokens - 1) / kConvTokens;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= c.batch * runs * columns) return;
-  const std::int64_t channel = index % columns * 8, run = index / columns % runs, batch = index / columns / runs;
+  const std::int64_t channel = index % columns * 8, run = index / columns % runs,
+                     batch = index / columns / runs;
   const bf16* const x = static_cast<const bf16*>(c.x) + batch * c.seq * c.channels + channel;
   bf16* const out = static_cast<bf16*>(c.out) + batch * c.seq * c.channels + channel;
   bf16* const state = static_cast<bf16*>(c.state) + (batch * c.channels + channel) * (kConvTaps - 1);
   float weight[8][kConvTaps], window[kConvTaps][8];
   for (int i = 0; i < 8; ++i)
     for (int tap = 0; tap < kConvTaps; ++tap)
-      weight[i][tap] = static_cast<float>(static_cast<const bf16*>(c.weight)[(channel + i) * kConvTaps + tap]);
+      weight[i][tap] =
+          static_cast<float>(static_cast<const bf16*>(c.weight)[(channel + i) * kConvTaps + tap]);
   const auto input = [&](std::int64_t token, int i) -> float {
     if (token >= 0) return static_cast<float>(x[token * c.channels + i]);
     return c.from_state ? static_cast<float>(state[i * (kConvTaps - 1) + kConvTaps - 1 + token]) : 0.0F;
@@ -285,12 +297,13 @@ __global__ void causal_conv1d(ConvCall c) {
   if (end != c.seq) return;
   // Only this thread touches its channels' state: where one is read, a sequence is one run.
   for (int i = 0; i < 8; ++i)
-    for (int tap = 1; tap < kConvTaps; ++tap)
-      state[i * (kConvTaps - 1) + tap - 1] = bf16{window[tap][i]};
+    for (int tap = 1; tap < kConvTaps; ++tap) state[i * (kConvTaps - 1) + tap - 1] = bf16{window[tap][i]};
 }
 
 unsigned to_unsigned(std::int64_t x) { return static_cast<unsigned>(x); }
-dim3 grid_of(const KdaCall& c, std::int64_t x) { return {to_unsigned(x), to_unsigned(c.heads), to_unsigned(c.batch)}; }
+dim3 grid_of(const KdaCall& c, std::int64_t x) {
+  return {to_unsigned(x), to_unsigned(c.heads), to_unsigned(c.batch)};
+}
 
 }  // namespace
 
@@ -304,15 +317,16 @@ void launch_kda_decay(const KdaCall& c, Stream stream) {
   launch("decay_sums", decay_sums, grid_of(c, c.chunks()), {kDim}, 0, stream, c);
 }
 void launch_kda_intra(const KdaCall& c, Stream stream) {
-  launch("intra", intra, grid_of(c, c.chunks()), {kThreads}, 4 * (3 * kChunk * kStride + kChunk * kChunk + kChunk),
-         stream, c);
+  launch("intra", intra, grid_of(c, c.chunks()), {kThreads},
+         4 * (3 * kChunk * kStride + kChunk * kChunk + kChunk), stream, c);
 }
 void launch_kda_state_pass(const KdaCall& c, Stream stream) {
   launch("state_pass", state_pass, grid_of(c, kDim / kSlice), {kThreads},
          4 * (kDim * kSlice + 2 * kChunk * kStride + kChunk * kSlice + kDim), stream, c);
 }
 void launch_kda_output(const KdaCall& c, Stream stream) {
-  launch("output", output, grid_of(c, c.chunks()), {kThreads}, 4 * (kChunk * kStride + kChunk * kChunk), stream, c);
+  launch("output", output, grid_of(c, c.chunks()), {kThreads}, 4 * (kChunk * kStride + kChunk * kChunk),
+         stream, c);
 }
 void launch_kda_decode(const KdaCall& c, Stream stream) {
   launch("kda_decode", decode, grid_of(c, kDim / kSlice), {128}, 0, stream, c);

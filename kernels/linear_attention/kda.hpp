@@ -1,7 +1,7 @@
 #pragma once
-// Kimi Delta Attention in CUDA, beside the tile programs of FLA's Triton kernels: plain fp32 kernels of Tessera's own,
-// so that the equations of docs/operators/kda.md run on a GPU. They are not FLA's: what they take is not what the tile
-// programs stand for.
+// Kimi Delta Attention in CUDA, beside the tile programs of FLA's Triton kernels: plain fp32 kernels of
+// Tessera's own, so that the equations of docs/operators/kda.md run on a GPU. They are not FLA's: what they
+// take is not what the tile programs stand for.
 
 #include "kernels/cuda/host_device.hpp"
 #include "kernels/cuda/launch.hpp"
@@ -10,8 +10,9 @@ namespace tessera::cuda {
 
 inline constexpr std::int64_t kKdaDim = 128, kKdaChunk = 64;
 
-/// Row-major bf16 [batch, seq, heads, 128]: q, k, v, gate (the decay's raw input), out. fp32: state [batch, heads, 128,
-/// 128] (k by v), updated in place. g = -exp(a_log) softplus(gate + dt_bias); q and k are brought to length 1.
+/// Row-major bf16 [batch, seq, heads, 128]: q, k, v, gate (the decay's raw input), out. fp32: state [batch,
+/// heads, 128, 128] (k by v), updated in place. g = -exp(a_log) softplus(gate + dt_bias); q and k are brought
+/// to length 1.
 struct KdaCall {
   const void *q = nullptr, *k = nullptr, *v = nullptr, *gate = nullptr;
   const float *a_log = nullptr, *dt_bias = nullptr;  ///< [heads], [heads, 128]
@@ -38,8 +39,9 @@ void launch_kda_output(const KdaCall& call, Stream stream);
 /// seq new tokens, one by one, in one kernel.
 void launch_kda_decode(const KdaCall& call, Stream stream);
 
-/// Causal depthwise convolution with SiLU over [batch, seq, channels], bf16. weight [channels, 4]. state [batch,
-/// channels, 3]: the last inputs; read before if `from_state`, written after. channels: a multiple of 8.
+/// Causal depthwise convolution with SiLU over [batch, seq, channels], bf16. weight [channels, 4]. state
+/// [batch, channels, 3]: the last inputs; read before if `from_state`, written after. channels: a multiple
+/// of 8.
 struct ConvCall {
   const void *x = nullptr, *weight = nullptr;
   void *out = nullptr, *state = nullptr;

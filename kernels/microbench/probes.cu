@@ -1,6 +1,6 @@
-#include "kernels/microbench/probes.hpp"
-
 #include <stdexcept>
+
+#include "kernels/microbench/probes.hpp"
 
 #ifdef __CUDACC__
 #include "kernels/cuda/wgmma.cuh"
@@ -11,8 +11,8 @@ namespace tessera::cuda {
 namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
-constexpr int kLine = 128, kChaseSteps = 4000, kNearSteps = 200, kLines = 16, kShortSteps = 1000, kTmaSteps = 2000,
-              kTmaBytes = 2048, kWgmmaSteps = 2000, kMufuSteps = 4096;
+constexpr int kLine = 128, kChaseSteps = 4000, kNearSteps = 200, kLines = 16, kShortSteps = 1000,
+              kTmaSteps = 2000, kTmaBytes = 2048, kWgmmaSteps = 2000, kMufuSteps = 4096;
 constexpr std::int64_t kChaseL1 = 8192, kReadL2 = 16 * kMiB, kReadHbm = 256 * kMiB, kWriteHbm = 512 * kMiB;
 constexpr int kReadPasses = 8;
 
@@ -20,11 +20,16 @@ constexpr int kReadPasses = 8;
 
 const std::vector<Probe>& probes() {
   const auto bytes_per_s = [](const char* name, std::int64_t bytes, double amount) {
-    return Probe{.name = name, .unit = "GB/s", .bytes = bytes, .amount = amount, .rate = true, .unit_scale = 1e-9};
+    return Probe{
+        .name = name, .unit = "GB/s", .bytes = bytes, .amount = amount, .rate = true, .unit_scale = 1e-9};
   };
   const auto cycles = [](const char* name, std::int64_t bytes, double steps, bool hopper = false) {
-    return Probe{
-        .name = name, .unit = "cycles", .bytes = bytes, .amount = steps, .from_cycles = true, .needs_hopper = hopper};
+    return Probe{.name = name,
+                 .unit = "cycles",
+                 .bytes = bytes,
+                 .amount = steps,
+                 .from_cycles = true,
+                 .needs_hopper = hopper};
   };
   const auto launches = [](const char* name) {
     return Probe{.name = name, .unit = "us", .bytes = 16, .unit_scale = 1e6};
@@ -87,7 +92,8 @@ __global__ void write_chase(std::uint32_t* memory, std::uint32_t lines) {
     memory[i * (kLine / 4)] = (i * 1664525U + 1013904223U) % lines;
 }
 
-/// One thread; goes on where the launch before stopped, so that what it reads is not what that one left behind.
+/// One thread; goes on where the launch before stopped, so that what it reads is not what that one left
+/// behind.
 template <bool kL1>
 __global__ void chase(const std::uint32_t* memory, float* result, int steps) {
   std::uint32_t* const place = reinterpret_cast<std::uint32_t*>(result + 1);
@@ -103,8 +109,8 @@ __global__ void chase(const std::uint32_t* memory, float* result, int steps) {
   *result = static_cast<float>(end - start);
 }
 
-/// The least or the greatest time of several lines, each read over and over: the partitions' distances. Every line
-/// points to itself.
+/// The least or the greatest time of several lines, each read over and over: the partitions' distances. Every
+/// line points to itself.
 __global__ void chase_lines(std::uint32_t* memory, float* result, bool greatest) {
   float best = greatest ? 0 : 1e30F;
   for (int l = 0; l < kLines; ++l) {
@@ -139,7 +145,8 @@ __global__ void shared_chase(float* result) {
 __global__ void shared_stream(float* result) {
   extern __shared__ __align__(16) unsigned char memory[];
   const std::uint32_t base = shared_address(memory) + threadIdx.x * 16;
-  for (int i = static_cast<int>(threadIdx.x); i < 65536 / 4; i += 512) reinterpret_cast<float*>(memory)[i] = 1;
+  for (int i = static_cast<int>(threadIdx.x); i < 65536 / 4; i += 512)
+    reinterpret_cast<float*>(memory)[i] = 1;
   __syncthreads();
   float sum = 0;
   const std::int64_t start = now();
@@ -181,7 +188,8 @@ __global__ void read(const uint4* memory, std::int64_t pieces, int passes, float
 
 __global__ void write(uint4* memory, std::int64_t pieces) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pieces; i += step)
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pieces;
+       i += step)
     memory[i] = {1, 2, 3, 4};
 }
 
@@ -248,7 +256,8 @@ __global__ void barrier_round(float* result) {
 template <int N, bool kARegisters>
 __global__ void __launch_bounds__(128) products(float* result) {
   extern __shared__ __align__(1024) unsigned char memory[];
-  for (int i = static_cast<int>(threadIdx.x); i < (64 + N) * 128 / 4; i += 128) reinterpret_cast<float*>(memory)[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < (64 + N) * 128 / 4; i += 128)
+    reinterpret_cast<float*>(memory)[i] = 0;
   __syncthreads();
   TESSERA_HOPPER_ONLY({
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -300,29 +309,36 @@ void launch_probe_setup(const std::string& name, const ProbeCall& c, Stream stre
 void launch_probe(const std::string& name, const ProbeCall& c, Stream stream) {
   auto* const words = static_cast<std::uint32_t*>(c.memory);
   const auto sms = static_cast<unsigned>(c.sms);
-  if (name == "l1_latency") return launch("chase", chase<true>, {1}, {1}, 0, stream, words, c.cycles, kChaseSteps);
+  if (name == "l1_latency")
+    return launch("chase", chase<true>, {1}, {1}, 0, stream, words, c.cycles, kChaseSteps);
   if (name == "l2_latency" || name == "hbm_latency")
     return launch("chase", chase<false>, {1}, {1}, 0, stream, words, c.cycles, kChaseSteps);
   if (name == "l2_latency_near" || name == "l2_latency_far")
     return launch("chase_lines", chase_lines, {1}, {1}, 0, stream, words, c.cycles, name == "l2_latency_far");
   if (name == "shared_latency") return launch("shared_chase", shared_chase, {1}, {32}, 0, stream, c.cycles);
-  if (name == "shared_bandwidth") return launch("shared_stream", shared_stream, {1}, {512}, 65536, stream, c.cycles);
+  if (name == "shared_bandwidth")
+    return launch("shared_stream", shared_stream, {1}, {512}, 65536, stream, c.cycles);
   if (name == "l2_read" || name == "hbm_read") {
     // A thread has 64 bytes in flight.
     std::int64_t threads = tiles_of(c.in_flight_bytes, 64);
     threads = threads < 32 ? 32 : threads > 1024 ? 1024 : threads;
     const bool l2 = name == "l2_read";
-    return launch("read", read, {sms}, {static_cast<unsigned>(threads)}, 0, stream, static_cast<const uint4*>(c.memory),
-                  (l2 ? kReadL2 : kReadHbm) / 16, l2 ? kReadPasses : 1, c.cycles);
+    return launch("read", read, {sms}, {static_cast<unsigned>(threads)}, 0, stream,
+                  static_cast<const uint4*>(c.memory), (l2 ? kReadL2 : kReadHbm) / 16, l2 ? kReadPasses : 1,
+                  c.cycles);
   }
   if (name == "hbm_write")
-    return launch("write", write, {sms * 2}, {1024}, 0, stream, static_cast<uint4*>(c.memory), kWriteHbm / 16);
-  if (name == "launch_host" || name == "launch_graph") return launch("nothing", nothing, {1}, {32}, 0, stream);
+    return launch("write", write, {sms * 2}, {1024}, 0, stream, static_cast<uint4*>(c.memory),
+                  kWriteHbm / 16);
+  if (name == "launch_host" || name == "launch_graph")
+    return launch("nothing", nothing, {1}, {32}, 0, stream);
   if (name == "mufu_rate") return launch("exponentials", exponentials, {1}, {512}, 0, stream, c.cycles);
   if (name == "tma_latency_l2" || name == "tma_latency_hbm")
     return launch("tma_chase", tma_chase, {1}, {1}, 0, stream, static_cast<const unsigned char*>(c.memory),
-                  static_cast<std::uint32_t>((name == "tma_latency_l2" ? 4 * kMiB : kReadHbm) / kTmaBytes), c.cycles);
-  if (name == "mbarrier_latency") return launch("barrier_round", barrier_round, {1}, {1}, 0, stream, c.cycles);
+                  static_cast<std::uint32_t>((name == "tma_latency_l2" ? 4 * kMiB : kReadHbm) / kTmaBytes),
+                  c.cycles);
+  if (name == "mbarrier_latency")
+    return launch("barrier_round", barrier_round, {1}, {1}, 0, stream, c.cycles);
   if (name == "wgmma_n64") return start_products<64, false>(c, stream);
   if (name == "wgmma_n128") return start_products<128, false>(c, stream);
   if (name == "wgmma_n256") return start_products<256, false>(c, stream);

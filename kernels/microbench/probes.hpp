@@ -1,5 +1,6 @@
 #pragma once
-// CUDA microbenchmarks beside the tile programs of microbench.cpp, under the same names: each measures one thing.
+// CUDA microbenchmarks beside the tile programs of microbench.cpp, under the same names: each measures one
+// thing.
 
 #include <string>
 #include <vector>
@@ -12,9 +13,9 @@ namespace tessera::cuda {
 struct Probe {
   const char* name;
   const char* unit;
-  std::int64_t bytes = 0;    ///< of its memory
-  double amount = 1;         ///< steps, bytes or results
-  bool rate = false;         ///< amount / time, else time / amount
+  std::int64_t bytes = 0;  ///< of its memory
+  double amount = 1;       ///< steps, bytes or results
+  bool rate = false;       ///< amount / time, else time / amount
   double unit_scale = 1;
   bool from_cycles = false;  ///< the kernel reads the SM's clock: time in cycles, else that of the launch
   bool needs_hopper = false;
@@ -22,8 +23,8 @@ struct Probe {
 const std::vector<Probe>& probes();
 
 struct ProbeCall {
-  void* memory = nullptr;    ///< Probe::bytes of it
-  float* cycles = nullptr;   ///< [2]: the result, and where a chase goes on
+  void* memory = nullptr;   ///< Probe::bytes of it
+  float* cycles = nullptr;  ///< [2]: the result, and where a chase goes on
   int sms = 132;
   std::int64_t in_flight_bytes = 65536;  ///< of each SM, in l2_read and hbm_read
 };

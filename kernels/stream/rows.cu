@@ -1,6 +1,5 @@
-#include "kernels/stream/rows.hpp"
-
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/stream/rows.hpp"
 
 namespace tessera::cuda {
 
@@ -14,7 +13,8 @@ __global__ void norm(NormCall c) {
   TESSERA_SHARED(float, scratch, 32);
   const auto width = static_cast<int>(c.width);
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * width;
-  const bf16 *const in = static_cast<const bf16*>(c.in) + first, *const weight = static_cast<const bf16*>(c.weight);
+  const bf16 *const in = static_cast<const bf16*>(c.in) + first, *const weight =
+                                                                     static_cast<const bf16*>(c.weight);
   float sum = 0, squares = 0;
   for (int i = static_cast<int>(threadIdx.x) * 8; i < width; i += kThreads * 8) {
     Eight x = load_eight(in + i);
@@ -57,8 +57,8 @@ __global__ void rope(RopeCall c) {
     const bool of_q = head < c.heads;
     bf16* const at = of_q ? static_cast<bf16*>(c.q) + (row * c.heads + head) * c.head_dim
                           : static_cast<bf16*>(c.k) + (row * c.kv_heads + head - c.heads) * c.head_dim;
-    const float angle =
-        static_cast<float>(row) * powf(10000.0F, -2.0F * static_cast<float>(i) / static_cast<float>(c.head_dim));
+    const float angle = static_cast<float>(row) *
+                        powf(10000.0F, -2.0F * static_cast<float>(i) / static_cast<float>(c.head_dim));
     const float cosine = cosf(angle), sine = sinf(angle);
     const float x = static_cast<float>(at[i]), y = static_cast<float>(at[i + half]);
     at[i] = bf16{x * cosine - y * sine};
@@ -142,7 +142,8 @@ void launch_norm(const NormCall& c, Stream stream) {
 void launch_rope(const RopeCall& c, Stream stream) {
   launch("rope", rope, {static_cast<unsigned>(c.rows)}, {kThreads}, 0, stream, c);
 }
-void launch_activation(const void* in, void* out, std::int64_t rows, std::int64_t width, bool swiglu, Stream stream) {
+void launch_activation(const void* in, void* out, std::int64_t rows, std::int64_t width, bool swiglu,
+                       Stream stream) {
   launch("activation", activation, {blocks_of(rows * width, kThreads * 8)}, {kThreads}, 0, stream,
          static_cast<const bf16*>(in), static_cast<bf16*>(out), rows, width, swiglu);
 }
@@ -151,19 +152,22 @@ void launch_softmax(const void* in, void* out, std::int64_t rows, std::int64_t w
   launch("softmax", softmax, {static_cast<unsigned>(rows)}, {kThreads}, static_cast<int>(width) * 4, stream,
          static_cast<const bf16*>(in), static_cast<bf16*>(out), static_cast<int>(width));
 }
-void launch_sum(const void* in, void* out, std::int64_t rows, std::int64_t inputs, std::int64_t width, Stream stream) {
+void launch_sum(const void* in, void* out, std::int64_t rows, std::int64_t inputs, std::int64_t width,
+                Stream stream) {
   launch("sum", sum_rows, {blocks_of(rows * width, kThreads * 8)}, {kThreads}, 0, stream,
-         static_cast<const bf16*>(in), static_cast<bf16*>(out), rows * width, static_cast<int>(inputs / rows));
+         static_cast<const bf16*>(in), static_cast<bf16*>(out), rows * width,
+         static_cast<int>(inputs / rows));
 }
-void launch_embedding(const void* table, const std::int32_t* ids, void* out, std::int64_t rows, std::int64_t width,
-                      Stream stream) {
+void launch_embedding(const void* table, const std::int32_t* ids, void* out, std::int64_t rows,
+                      std::int64_t width, Stream stream) {
   launch("embedding", embedding, {static_cast<unsigned>(rows)}, {kThreads}, 0, stream,
          static_cast<const bf16*>(table), ids, static_cast<bf16*>(out), width);
 }
 void launch_copy(const void* from, void* to, std::int64_t bytes, Stream stream) {
 #ifdef __CUDACC__
-  require(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_of(stream)),
-          "cudaMemcpyAsync");
+  require(
+      cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_of(stream)),
+      "cudaMemcpyAsync");
 #else
   static_cast<void>(stream);
   std::memcpy(to, from, static_cast<std::size_t>(bytes));

@@ -25,13 +25,15 @@ TEST_CASE("rows that were measured are validated, explained, or left out with a 
   REQUIRE(measured.exit_code == 0);
   CHECK_THAT(measured.out, ContainsSubstring("4 measured, 0 skipped, 0 failed"));
 
-  const Outcome validated = place.tessera({"validate", "f.jsonl", "--hardware", "h200_sxm", "--fidelity", "cost"});
+  const Outcome validated =
+      place.tessera({"validate", "f.jsonl", "--hardware", "h200_sxm", "--fidelity", "cost"});
   INFO(validated.err);
   REQUIRE(validated.exit_code == 0);
   CHECK_THAT(validated.out, ContainsSubstring("3 rows held against"));
   CHECK_THAT(validated.out, ContainsSubstring("a figure, not a kernel"));
 
-  const Outcome explained = place.tessera({"validate", "f.jsonl", "--hardware", "h200_sxm", "--explain", "1"});
+  const Outcome explained =
+      place.tessera({"validate", "f.jsonl", "--hardware", "h200_sxm", "--explain", "1"});
   INFO(explained.err);
   REQUIRE(explained.exit_code == 0);
   CHECK_THAT(explained.out, ContainsSubstring("gemm m=64 n=64 k=64"));

@@ -34,7 +34,8 @@ struct Export {
 };
 
 Measurements read(const Export& from) {
-  const auto parse = [](const std::string& kind, const std::vector<std::pair<std::string, std::string>>& arguments) {
+  const auto parse = [](const std::string& kind,
+                        const std::vector<std::pair<std::string, std::string>>& arguments) {
     if (kind != "gemm") throw std::domain_error{"not simulated"};
     Measurement m;
     m.kind = kind;
@@ -45,16 +46,20 @@ Measurements read(const Export& from) {
   return read_measurements({from.file}, parse);
 }
 
-// Three ranges of one call, the first slower; the second has two kernels. A range of text in StringIds, one of another
-// thread that holds nothing, and one that is not ours.
+// Three ranges of one call, the first slower; the second has two kernels. A range of text in StringIds, one
+// of another thread that holds nothing, and one that is not ours.
 const char* const kRows =
     "INSERT INTO StringIds VALUES (7, 'tessera moe tokens=4');"
-    "INSERT INTO NVTX_EVENTS VALUES (0, 100, 59, 'tessera gemm m=8 n=8 k=8', NULL, 1), (200, 300, 59, 'tessera gemm m=8 "
-    "n=8 k=8', NULL, 1), (400, 500, 60, 'tessera gemm m=8 n=8 k=8', NULL, 1), (600, 700, 59, NULL, 7, 1), (0, 900, 59, "
+    "INSERT INTO NVTX_EVENTS VALUES (0, 100, 59, 'tessera gemm m=8 n=8 k=8', NULL, 1), (200, 300, 59, "
+    "'tessera gemm m=8 "
+    "n=8 k=8', NULL, 1), (400, 500, 60, 'tessera gemm m=8 n=8 k=8', NULL, 1), (600, 700, 59, NULL, 7, 1), "
+    "(0, 900, 59, "
     "'tessera gemm m=9 n=8 k=8', NULL, 2), (0, 900, 59, 'step', NULL, 1);"
-    "INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (10, 20, 1, 1), (210, 220, 1, 2), (230, 240, 1, 3), (410, 420, 1, 4), "
+    "INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (10, 20, 1, 1), (210, 220, 1, 2), (230, 240, 1, 3), "
+    "(410, 420, 1, 4), "
     "(610, 620, 1, 5);"
-    "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (1000, 91000, 1), (100000, 104000, 2), (105000, 110000, 3), (200000, "
+    "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES (1000, 91000, 1), (100000, 104000, 2), (105000, 110000, "
+    "3), (200000, "
     "212000, 4), (300000, 301000, 5);";
 
 }  // namespace

@@ -32,7 +32,8 @@ std::string Request::text() const {
 
 std::vector<Request> expand(const std::string& words) {
   const std::vector<std::string> parts = split(words, ' ');
-  if (parts.empty()) throw std::invalid_argument{"expected a kind and its keys, such as \"gemm m=512 n=512 k=512\""};
+  if (parts.empty())
+    throw std::invalid_argument{"expected a kind and its keys, such as \"gemm m=512 n=512 k=512\""};
   std::vector<Request> all{{.kind = parts.front()}};
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const std::size_t equals = parts[i].find('=');
@@ -71,7 +72,8 @@ Arguments::Arguments(const Request& request, const std::vector<Key>& keys) : kin
     if (const auto own = given(key.name); own != request.given.end()) {
       values_.push_back(*own);
     } else if (key.value == nullptr) {
-      throw std::invalid_argument{fmt::format("{}: missing {}; keys: {}", kind_, key.name, fmt::join(names, " "))};
+      throw std::invalid_argument{
+          fmt::format("{}: missing {}; keys: {}", kind_, key.name, fmt::join(names, " "))};
     } else {
       // Another key's value, given or itself a default.
       const auto other = std::find_if(values_.begin(), values_.end(),

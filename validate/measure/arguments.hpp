@@ -17,8 +17,8 @@ struct Request {
   std::string text() const;
 };
 
-/// Every combination of the listed values, the last key varying fastest. std::invalid_argument for a word that
-/// is not key=value, or a key given twice.
+/// Every combination of the listed values, the last key varying fastest. std::invalid_argument for a word
+/// that is not key=value, or a key given twice.
 std::vector<Request> expand(const std::string& words);
 
 struct Key {

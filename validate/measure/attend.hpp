@@ -15,8 +15,8 @@ struct Attended {
 
 /// `q(d)`, `k(key, d)`, `v(key, d)`; `keys`: those that are seen.
 template <class Q, class K, class V>
-Attended attend(const std::vector<std::int64_t>& keys, std::int64_t qk_dim, std::int64_t v_dim, double scale, Q q, K k,
-                V v) {
+Attended attend(const std::vector<std::int64_t>& keys, std::int64_t qk_dim, std::int64_t v_dim, double scale,
+                Q q, K k, V v) {
   std::vector<double> row(static_cast<std::size_t>(qk_dim)), scores;
   for (std::int64_t d = 0; d < qk_dim; ++d) row[static_cast<std::size_t>(d)] = q(d);
   Attended result;
@@ -30,7 +30,8 @@ Attended attend(const std::vector<std::int64_t>& keys, std::int64_t qk_dim, std:
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const double weight = std::exp(scores[i] - result.max);
     result.expsum += weight;
-    for (std::int64_t d = 0; d < v_dim; ++d) result.out[static_cast<std::size_t>(d)] += weight * v(keys[i], d);
+    for (std::int64_t d = 0; d < v_dim; ++d)
+      result.out[static_cast<std::size_t>(d)] += weight * v(keys[i], d);
   }
   if (result.expsum > 0)
     for (double& x : result.out) x /= result.expsum;

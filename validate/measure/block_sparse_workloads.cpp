@@ -23,8 +23,9 @@ struct Shape {
 
 Shape shape_of(const Arguments& a, const char* rows, bool with_heads, bool with_topk) {
   const std::int64_t kv_heads = a.integer("kv_heads");
-  const Shape s{a.integer("batch"), a.integer(rows), with_heads ? a.integer("heads") : kv_heads, kv_heads,
-                a.integer("head_dim"), a.integer("block"), with_topk ? a.integer("topk") : 1};
+  const Shape s{
+      a.integer("batch"),    a.integer(rows),    with_heads ? a.integer("heads") : kv_heads, kv_heads,
+      a.integer("head_dim"), a.integer("block"), with_topk ? a.integer("topk") : 1};
   if ((s.dim != 64 && s.dim != 128) || s.block % 64 != 0 || s.topk > cuda::kMobaMostTopk)
     throw NotMeasured{"MoBA: heads of 64 or 128, blocks a multiple of 64, topk at most 16"};
   if (s.seq * s.topk > std::int64_t{1} << 30) throw NotMeasured{"MoBA: more than 2^30 entries of a head"};
@@ -43,7 +44,8 @@ class Means {
       const std::int64_t b = row / s_.block, rows = std::min(s_.block, s_.seq - b * s_.block);
       for (std::int64_t d = 0; d < s_.dim; ++d)
         means[static_cast<std::size_t>(b * s_.dim + d)] +=
-            in_(k_, ((batch * s_.seq + row) * s_.kv_heads + kv_head) * s_.dim + d) / static_cast<double>(rows);
+            in_(k_, ((batch * s_.seq + row) * s_.kv_heads + kv_head) * s_.dim + d) /
+            static_cast<double>(rows);
     }
     return means;
   }
@@ -56,8 +58,8 @@ class Means {
 };
 
 /// The own block, then the best earlier ones by their score.
-std::vector<std::int64_t> chosen(const Shape& s, const std::vector<double>& means, const std::vector<double>& q,
-                                 std::int64_t row) {
+std::vector<std::int64_t> chosen(const Shape& s, const std::vector<double>& means,
+                                 const std::vector<double>& q, std::int64_t row) {
   const std::int64_t own = row / s.block;
   std::vector<std::pair<double, std::int64_t>> scores;
   for (std::int64_t b = 0; b < own; ++b) {
@@ -88,7 +90,9 @@ Workload moba(const Arguments& a, const Target&) {
   Workload w;
   w.implementation = fused ? "Tessera MoBA, fused gather (mma.sync)" : "Tessera MoBA, five steps (mma.sync)";
   if (!fused)
-    w.unlike = "five_step stands for moba_efficient's PyTorch kernels, with key heads expanded; these are Tessera's own";
+    w.unlike =
+        "five_step stands for moba_efficient's PyTorch kernels, with key heads expanded; these are Tessera's "
+        "own";
   set_cost(w, models::Moba{.batch = s.batch,
                            .seq = s.seq,
                            .heads = s.heads,
@@ -141,9 +145,11 @@ Workload moba(const Arguments& a, const Target&) {
               {"gate_topk", [=](const Call& c) { cuda::launch_gate_topk(call(c), c.stream); }},
               {"index_build", [=](const Call& c) { cuda::launch_index_build(call(c), c.stream); }}};
   if (fused) {
-    w.stages.push_back({"fused_gather", [=](const Call& c) { cuda::launch_fused_gather(call(c), c.stream); }});
+    w.stages.push_back(
+        {"fused_gather", [=](const Call& c) { cuda::launch_fused_gather(call(c), c.stream); }});
   } else {
-    w.stages.push_back({"attention", [=](const Call& c) { cuda::launch_gathered_attention(call(c), c.stream); }});
+    w.stages.push_back(
+        {"attention", [=](const Call& c) { cuda::launch_gathered_attention(call(c), c.stream); }});
     w.stages.push_back({"merge", [=](const Call& c) { cuda::launch_moba_merge(call(c), c.stream); }});
   }
   w.expect = [=](const Inputs& in, std::size_t limit) {
@@ -154,8 +160,11 @@ Workload moba(const Arguments& a, const Target&) {
       const std::vector<double> q = query(s, in, r);
       std::vector<std::int64_t> keys;
       for (const std::int64_t b : chosen(s, means.of(batch, kv_head), q, row))
-        for (std::int64_t key = b * s.block; key < std::min((b + 1) * s.block, row + 1); ++key) keys.push_back(key);
-      const auto at = [&](std::int64_t key) { return ((batch * s.seq + key) * s.kv_heads + kv_head) * s.dim; };
+        for (std::int64_t key = b * s.block; key < std::min((b + 1) * s.block, row + 1); ++key)
+          keys.push_back(key);
+      const auto at = [&](std::int64_t key) {
+        return ((batch * s.seq + key) * s.kv_heads + kv_head) * s.dim;
+      };
       return std::vector<ExpectedRow>{
           {3, r * s.dim,
            attend(
@@ -172,8 +181,10 @@ Workload moba(const Arguments& a, const Target&) {
 Workload pool(const Arguments& a, const Target&) {
   const Shape s = shape_of(a, "kv_rows", false, false);
   Workload w{.implementation = "Tessera mean_pool"};
-  set_cost(w, models::BlockPool{
-                  .batch = s.batch, .kv_rows = s.seq, .kv_heads = s.kv_heads, .head_dim = s.dim, .block = s.block});
+  set_cost(
+      w,
+      models::BlockPool{
+          .batch = s.batch, .kv_rows = s.seq, .kv_heads = s.kv_heads, .head_dim = s.dim, .block = s.block});
   w.operands = {normal("k", Element::bf16, s.batch * s.seq * s.kv_heads * s.dim),
                 output("means", Element::f32, s.batch * s.blocks() * s.kv_heads * s.dim)};
   w.stages = {{"mean_pool", [=](const Call& c) {
@@ -190,13 +201,15 @@ Workload pool(const Arguments& a, const Target&) {
                }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(s.batch * s.blocks() * s.kv_heads, s.dim, limit, [&](std::int64_t r) {
-      const std::int64_t head = r % s.kv_heads, b = r / s.kv_heads % s.blocks(), batch = r / s.kv_heads / s.blocks();
+      const std::int64_t head = r % s.kv_heads, b = r / s.kv_heads % s.blocks(),
+                         batch = r / s.kv_heads / s.blocks();
       const std::int64_t end = std::min((b + 1) * s.block, s.seq);
       ExpectedRow row{1, r * s.dim, std::vector<double>(static_cast<std::size_t>(s.dim), 0)};
       for (std::int64_t key = b * s.block; key < end; ++key)
         for (std::int64_t d = 0; d < s.dim; ++d)
           row.values[static_cast<std::size_t>(d)] +=
-              in(0, ((batch * s.seq + key) * s.kv_heads + head) * s.dim + d) / static_cast<double>(end - b * s.block);
+              in(0, ((batch * s.seq + key) * s.kv_heads + head) * s.dim + d) /
+              static_cast<double>(end - b * s.block);
       return std::vector<ExpectedRow>{row};
     });
   };
@@ -271,7 +284,13 @@ std::vector<MeasuredKind> block_sparse_kinds() {
        {"batch=2 kv_rows=300 kv_heads=3 block=128 head_dim=64,128"},
        {"head_dim"}},
       {"block_gate",
-       {{"batch", "1"}, {"q_rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"block"}, {"topk"}},
+       {{"batch", "1"},
+        {"q_rows"},
+        {"heads"},
+        {"kv_heads", "heads"},
+        {"head_dim", "128"},
+        {"block"},
+        {"topk"}},
        gate,
        {"q_rows=1100 heads=1 block=64 topk=1,4,16 head_dim=64,128"},
        {"head_dim"}},

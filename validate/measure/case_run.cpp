@@ -67,7 +67,10 @@ Json json_of(const DeviceProperties& p) {
 }
 
 Json json_of(const Sensors& s) {
-  return {{"sm_mhz", s.sm_mhz}, {"memory_mhz", s.memory_mhz}, {"power_w", s.power_w}, {"temperature_c", s.temperature_c}};
+  return {{"sm_mhz", s.sm_mhz},
+          {"memory_mhz", s.memory_mhz},
+          {"power_w", s.power_w},
+          {"temperature_c", s.temperature_c}};
 }
 
 Json json_of(const Times& t) {
@@ -92,10 +95,13 @@ std::string utc_now() {
   return text;
 }
 
-std::string gib(std::int64_t bytes) { return fmt::format("{:.2f} GiB", std::ldexp(static_cast<double>(bytes), -30)); }
+std::string gib(std::int64_t bytes) {
+  return fmt::format("{:.2f} GiB", std::ldexp(static_cast<double>(bytes), -30));
+}
 
 /// Checks that were passed or failed in this process: the words of the check, and what it said.
-const std::string& small_check(Device& device, const Request& request, const Target& target, std::uint64_t seed) {
+const std::string& small_check(Device& device, const Request& request, const Target& target,
+                               std::uint64_t seed) {
   static std::map<std::string, std::string> done;
   const auto [at, added] = done.try_emplace(request.text());
   if (!added) return at->second;
@@ -123,7 +129,8 @@ double cycles_of(Device& device, const Workload& workload, const Call& set) {
   throw std::logic_error{"a figure from cycles without the operand"};
 }
 
-void time_into(Json& row, Device& device, const Workload& workload, const Sets& sets, const TimingRules& rules) {
+void time_into(Json& row, Device& device, const Workload& workload, const Sets& sets,
+               const TimingRules& rules) {
   Timing probe{.warm_up_ms = 1, .calls = 1, .samples = 3, .graph = workload.graph};
   const std::size_t stages = workload.stages.size();
   const double about_us = spread_of(device.time_us(workload, sets.calls(), 0, stages, probe)).median;
@@ -194,8 +201,8 @@ Json measure_case(Device& device, const Suite& suite, const Case& which, const R
     if (workload.cold) {
       const std::int64_t wanted = (kColdL2s * gpu.l2_bytes + workload.bytes() - 1) / workload.bytes() + 1;
       if (wanted > kMostCalls) {
-        row["skipped"] = fmt::format("l2=cold: {} sets of operands would have to take turns, at most {} do", wanted,
-                                     kMostCalls);
+        row["skipped"] = fmt::format("l2=cold: {} sets of operands would have to take turns, at most {} do",
+                                     wanted, kMostCalls);
         return row;
       }
       sets = static_cast<int>(std::max<std::int64_t>(wanted, 2));
@@ -220,8 +227,8 @@ Json measure_case(Device& device, const Suite& suite, const Case& which, const R
                     {"allowed", workload.tolerance},
                     {"elements", c.elements}};
     if (!c.passed) {
-      row["failed"] = fmt::format("check: error {:.3g} of the rms, allowed {:.3g}; {}", c.error, workload.tolerance,
-                                  c.worst);
+      row["failed"] = fmt::format("check: error {:.3g} of the rms, allowed {:.3g}; {}", c.error,
+                                  workload.tolerance, c.worst);
       return row;
     }
     if (workload.note) row["algorithm"] = workload.note();

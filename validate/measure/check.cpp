@@ -13,7 +13,7 @@ namespace tessera::measure {
 namespace {
 
 constexpr std::size_t kAll = 1 << 15, kSome = 192;
-constexpr double kSmallFlops = 1e8;                        // a check of every element takes a second
+constexpr double kSmallFlops = 1e8;  // a check of every element takes a second
 constexpr std::int64_t kDownloadWhole = std::int64_t{64} << 20;
 
 double load(const unsigned char* bytes, Element element) {

@@ -12,9 +12,9 @@ namespace tessera::measure {
 std::size_t sample_limit(const Workload& workload);
 
 struct Check {
-  double error = 0;         ///< the largest |got - expected| / rms(expected of the operand)
+  double error = 0;  ///< the largest |got - expected| / rms(expected of the operand)
   std::size_t elements = 0;
-  std::string worst;        ///< "out[12]: 0.5, expected 0.25"
+  std::string worst;  ///< "out[12]: 0.5, expected 0.25"
   bool passed = false;
 };
 

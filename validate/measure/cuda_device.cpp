@@ -1,10 +1,10 @@
 // A GPU through the CUDA runtime.
 
-#include "validate/measure/device.hpp"
-
 #include <fmt/format.h>
 
 #include <stdexcept>
+
+#include "validate/measure/device.hpp"
 
 #ifdef TESSERA_HAS_CUDA
 
@@ -30,8 +30,8 @@ class CudaDevice final : public Device {
     cudaDeviceProp p{};
     require(cudaGetDeviceProperties(&p, index), "cudaGetDeviceProperties");
     if (p.major < 8)
-      throw std::runtime_error{fmt::format(
-          "{} has compute capability {}.{}: expected 8.0 or later", p.name, p.major, p.minor)};
+      throw std::runtime_error{
+          fmt::format("{} has compute capability {}.{}: expected 8.0 or later", p.name, p.major, p.minor)};
     properties_.name = p.name;
     for (int i = 0; i < 16; ++i)
       properties_.uuid += fmt::format("{:02x}", static_cast<unsigned char>(p.uuid.bytes[i]));
@@ -86,12 +86,13 @@ class CudaDevice final : public Device {
         require(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemsetAsync");
         break;
       case Fill::Kind::listed:
-        require(cudaMemcpyAsync(memory, o.fill.list->data(), bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+        require(cudaMemcpyAsync(memory, o.fill.list->data(), bytes, cudaMemcpyHostToDevice, stream_),
+                "cudaMemcpyAsync");
         break;
       case Fill::Kind::normal:
       case Fill::Kind::uniform:
-        cuda::launch_fill(memory, o.element == Element::bf16, o.count, seed, o.fill.kind == Fill::Kind::normal,
-                          o.fill.scale, o.fill.offset, stream_);
+        cuda::launch_fill(memory, o.element == Element::bf16, o.count, seed,
+                          o.fill.kind == Fill::Kind::normal, o.fill.scale, o.fill.offset, stream_);
     }
     finish("fill");
   }
@@ -188,7 +189,8 @@ class CudaDevice final : public Device {
     if (error == cudaSuccess) return;
     cudaGetLastError();
     lost_ = cudaDeviceSynchronize() != cudaSuccess;
-    throw std::runtime_error{fmt::format("{}: {}, {}", what, cudaGetErrorName(error), cudaGetErrorString(error))};
+    throw std::runtime_error{
+        fmt::format("{}: {}, {}", what, cudaGetErrorName(error), cudaGetErrorString(error))};
   }
 
   DeviceProperties properties_;
@@ -206,10 +208,10 @@ std::unique_ptr<Device> make_cuda_device(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess)
-    throw std::runtime_error{
-        fmt::format("no GPU can be used: {} ({}); expected an NVIDIA driver for CUDA 13 and a GPU of compute capability "
-                    "8.0 or later (nvidia-smi shows both); --device emulated tries a suite without one",
-                    cudaGetErrorString(error), cudaGetErrorName(error))};
+    throw std::runtime_error{fmt::format(
+        "no GPU can be used: {} ({}); expected an NVIDIA driver for CUDA 13 and a GPU of compute capability "
+        "8.0 or later (nvidia-smi shows both); --device emulated tries a suite without one",
+        cudaGetErrorString(error), cudaGetErrorName(error))};
   if (index >= count)
     throw std::runtime_error{fmt::format("--device {}: there are {} GPUs, counted from 0", index, count)};
   return std::make_unique<CudaDevice>(index);
@@ -225,7 +227,8 @@ bool has_cuda() { return false; }
 
 std::unique_ptr<Device> make_cuda_device(int) {
   throw std::runtime_error{
-      "this build has no CUDA kernels: expected one of the preset `cuda` (cmake --preset cuda; ninja -C build/cuda "
+      "this build has no CUDA kernels: expected one of the preset `cuda` (cmake --preset cuda; ninja -C "
+      "build/cuda "
       "tessera-measure), which needs nvcc; --device emulated tries a suite without a GPU"};
 }
 

@@ -19,11 +19,13 @@ namespace {
 
 constexpr const char* kNoPaged = "kv_cache=paged: only plain calls are measured";
 
-Workload gemm(std::int64_t batches, std::int64_t m, std::int64_t n, std::int64_t k, const models::Operator& op) {
+Workload gemm(std::int64_t batches, std::int64_t m, std::int64_t n, std::int64_t k,
+              const models::Operator& op) {
   Workload w{.implementation = "cuBLASLt"};
   set_cost(w, op);
   if (n % 8 != 0 || k % 8 != 0) throw NotMeasured{"gemm: n and k must be multiples of 8"};
-  w.operands = {normal("a", Element::bf16, batches * m * k), normal("weights", Element::bf16, batches * n * k),
+  w.operands = {normal("a", Element::bf16, batches * m * k),
+                normal("weights", Element::bf16, batches * n * k),
                 output("c", Element::bf16, batches * m * n),
                 output("workspace", Element::i32, cuda::kLtWorkspaceBytes / 4)};
   const auto lt = std::make_shared<cuda::LtGemm>(cuda::LtShape{batches, m, n, k});
@@ -35,7 +37,8 @@ Workload gemm(std::int64_t batches, std::int64_t m, std::int64_t n, std::int64_t
     for (const std::int64_t i : spread(batches * m * n, limit)) {
       const std::int64_t batch = i / (m * n), row = i / n % m, column = i % n;
       double sum = 0;
-      for (std::int64_t d = 0; d < k; ++d) sum += in(0, (batch * m + row) * k + d) * in(1, (batch * n + column) * k + d);
+      for (std::int64_t d = 0; d < k; ++d)
+        sum += in(0, (batch * m + row) * k + d) * in(1, (batch * n + column) * k + d);
       all.push_back({2, i, sum});
     }
     return all;
@@ -139,8 +142,8 @@ bool takes_hopper(const Arguments& a, const Target& target, std::int64_t head_di
 Workload prefill(const Arguments& a, const Target& target) {
   if (a.choice("kv_cache", {"plain", "paged"}) == "paged") throw NotMeasured{kNoPaged};
   const std::int64_t seq = a.integer("seq"), dim = a.integer("head_dim");
-  const AttentionShape s{a.integer("batch"), seq, seq, a.integer("heads"), a.integer("kv_heads"), dim, dim,
-                         a.truth("causal"), false};
+  const AttentionShape s{a.integer("batch"), seq,  seq, a.integer("heads"), a.integer("kv_heads"), dim, dim,
+                         a.truth("causal"),  false};
   require_flash(dim, dim);
   const bool hopper = takes_hopper(a, target, dim);
   Workload w = attention(s, hopper);
@@ -157,8 +160,15 @@ Workload prefill(const Arguments& a, const Target& target) {
 
 Workload partial(const Arguments& a, const Target& target) {
   const std::int64_t dim = a.integer("head_dim");
-  AttentionShape s{a.integer("batch"), a.integer("q_rows"), a.integer("kv_rows"), a.integer("heads"),
-                   a.integer("kv_heads"), dim, dim, a.truth("causal"), true};
+  AttentionShape s{a.integer("batch"),
+                   a.integer("q_rows"),
+                   a.integer("kv_rows"),
+                   a.integer("heads"),
+                   a.integer("kv_heads"),
+                   dim,
+                   dim,
+                   a.truth("causal"),
+                   true};
   require_flash(dim, dim);
   if (a.choice("positions", {"last", "clusters"}) == "clusters") {
     s.q_positions = clusters(s.q_rows, 3);
@@ -213,14 +223,17 @@ Workload decode(const Arguments& a, const Target& target) {
                             .splits = splits};
   };
   w.stages = {{"split_kv", [=](const Call& c) { cuda::launch_split_kv(call(c), c.stream); }}};
-  if (splits > 1) w.stages.push_back({"combine", [=](const Call& c) { cuda::launch_combine(call(c), c.stream); }});
+  if (splits > 1)
+    w.stages.push_back({"combine", [=](const Call& c) { cuda::launch_combine(call(c), c.stream); }});
   w.note = [=] { return std::to_string(splits) + " splits"; };
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
     std::iota(keys.begin(), keys.end(), 0);
     return expect_rows(rows, dim, limit, [&](std::int64_t r) {
       const std::int64_t kv_head = r % heads / (heads / kv_heads), sequence = r / heads;
-      const auto at = [&](std::int64_t key) { return ((sequence * context + key) * kv_heads + kv_head) * dim; };
+      const auto at = [&](std::int64_t key) {
+        return ((sequence * context + key) * kv_heads + kv_head) * dim;
+      };
       return std::vector<ExpectedRow>{
           {3, r * dim,
            attend(
@@ -239,7 +252,8 @@ Workload merge(const Arguments& a, const Target&) {
                      parts = a.integer("parts"), all = rows * heads;
   Workload w{.implementation = "Tessera merge"};
   set_cost(w, models::Merge{.rows = rows, .heads = heads, .head_dim = dim, .parts = parts});
-  w.operands = {normal("parts", Element::bf16, parts * all * dim), normal("max", Element::f32, parts * all, 2),
+  w.operands = {normal("parts", Element::bf16, parts * all * dim),
+                normal("max", Element::f32, parts * all, 2),
                 uniform("expsum", Element::f32, parts * all, 10, 1), output("out", Element::bf16, all * dim)};
   w.stages = {{"merge", [=](const Call& c) {
                  cuda::launch_merge({.parts_out = c.at[0],
@@ -284,7 +298,8 @@ std::vector<MeasuredKind> dense_kinds() {
       {"batched_gemm",
        {{"batches"}, {"m"}, {"n"}, {"k"}},
        [](const Arguments& a, const Target&) {
-         const std::int64_t b = a.integer("batches"), m = a.integer("m"), n = a.integer("n"), k = a.integer("k");
+         const std::int64_t b = a.integer("batches"), m = a.integer("m"), n = a.integer("n"),
+                            k = a.integer("k");
          return gemm(b, m, n, k, models::BatchedGemm{.batches = b, .m = m, .n = n, .k = k});
        },
        {"batches=3 m=17 n=40 k=72"}},
@@ -316,9 +331,15 @@ std::vector<MeasuredKind> dense_kinds() {
         "q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64,128"},
        {"algorithm", "head_dim"}},
       {"attention_decode",
-       {{"batch", "1"}, {"context"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}, {"kv_cache", "plain"}},
+       {{"batch", "1"},
+        {"context"},
+        {"heads"},
+        {"kv_heads", "heads"},
+        {"head_dim", "128"},
+        {"kv_cache", "plain"}},
        decode,
-       {"batch=2 context=131 heads=6 kv_heads=2 head_dim=64,128", "context=5 heads=40 kv_heads=2 head_dim=64,128"},
+       {"batch=2 context=131 heads=6 kv_heads=2 head_dim=64,128",
+        "context=5 heads=40 kv_heads=2 head_dim=64,128"},
        {"head_dim"}},
       {"merge",
        {{"rows"}, {"heads"}, {"head_dim", "128"}, {"parts"}},

@@ -12,7 +12,7 @@
 namespace tessera::measure {
 
 struct DeviceProperties {
-  std::string name;          ///< "NVIDIA H200"
+  std::string name;  ///< "NVIDIA H200"
   std::string uuid;
   int compute_capability = 0;  ///< 90
   int sms = 0;

@@ -19,20 +19,23 @@ std::vector<std::int32_t> balanced(std::int64_t tokens, std::int64_t experts, st
   std::vector<std::int32_t> ids;
   const std::int64_t step = (experts + topk - 1) / topk;
   for (std::int64_t t = 0; t < tokens; ++t)
-    for (std::int64_t i = 0; i < topk; ++i) ids.push_back(static_cast<std::int32_t>((t + i * step) % experts));
+    for (std::int64_t i = 0; i < topk; ++i)
+      ids.push_back(static_cast<std::int32_t>((t + i * step) % experts));
   return ids;
 }
 
 Workload moe(const Arguments& a, const Target&) {
-  const std::int64_t tokens = a.integer("tokens"), hidden = a.integer("hidden"), inner = a.integer("intermediate"),
-                     experts = a.integer("experts"), topk = a.integer("topk");
+  const std::int64_t tokens = a.integer("tokens"), hidden = a.integer("hidden"),
+                     inner = a.integer("intermediate"), experts = a.integer("experts"),
+                     topk = a.integer("topk");
   if (a.text("distribution") != "balanced" || a.integer("ep") != 1 || a.integer("tp") != 1 ||
       a.text("activation") != "swiglu")
     throw NotMeasured{"moe: distribution=balanced on one node with SwiGLU is measured"};
   if (hidden % 128 != 0 || inner % 128 != 0 || topk > cuda::kMoeMostTopk || experts > cuda::kMoeMostExperts ||
       topk > experts || topk * ((experts + topk - 1) / topk) > experts + topk - 1)
     throw NotMeasured{
-        "moe: hidden and intermediate must be multiples of 128, topk at most 16 and no more than experts, experts at "
+        "moe: hidden and intermediate must be multiples of 128, topk at most 16 and no more than experts, "
+        "experts at "
         "most 1024"};
   Workload w{.implementation = "Tessera MoE (mma.sync)"};
   models::Moe op{.tokens = tokens,
@@ -41,11 +44,12 @@ Workload moe(const Arguments& a, const Target&) {
                  .experts = experts,
                  .all_experts = experts,
                  .topk = topk};
-  op.loads = models::loads_of(
-      models::expert_loads({}, {.tokens = tokens, .experts = experts, .topk = topk}), 0, experts);
+  op.loads = models::loads_of(models::expert_loads({}, {.tokens = tokens, .experts = experts, .topk = topk}),
+                              0, experts);
   set_cost(w, op);
   const std::int64_t rows = tokens * topk;
-  const cuda::MoeCall shape{.tokens = tokens, .hidden = hidden, .intermediate = inner, .experts = experts, .topk = topk};
+  const cuda::MoeCall shape{
+      .tokens = tokens, .hidden = hidden, .intermediate = inner, .experts = experts, .topk = topk};
   const auto ids = balanced(tokens, experts, topk);
   const auto scale = [](std::int64_t depth) { return 1 / std::sqrt(static_cast<float>(depth)); };
   w.operands = {normal("x", Element::bf16, tokens * hidden),
@@ -105,7 +109,8 @@ Workload moe(const Arguments& a, const Target&) {
           out[c] += in(4, t * topk + choice) * sum;
         }
       }
-      for (std::size_t c = 0; c < columns.size(); ++c) expected.push_back({5, t * hidden + columns[c], out[c]});
+      for (std::size_t c = 0; c < columns.size(); ++c)
+        expected.push_back({5, t * hidden + columns[c], out[c]});
     }
     return expected;
   };
@@ -167,7 +172,8 @@ std::vector<MeasuredKind> expert_kinds() {
         {"tp", "1"},
         {"activation", "swiglu"}},
        moe,
-       {"tokens=37 hidden=128 intermediate=128 experts=5 topk=2", "tokens=150 hidden=256 intermediate=128 experts=3 topk=3"}},
+       {"tokens=37 hidden=128 intermediate=128 experts=5 topk=2",
+        "tokens=150 hidden=256 intermediate=128 experts=3 topk=3"}},
       {"moe_router",
        {{"tokens"}, {"experts"}, {"topk"}, {"score", "softmax"}, {"groups", "1"}},
        router,

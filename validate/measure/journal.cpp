@@ -47,8 +47,9 @@ Journal::Journal(std::filesystem::path file) : file_{std::move(file)} {
       const Json row = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
                                    text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
       if (!row.is_object() || !row.contains("kind"))
-        throw config::InputError{fmt::format("{}:{}: no row of measurements: --out appends to what it wrote before",
-                                             file_.string(), line_number)};
+        throw config::InputError{
+            fmt::format("{}:{}: no row of measurements: --out appends to what it wrote before",
+                        file_.string(), line_number)};
       if (row.contains("key") && row["key"].is_string()) keys_.insert(row["key"].get<std::string>());
     }
     begin = end + 1;
@@ -60,7 +61,8 @@ void Journal::append(const Json& row) {
   const int fd = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0) throw cannot(file_, "be opened");
   const ssize_t written = ::write(fd, line.data(), line.size());
-  const bool synced = ::fsync(fd) == 0 || errno == EINVAL || errno == EROFS;  // pipes and devices have no disk
+  const bool synced =
+      ::fsync(fd) == 0 || errno == EINVAL || errno == EROFS;  // pipes and devices have no disk
   ::close(fd);
   if (written != static_cast<ssize_t>(line.size()) || !synced) throw cannot(file_, "be written");
   if (row.contains("key")) keys_.insert(row["key"].get<std::string>());

@@ -3,10 +3,9 @@
 // interrupted measurement stopped.
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
-
-#include <nlohmann/json.hpp>
 
 namespace tessera::measure {
 

@@ -39,8 +39,8 @@ std::vector<MeasuredKind> latent_kinds();
 std::vector<MeasuredKind> expert_kinds();
 std::vector<MeasuredKind> microbench_kinds();
 
-/// The workload of a request, common keys (dtype, data, l2, launch) applied. std::invalid_argument for bad keys
-/// and impossible shapes; NotMeasured.
+/// The workload of a request, common keys (dtype, data, l2, launch) applied. std::invalid_argument for bad
+/// keys and impossible shapes; NotMeasured.
 Workload build(const Request& request, const Target& target);
 /// The checks to pass before `request` is timed.
 std::vector<Request> checks_of(const Request& request);

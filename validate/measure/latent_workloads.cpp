@@ -114,12 +114,13 @@ Workload prefill(const Arguments& a, const Target&) {
       std::vector<std::int64_t> keys(static_cast<std::size_t>(causal ? row + 1 : seq));
       std::iota(keys.begin(), keys.end(), 0);
       const auto at = [&](std::int64_t key) { return (sequence * seq + key) * heads + head; };
-      return std::vector<ExpectedRow>{{3, r * 128,
-                                       attend(
-                                           keys, 192, 128, kScale, [&](std::int64_t d) { return in(0, r * 192 + d); },
-                                           [&](std::int64_t key, std::int64_t d) { return in(1, at(key) * 192 + d); },
-                                           [&](std::int64_t key, std::int64_t d) { return in(2, at(key) * 128 + d); })
-                                           .out}};
+      return std::vector<ExpectedRow>{
+          {3, r * 128,
+           attend(
+               keys, 192, 128, kScale, [&](std::int64_t d) { return in(0, r * 192 + d); },
+               [&](std::int64_t key, std::int64_t d) { return in(1, at(key) * 192 + d); },
+               [&](std::int64_t key, std::int64_t d) { return in(2, at(key) * 128 + d); })
+               .out}};
     });
   };
   return w;

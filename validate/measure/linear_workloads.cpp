@@ -13,7 +13,8 @@ namespace tessera::measure {
 namespace {
 
 constexpr std::int64_t kDim = cuda::kKdaDim;
-constexpr const char* kUnlike = "plain fp32 kernels of Tessera's own; the tile programs stand for FLA's Triton kernels";
+constexpr const char* kUnlike =
+    "plain fp32 kernels of Tessera's own; the tile programs stand for FLA's Triton kernels";
 
 enum : std::size_t { kQ, kK, kV, kGate, kALog, kDtBias, kBeta, kState, kOut, kScratch };
 
@@ -46,8 +47,9 @@ cuda::KdaCall call_of(const Call& c, std::int64_t batch, std::int64_t seq, std::
 }
 
 /// The recurrence of one sequence and head, token by token: outputs at some tokens and the last state.
-std::vector<ExpectedRow> recurrence(const Inputs& in, std::int64_t seq, std::int64_t heads, std::int64_t sequence,
-                                    std::int64_t head, const std::vector<std::int64_t>& tokens) {
+std::vector<ExpectedRow> recurrence(const Inputs& in, std::int64_t seq, std::int64_t heads,
+                                    std::int64_t sequence, std::int64_t head,
+                                    const std::vector<std::int64_t>& tokens) {
   const auto n = static_cast<std::size_t>(kDim);
   std::vector<double> s(n * n), q(n), k(n), d(n);
   const std::int64_t state = (sequence * heads + head) * kDim * kDim;
@@ -69,7 +71,8 @@ std::vector<ExpectedRow> recurrence(const Inputs& in, std::int64_t seq, std::int
       const auto x = static_cast<std::int64_t>(i);
       q[i] /= std::sqrt(q2);
       k[i] /= std::sqrt(k2);
-      const double decay = std::exp(a * std::log1p(std::exp(in(kGate, at + x) + in(kDtBias, head * kDim + x))));
+      const double decay =
+          std::exp(a * std::log1p(std::exp(in(kGate, at + x) + in(kDtBias, head * kDim + x))));
       for (std::size_t j = 0; j < n; ++j) {
         s[i * n + j] *= decay;
         d[j] += s[i * n + j] * k[i];
@@ -82,7 +85,8 @@ std::vector<ExpectedRow> recurrence(const Inputs& in, std::int64_t seq, std::int
     if (!std::binary_search(tokens.begin(), tokens.end(), t)) continue;
     ExpectedRow out{kOut, at, std::vector<double>(n, 0)};
     for (std::size_t i = 0; i < n; ++i)
-      for (std::size_t j = 0; j < n; ++j) out.values[j] += q[i] * s[i * n + j] / std::sqrt(static_cast<double>(kDim));
+      for (std::size_t j = 0; j < n; ++j)
+        out.values[j] += q[i] * s[i * n + j] / std::sqrt(static_cast<double>(kDim));
     rows.push_back(std::move(out));
   }
   rows.push_back({kState, state, s});
@@ -95,7 +99,8 @@ auto expect_recurrence(std::int64_t batch, std::int64_t seq, std::int64_t heads)
     const bool all = batch * seq * heads * kDim <= static_cast<std::int64_t>(limit);
     const std::vector<std::int64_t> tokens = spread(seq, all ? static_cast<std::size_t>(seq) : 16);
     std::vector<Expected> expected;
-    for (const std::int64_t which : spread(batch * heads, all ? static_cast<std::size_t>(batch * heads) : 1)) {
+    for (const std::int64_t which :
+         spread(batch * heads, all ? static_cast<std::size_t>(batch * heads) : 1)) {
       for (const ExpectedRow& row : recurrence(in, seq, heads, which / heads, which % heads, tokens)) {
         const auto count = static_cast<std::int64_t>(row.values.size());
         for (const std::int64_t i : spread(count, all ? row.values.size() : 16))
@@ -119,7 +124,8 @@ Workload prefill(const Arguments& a, const Target&) {
   Workload w{.implementation = "Tessera KDA, chunks (fp32)", .unlike = kUnlike};
   set_cost(w, models::LinearAttention{.rule = models::kKda, .batch = batch, .seq = seq, .heads = heads});
   w.operands = kda_operands(batch, seq, heads);
-  const std::int64_t all = batch * seq * heads * kDim, chunks = batch * cuda::KdaCall{.seq = seq}.chunks() * heads;
+  const std::int64_t all = batch * seq * heads * kDim,
+                     chunks = batch * cuda::KdaCall{.seq = seq}.chunks() * heads;
   for (const char* name : {"q_unit", "k_unit"}) w.operands.push_back(output(name, Element::bf16, all));
   for (const char* name : {"decay", "u", "w"}) w.operands.push_back(output(name, Element::f32, all));
   w.operands.push_back(output("scores", Element::f32, chunks * cuda::kKdaChunk * cuda::kKdaChunk));
@@ -167,10 +173,12 @@ Workload conv(const Arguments& a, const Target&) {
   if (a.integer("taps") != cuda::kConvTaps || channels % 8 != 0)
     throw NotMeasured{"causal_conv1d: four taps, and a multiple of 8 channels, are measured"};
   Workload w{.implementation = "Tessera causal_conv1d"};
-  set_cost(w, models::CausalConv1d{.batch = batch, .seq = seq, .channels = one, .convs = convs, .update = update});
+  set_cost(
+      w, models::CausalConv1d{.batch = batch, .seq = seq, .channels = one, .convs = convs, .update = update});
   // In the decode form every token is a sequence of its own.
   const std::int64_t sequences = update ? batch * seq : batch, length = update ? 1 : seq;
-  w.operands = {normal("x", Element::bf16, batch * seq * channels), normal("weight", Element::bf16, channels * 4, 0.5F),
+  w.operands = {normal("x", Element::bf16, batch * seq * channels),
+                normal("weight", Element::bf16, channels * 4, 0.5F),
                 output("out", Element::bf16, batch * seq * channels),
                 update ? normal("state", Element::bf16, sequences * channels * 3)
                        : output("state", Element::bf16, sequences * channels * 3)};
@@ -192,7 +200,8 @@ Workload conv(const Arguments& a, const Target&) {
     };
     std::vector<Expected> all;
     for (const std::int64_t i : spread(batch * seq * channels, limit)) {
-      const std::int64_t channel = i % channels, token = i / channels % length, sequence = i / channels / length;
+      const std::int64_t channel = i % channels, token = i / channels % length,
+                         sequence = i / channels / length;
       double sum = 0;
       for (std::int64_t tap = 0; tap < 4; ++tap)
         sum += in(1, channel * 4 + tap) * input(sequence, token - 3 + tap, channel);
@@ -224,9 +233,16 @@ std::vector<MeasuredKind> linear_kinds() {
        decode,
        {"batch=2 heads=3"}},
       {"causal_conv1d",
-       {{"batch", "1"}, {"seq"}, {"heads"}, {"head_dim", "128"}, {"convs", "3"}, {"taps", "4"}, {"mode", "prefill"}},
+       {{"batch", "1"},
+        {"seq"},
+        {"heads"},
+        {"head_dim", "128"},
+        {"convs", "3"},
+        {"taps", "4"},
+        {"mode", "prefill"}},
        conv,
-       {"batch=2 seq=1,2,37 heads=1 head_dim=40 mode=prefill", "batch=3 seq=1 heads=2 head_dim=24 mode=update"},
+       {"batch=2 seq=1,2,37 heads=1 head_dim=40 mode=prefill",
+        "batch=3 seq=1 heads=2 head_dim=24 mode=update"},
        {"mode"}},
   };
 }

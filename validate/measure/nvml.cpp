@@ -43,8 +43,9 @@ std::unique_ptr<Nvml> Nvml::open(const std::string& pci_address) {
   l->handle = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
   if (l->handle == nullptr) return nullptr;
   if (!l->find("nvmlInit_v2", l->init) || !l->find("nvmlShutdown", l->shutdown) ||
-      !l->find("nvmlDeviceGetHandleByPciBusId_v2", l->by_pci) || !l->find("nvmlDeviceGetClockInfo", l->clock) ||
-      !l->find("nvmlDeviceGetPowerUsage", l->power) || !l->find("nvmlDeviceGetEnforcedPowerLimit", l->power_limit) ||
+      !l->find("nvmlDeviceGetHandleByPciBusId_v2", l->by_pci) ||
+      !l->find("nvmlDeviceGetClockInfo", l->clock) || !l->find("nvmlDeviceGetPowerUsage", l->power) ||
+      !l->find("nvmlDeviceGetEnforcedPowerLimit", l->power_limit) ||
       !l->find("nvmlDeviceGetTemperature", l->temperature) || !l->find("nvmlDeviceGetEccMode", l->ecc) ||
       !l->find("nvmlSystemGetDriverVersion", l->driver))
     return nullptr;

@@ -1,6 +1,6 @@
 #pragma once
-// Clocks, power, temperature, ECC and versions from NVML, loaded at run time: without it these are not known, and
-// nothing else is missing.
+// Clocks, power, temperature, ECC and versions from NVML, loaded at run time: without it these are not known,
+// and nothing else is missing.
 
 #include <memory>
 #include <optional>
@@ -12,7 +12,8 @@ namespace tessera::measure {
 
 class Nvml {
  public:
-  /// The GPU at a PCI address such as "0000:3b:00.0". Nothing if there is no NVML or it does not know the GPU.
+  /// The GPU at a PCI address such as "0000:3b:00.0". Nothing if there is no NVML or it does not know the
+  /// GPU.
   static std::unique_ptr<Nvml> open(const std::string& pci_address);
   ~Nvml();
   Nvml(const Nvml&) = delete;

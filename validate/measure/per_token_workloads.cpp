@@ -71,17 +71,23 @@ Workload rope(const Arguments& a, const Target&) {
   if (dim % 2 != 0) throw NotMeasured{"rope: head_dim must be even"};
   Workload w{.implementation = "Tessera rope"};
   set_cost(w, models::Rope{.rows = rows, .heads = heads, .kv_heads = kv_heads, .head_dim = dim});
-  w.operands = {normal("q", Element::bf16, rows * heads * dim), normal("k", Element::bf16, rows * kv_heads * dim)};
+  w.operands = {normal("q", Element::bf16, rows * heads * dim),
+                normal("k", Element::bf16, rows * kv_heads * dim)};
   w.stages = {{"rope", [=](const Call& c) {
-                 cuda::launch_rope(
-                     {.q = c.at[0], .k = c.at[1], .rows = rows, .heads = heads, .kv_heads = kv_heads, .head_dim = dim},
-                     c.stream);
+                 cuda::launch_rope({.q = c.at[0],
+                                    .k = c.at[1],
+                                    .rows = rows,
+                                    .heads = heads,
+                                    .kv_heads = kv_heads,
+                                    .head_dim = dim},
+                                   c.stream);
                }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(rows * (heads + kv_heads), dim, limit, [&](std::int64_t r) {
       const std::int64_t row = r / (heads + kv_heads), head = r % (heads + kv_heads);
       const std::size_t operand = head < heads ? 0 : 1;
-      const std::int64_t first = operand == 0 ? (row * heads + head) * dim : (row * kv_heads + head - heads) * dim;
+      const std::int64_t first =
+          operand == 0 ? (row * heads + head) * dim : (row * kv_heads + head - heads) * dim;
       ExpectedRow out{operand, first, std::vector<double>(static_cast<std::size_t>(dim))};
       for (std::int64_t i = 0; i < dim / 2; ++i) {
         const double angle = static_cast<double>(row) *
@@ -101,12 +107,15 @@ Workload activation(const Arguments& a, const Target&) {
   const bool swiglu = a.choice("type", {"swiglu", "gelu"}) == "swiglu";
   require_eights("activation", width);
   Workload w{.implementation = "Tessera activation"};
-  set_cost(w, models::Activation{.rows = rows,
-                                 .width = width,
-                                 .kind = swiglu ? models::ActivationKind::swiglu : models::ActivationKind::gelu});
-  w.operands = {normal("in", Element::bf16, rows * width * (swiglu ? 2 : 1)), output("out", Element::bf16, rows * width)};
-  w.stages = {{"activation",
-               [=](const Call& c) { cuda::launch_activation(c.at[0], c.at[1], rows, width, swiglu, c.stream); }}};
+  set_cost(
+      w, models::Activation{.rows = rows,
+                            .width = width,
+                            .kind = swiglu ? models::ActivationKind::swiglu : models::ActivationKind::gelu});
+  w.operands = {normal("in", Element::bf16, rows * width * (swiglu ? 2 : 1)),
+                output("out", Element::bf16, rows * width)};
+  w.stages = {{"activation", [=](const Call& c) {
+                 cuda::launch_activation(c.at[0], c.at[1], rows, width, swiglu, c.stream);
+               }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<Expected> all;
     for (const std::int64_t i : spread(rows * width, limit)) {
@@ -127,7 +136,8 @@ Workload softmax(const Arguments& a, const Target&) {
   Workload w{.implementation = "Tessera softmax"};
   set_cost(w, models::Softmax{.rows = rows, .width = width});
   w.operands = {normal("in", Element::bf16, rows * width), output("out", Element::bf16, rows * width)};
-  w.stages = {{"softmax", [=](const Call& c) { cuda::launch_softmax(c.at[0], c.at[1], rows, width, c.stream); }}};
+  w.stages = {
+      {"softmax", [=](const Call& c) { cuda::launch_softmax(c.at[0], c.at[1], rows, width, c.stream); }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(rows, width, limit, [&](std::int64_t r) {
       std::vector<double> x;
@@ -151,7 +161,8 @@ Workload sum(const Arguments& a, const Target&) {
   Workload w{.implementation = "Tessera sum"};
   set_cost(w, models::Sum{.rows = rows, .inputs = inputs, .width = width});
   w.operands = {normal("in", Element::bf16, inputs * width), output("out", Element::bf16, rows * width)};
-  w.stages = {{"sum", [=](const Call& c) { cuda::launch_sum(c.at[0], c.at[1], rows, inputs, width, c.stream); }}};
+  w.stages = {
+      {"sum", [=](const Call& c) { cuda::launch_sum(c.at[0], c.at[1], rows, inputs, width, c.stream); }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<Expected> all;
     for (const std::int64_t i : spread(rows * width, limit)) {
@@ -212,10 +223,15 @@ std::vector<MeasuredKind> per_token_kinds() {
        norm,
        {"rows=3 width=1032 type=rms,layer residual=true,false", "rows=1 width=8 type=rms,layer"},
        {"type"}},
-      {"rope", {{"rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}}, rope,
+      {"rope",
+       {{"rows"}, {"heads"}, {"kv_heads", "heads"}, {"head_dim", "128"}},
+       rope,
        {"rows=5 heads=3 kv_heads=1 head_dim=48"}},
-      {"activation", {{"rows"}, {"width"}, {"type", "swiglu"}}, activation,
-       {"rows=3 width=72 type=swiglu,gelu"}, {"type"}},
+      {"activation",
+       {{"rows"}, {"width"}, {"type", "swiglu"}},
+       activation,
+       {"rows=3 width=72 type=swiglu,gelu"},
+       {"type"}},
       {"softmax", {{"rows"}, {"width"}}, softmax, {"rows=3 width=136"}},
       {"sum", {{"rows"}, {"inputs"}, {"width"}}, sum, {"rows=3 inputs=12 width=40"}},
       {"memcpy", {{"bytes"}}, copy, {"bytes=1020"}},

@@ -35,15 +35,16 @@ void say(int fd, Word::What what, std::size_t which, const std::string& text = "
 }
 
 std::string device_line(const DeviceProperties& p) {
-  return fmt::format("{} (sm_{}, {} SMs, {:.0f} GiB), driver {}, CUDA {}", p.name, p.compute_capability, p.sms,
-                     static_cast<double>(p.memory_bytes) / (1 << 30), p.driver, p.cuda);
+  return fmt::format("{} (sm_{}, {} SMs, {:.0f} GiB), driver {}, CUDA {}", p.name, p.compute_capability,
+                     p.sms, static_cast<double>(p.memory_bytes) / (1 << 30), p.driver, p.cuda);
 }
 
 std::string line_of(const Json& row) {
   if (row.contains("skipped")) return row["skipped"].get<std::string>();
   if (row.contains("failed")) return row["failed"].get<std::string>();
   if (row.contains("figure"))
-    return fmt::format("{:.5g} {}", row["figure"]["value"].get<double>(), row["figure"]["unit"].get<std::string>());
+    return fmt::format("{:.5g} {}", row["figure"]["value"].get<double>(),
+                       row["figure"]["unit"].get<std::string>());
   if (!row.contains("latency_us")) return "checked";
   const double median = row["latency_us"]["median"].get<double>(), flops = row["flops"].get<double>(),
                bytes = row["min_bytes"].get<double>();
@@ -116,7 +117,8 @@ RunSummary run_suite(const Suite& suite, const RunOptions& options) {
   if (!options.check_only) {
     const Journal there{options.out};
     if (there.mended())
-      fmt::print(options.report, "{}: the last row was unfinished and is measured again\n", options.out.string());
+      fmt::print(options.report, "{}: the last row was unfinished and is measured again\n",
+                 options.out.string());
   }
   RunSummary summary;
   std::size_t next = 0;
@@ -181,18 +183,20 @@ RunSummary run_suite(const Suite& suite, const RunOptions& options) {
     if (code == kNoDevice || (code == kBroken && !busy)) throw std::runtime_error{error};
     if (busy) {
       const std::string reason =
-          timed_out     ? fmt::format("no result within {:.0f} s: given up", options.case_limit_s)
-          : error != "" ? error
-          : WIFSIGNALED(status)
-              ? fmt::format("its process died of signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)))
-              : fmt::format("its process ended with code {}", code);
+          timed_out             ? fmt::format("no result within {:.0f} s: given up", options.case_limit_s)
+          : error != ""         ? error
+          : WIFSIGNALED(status) ? fmt::format("its process died of signal {} ({})", WTERMSIG(status),
+                                              strsignal(WTERMSIG(status)))
+                                : fmt::format("its process ended with code {}", code);
       ++summary.failed;
       fmt::print(options.report, "  [{}/{}] {}: FAILED: {}\n", *busy + 1, suite.cases.size(),
                  suite.cases[*busy].request.text(), reason);
-      if (!options.check_only) Journal{options.out}.append(lost_row(suite, suite.cases[*busy], options, reason));
+      if (!options.check_only)
+        Journal{options.out}.append(lost_row(suite, suite.cases[*busy], options, reason));
       next = *busy + 1;
     } else if (code != kLostDevice) {
-      throw std::runtime_error{error.empty() ? fmt::format("the worker process ended with code {}", code) : error};
+      throw std::runtime_error{error.empty() ? fmt::format("the worker process ended with code {}", code)
+                                             : error};
     }
   }
   return summary;

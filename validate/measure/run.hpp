@@ -30,8 +30,8 @@ struct RunSummary {
   int measured = 0, skipped = 0, failed = 0, already_there = 0;
 };
 
-/// Every case runs in a worker process, so that a kernel that crashes, hangs or leaves the GPU's context broken
-/// costs its own row only. std::runtime_error if no device can be opened.
+/// Every case runs in a worker process, so that a kernel that crashes, hangs or leaves the GPU's context
+/// broken costs its own row only. std::runtime_error if no device can be opened.
 RunSummary run_suite(const Suite& suite, const RunOptions& options);
 
 /// The row of one case; also for skipped and failed ones. `device` may be lost afterwards.

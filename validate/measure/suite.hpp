@@ -1,6 +1,6 @@
 #pragma once
-// configs/suites/*.yaml: what to measure. `tessera validate --published` runs the same file of microbenchmarks
-// on the simulator.
+// configs/suites/*.yaml: what to measure. `tessera validate --published` runs the same file of
+// microbenchmarks on the simulator.
 
 #include <cstdint>
 #include <filesystem>

@@ -19,7 +19,7 @@ std::int64_t bytes_of(Element element);
 /// What an operand holds before the first launch.
 struct Fill {
   enum class Kind : std::uint8_t {
-    poison,   ///< every bit set: NaN, or -1. Outputs and scratch
+    poison,  ///< every bit set: NaN, or -1. Outputs and scratch
     zeros,
     normal,   ///< offset + scale x a value of standard deviation 1
     uniform,  ///< offset + scale x a value in [0, 1)
@@ -85,8 +85,8 @@ struct Expected {
 struct Figure {
   std::string unit;
   double amount = 1;
-  bool rate = false;        ///< amount / time, else time / amount
-  double unit_scale = 1;    ///< the result times this is in `unit`; time in seconds or cycles
+  bool rate = false;         ///< amount / time, else time / amount
+  double unit_scale = 1;     ///< the result times this is in `unit`; time in seconds or cycles
   bool from_cycles = false;  ///< time is the first element of the operand "cycles", else that of the launch
 };
 
@@ -99,13 +99,14 @@ struct Workload {
   std::vector<Stage> stages = {};  ///< launched one after the other
   /// Enqueued once after the fills, not timed. May be empty.
   std::function<void(const Call&)> prepare = {};
-  /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over them; all if there are no more.
+  /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over
+  /// them; all if there are no more.
   std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect = {};
   /// Largest |got - expected| over the rms of what is expected of the operand.
   double tolerance = 0.03;
   double flops = 0, min_bytes = 0;
-  bool cold = false, graph = true;  ///< l2=cold, launch=host
-  bool emulable = true;             ///< its kernels run on the CPU in a build without CUDA
+  bool cold = false, graph = true;         ///< l2=cold, launch=host
+  bool emulable = true;                    ///< its kernels run on the CPU in a build without CUDA
   std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
   std::shared_ptr<const Figure> figure = {};
 

@@ -40,12 +40,15 @@ struct Scratch {
 };
 
 Suite suite_of(const std::string& runs) {
-  return parse_suite("name: s\ntiming: {warm_up_ms: 1, sample_ms: 0.1, samples: 20}\nruns:\n" + runs, "s.yaml");
+  return parse_suite("name: s\ntiming: {warm_up_ms: 1, sample_ms: 0.1, samples: 20}\nruns:\n" + runs,
+                     "s.yaml");
 }
 const char* const kTwo = "  a: {kernel: sum rows=2 inputs=4 width=8}\n  b: {kernel: memcpy bytes=1024}\n";
 
-RunSummary run(const Suite& suite, const Scratch& scratch, const Emulation& emulation = {}, double limit_s = 60) {
-  RunOptions options{.out = scratch.file, .revision = "r1", .case_limit_s = limit_s, .report = scratch.report};
+RunSummary run(const Suite& suite, const Scratch& scratch, const Emulation& emulation = {},
+               double limit_s = 60) {
+  RunOptions options{
+      .out = scratch.file, .revision = "r1", .case_limit_s = limit_s, .report = scratch.report};
   options.open_device = [emulation] { return make_emulated_device(emulation); };
   return run_suite(suite, options);
 }
@@ -129,11 +132,12 @@ TEST_CASE("a kernel that never ends is given up") {
 
 TEST_CASE("what does not fit in memory is skipped, and said to be") {
   const Scratch scratch;
-  const RunSummary summary =
-      run(suite_of("  a: {kernel: \"memcpy bytes=1024,4Gi\"}\n"), scratch, {.memory_bytes = std::int64_t{1} << 30});
+  const RunSummary summary = run(suite_of("  a: {kernel: \"memcpy bytes=1024,4Gi\"}\n"), scratch,
+                                 {.memory_bytes = std::int64_t{1} << 30});
   CHECK(summary.measured == 1);
   CHECK(summary.skipped == 1);
-  CHECK_THAT(scratch.rows()[1]["skipped"].get<std::string>(), Catch::Matchers::ContainsSubstring("GiB are free"));
+  CHECK_THAT(scratch.rows()[1]["skipped"].get<std::string>(),
+             Catch::Matchers::ContainsSubstring("GiB are free"));
 }
 
 TEST_CASE("cold operands take turns until the L2 is passed over") {

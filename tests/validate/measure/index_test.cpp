@@ -40,7 +40,8 @@ TEST_CASE("fragments hold every element of their tile once") {
 }
 
 TEST_CASE("an accumulator of mma.sync is the next product's left operand") {
-  // Columns 16 k to 16 k + 15 of C [16 x 8 n], as pairs, are the A fragment: what the kernels' `pack` relies on.
+  // Columns 16 k to 16 k + 15 of C [16 x 8 n], as pairs, are the A fragment: what the kernels' `pack` relies
+  // on.
   for (int lane = 0; lane < 32; ++lane) {
     for (int reg = 0; reg < 4; ++reg) {
       const Element want = mma_a(lane, reg);
@@ -51,7 +52,8 @@ TEST_CASE("an accumulator of mma.sync is the next product's left operand") {
   }
 }
 
-TEST_CASE("the 128-byte swizzle moves 16-byte pieces within rows, and each column's rows to different banks") {
+TEST_CASE(
+    "the 128-byte swizzle moves 16-byte pieces within rows, and each column's rows to different banks") {
   std::set<std::uint32_t> seen;
   for (int row = 0; row < 16; ++row)
     for (int column = 0; column < 64; ++column) {
@@ -85,8 +87,8 @@ TEST_CASE("a causal tile's keys end with its last query's") {
   CHECK(causal_key_tiles(0, 64, 1000, 1000, 64) == 1);
   CHECK(causal_key_tiles(64, 64, 1000, 1000, 64) == 2);
   CHECK(causal_key_tiles(960, 64, 1000, 1000, 64) == 16);
-  CHECK(causal_key_tiles(0, 64, 64, 1000, 64) == 16);   // the last 64 of 1000 keys
-  CHECK(causal_key_tiles(0, 64, 1000, 64, 64) == 0);    // stands before the first key
+  CHECK(causal_key_tiles(0, 64, 64, 1000, 64) == 16);  // the last 64 of 1000 keys
+  CHECK(causal_key_tiles(0, 64, 1000, 64, 64) == 0);   // stands before the first key
   CHECK(causal_key_tiles(960, 64, 1000, 64, 64) == 1);
 }
 
@@ -112,7 +114,8 @@ TEST_CASE("splits share out all tiles, evenly") {
 TEST_CASE("an item of a list is found in its block, empty blocks passed over") {
   const std::vector<std::int32_t> offsets{0, 0, 3, 3, 3, 7, 7};
   const int blocks = 6;
-  for (int item = 0; item < 7; ++item) CHECK(block_of_item(offsets.data(), blocks, item) == (item < 3 ? 1 : 4));
+  for (int item = 0; item < 7; ++item)
+    CHECK(block_of_item(offsets.data(), blocks, item) == (item < 3 ? 1 : 4));
 }
 
 TEST_CASE("random inputs are normal, uniform, and depend on seed and index only") {

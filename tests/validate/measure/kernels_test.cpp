@@ -1,5 +1,5 @@
-// The CUDA kernels' own sources, run on the CPU and held against float64: every check that `tessera measure` makes
-// before it times anything.
+// The CUDA kernels' own sources, run on the CPU and held against float64: every check that `tessera measure`
+// makes before it times anything.
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -13,7 +13,8 @@ namespace {
 /// The memory of one set, taken from the device.
 Call allocated(Device& device, const Workload& workload) {
   Call call;
-  for (const Operand& o : workload.operands) call.at.push_back(device.allocate(std::max<std::int64_t>(o.bytes(), 16)));
+  for (const Operand& o : workload.operands)
+    call.at.push_back(device.allocate(std::max<std::int64_t>(o.bytes(), 16)));
   return call;
 }
 
@@ -30,7 +31,8 @@ void check_kind(const std::string& name) {
     const Workload workload = build(request, {});
     const Call set = allocated(*device, workload);
     const Check result = check(*device, workload, set, 1);
-    INFO(request.text() << ": error " << result.error << ", allowed " << workload.tolerance << "; " << result.worst);
+    INFO(request.text() << ": error " << result.error << ", allowed " << workload.tolerance << "; "
+                        << result.worst);
     CHECK(result.passed);
     CHECK(result.elements > 0);
     for (void* memory : set.at) device->release(memory);
@@ -65,8 +67,10 @@ TEST_CASE("attention by TMA and wgmma computes attention") {
 }
 TEST_CASE("partial attention takes any index sets") {
   const auto device = make_emulated_device();
-  const Workload workload =
-      build(expand("attention_partial q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64").front(), {});
+  const Workload workload = build(
+      expand("attention_partial q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64")
+          .front(),
+      {});
   const Check result = check(*device, workload, allocated(*device, workload), 3);
   INFO(result.worst);
   CHECK(result.passed);
@@ -84,7 +88,8 @@ TEST_CASE("MLA's naive prefill has wider keys than values") { check_kind("mla_pr
 TEST_CASE("experts' grouped products, and their weighted sum") { check_kind("moe"); }
 TEST_CASE("the router takes the best experts") { check_kind("moe_router"); }
 TEST_CASE("kernels over rows") {
-  for (const char* kind : {"norm", "rope", "activation", "softmax", "sum", "memcpy", "embedding"}) check_kind(kind);
+  for (const char* kind : {"norm", "rope", "activation", "softmax", "sum", "memcpy", "embedding"})
+    check_kind(kind);
 }
 
 TEST_CASE("every kind but probes has checks") {

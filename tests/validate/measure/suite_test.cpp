@@ -1,3 +1,5 @@
+#include "validate/measure/suite.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <filesystem>
@@ -6,7 +8,6 @@
 #include "validate/measure/kinds.hpp"
 #include "validate/measure/run.hpp"
 #include "validate/measure/spread_of_times.hpp"
-#include "validate/measure/suite.hpp"
 
 namespace tessera::measure {
 

@@ -12,7 +12,7 @@ namespace tessera::cuda::emulation {
 
 namespace {
 
-constexpr std::size_t kStackBytes = 96 << 10, kStaticSharedBytes = 48 << 10;
+constexpr std::size_t kStackBytes = 192 << 10, kStaticSharedBytes = 48 << 10;
 
 struct Barrier {
   int waiting = 0, members = 0;
@@ -147,7 +147,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functi
   Cta cta;
   cta.fibers.resize(threads);
   for (std::size_t i = 0; i < threads; ++i) {
-    cta.fibers[i].stack = std::make_unique<unsigned char[]>(kStackBytes);
+    cta.fibers[i].stack = std::make_unique_for_overwrite<unsigned char[]>(kStackBytes);
     cta.fibers[i].thread = {static_cast<unsigned>(i % block.x), static_cast<unsigned>(i / block.x % block.y),
                             static_cast<unsigned>(i / block.x / block.y)};
   }

@@ -143,7 +143,7 @@ __global__ void shared_chase(float* result) {
 
 /// 16 warps, each thread 8 loads of 16 bytes a step: 64 KiB.
 __global__ void shared_stream(float* result) {
-  extern __shared__ __align__(16) unsigned char memory[];
+  TESSERA_DYNAMIC_SHARED(memory);
   const std::uint32_t base = shared_address(memory) + threadIdx.x * 16;
   for (int i = static_cast<int>(threadIdx.x); i < 65536 / 4; i += 512)
     reinterpret_cast<float*>(memory)[i] = 1;
@@ -157,7 +157,7 @@ __global__ void shared_stream(float* result) {
       asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
                    : "=f"(x), "=f"(y), "=f"(z), "=f"(w)
                    : "r"(base + i * 8192));
-      sum += x;
+      sum += x + y + z + w;
     }
   }
   __syncthreads();
@@ -255,7 +255,7 @@ __global__ void barrier_round(float* result) {
 /// A warpgroup, four products in flight. The operands are zeros: what is measured is the rate of issue.
 template <int N, bool kARegisters>
 __global__ void __launch_bounds__(128) products(float* result) {
-  extern __shared__ __align__(1024) unsigned char memory[];
+  TESSERA_DYNAMIC_SHARED(memory);
   for (int i = static_cast<int>(threadIdx.x); i < (64 + N) * 128 / 4; i += 128)
     reinterpret_cast<float*>(memory)[i] = 0;
   __syncthreads();

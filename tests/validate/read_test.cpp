@@ -75,7 +75,8 @@ TEST_CASE("aiconfigurator: prefill is causal FlashAttention-3; other kernels are
 TEST_CASE("aiconfigurator: a mixture of experts is the fullest node's, of the whole batch") {
   const std::string header =
       "num_tokens,hidden_size,inter_size,topk,num_experts,moe_tp_size,moe_ep_size,distribution,latency\n";
-  const Measurements all = read(header + "64,128,96,4,32,1,8,balanced,0.02\n64,128,96,4,32,3,1,power_law_1.2,0.03\n");
+  const Measurements all =
+      read(header + "64,128,96,4,32,1,8,balanced,0.02\n64,128,96,4,32,3,1,power_law_1.2,0.03\n");
   REQUIRE(all.rows.size() == 2);
   const auto& first = std::get<models::Moe>(all.rows[0].op);
   CHECK((first.tokens == 64 && first.experts == 4 && first.all_experts == 32 && first.intermediate == 96));
@@ -222,6 +223,23 @@ TEST_CASE("vidur: attention.csv holds chunks of prefill and decode batches") {
   CHECK(all.rows[1].measured_us == 125);
 }
 
+TEST_CASE(
+    "JSON lines: rows that were not measured, or with kernels of our own, are left out with the reason") {
+  const Measurements all = read(
+      R"({"kind":"gemm","args":{"m":8,"n":16,"k":32},"skipped":"does not fit"}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"failed":"check"}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"unlike":"plain","latency_us":{"median":2.5}}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"latency_us":{"median":2.5},"stages":[{"name":"a","median_us":2}]})",
+      "f.jsonl");
+  REQUIRE(all.rows.size() == 1);
+  REQUIRE(all.rows[0].stages.size() == 1);
+  CHECK(all.rows[0].stages[0].name == "a");
+  CHECK(all.rows[0].stages[0].us == 2);
+  REQUIRE(all.skipped.size() == 3);
+  CHECK(all.skipped[0].reason == "skipped: does not fit");
+  CHECK(all.skipped[2].reason == "unlike: plain");
+}
+
 TEST_CASE("JSON lines: our own") {
   const Measurements all = read(
       R"({"kind":"gemm","args":{"m":8,"n":16,"k":"32"},"latency_us":{"median":2.5},"timing":"device"}
@@ -265,7 +283,7 @@ TEST_CASE("folders are read file by file, by name") {
   CHECK(all.rows[4].file.filename() == "decode.csv");
   CHECK(complaint([] {
           (void)read_measurements({fs::path{TESSERA_SOURCE_DIR} / "configs"}, parse_gemm);
-        }).find("no .csv or .jsonl file in it") != std::string::npos);
+        }).find("no .csv, .jsonl or .sqlite file in it") != std::string::npos);
 }
 
 TEST_CASE("mutated measurement files never do worse than an input error") {

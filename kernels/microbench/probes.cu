@@ -211,45 +211,43 @@ __global__ void exponentials(float* result) {
   if (sum == -1 || threadIdx.x == 0) *result = static_cast<float>(end - start);
 }
 
-#if defined(TESSERA_HOPPER_CODE)
-#define TESSERA_HOPPER_ONLY(...) __VA_ARGS__
-#else
-#define TESSERA_HOPPER_ONLY(...) __trap()
-#endif
-
 __global__ void tma_chase(const unsigned char* memory, std::uint32_t tiles, float* result) {
-  TESSERA_HOPPER_ONLY({
-    __shared__ __align__(128) unsigned char tile[kTmaBytes];
-    __shared__ Barrier barrier;
-    std::uint32_t* const place = reinterpret_cast<std::uint32_t*>(result + 1);
-    std::uint32_t at = *place;
-    init_barrier(&barrier, 1);
-    fence_barriers();
-    const std::int64_t start = now();
-    for (int i = 0; i < kTmaSteps; ++i) {
-      at = (at * 1664525U + 1013904223U) % tiles;
-      arrive_expecting(&barrier, kTmaBytes);
-      bulk_load(tile, memory + static_cast<std::size_t>(at) * kTmaBytes, kTmaBytes, &barrier);
-      wait_phase(&barrier, i % 2);
-    }
-    const std::int64_t end = now();
-    *place = at;
-    *result = static_cast<float>(end - start);
-  });
+#if defined(TESSERA_HOPPER_CODE)
+  __shared__ __align__(128) unsigned char tile[kTmaBytes];
+  __shared__ Barrier barrier;
+  std::uint32_t* const place = reinterpret_cast<std::uint32_t*>(result + 1);
+  std::uint32_t at = *place;
+  init_barrier(&barrier, 1);
+  fence_barriers();
+  const std::int64_t start = now();
+  for (int i = 0; i < kTmaSteps; ++i) {
+    at = (at * 1664525U + 1013904223U) % tiles;
+    arrive_expecting(&barrier, kTmaBytes);
+    bulk_load(tile, memory + static_cast<std::size_t>(at) * kTmaBytes, kTmaBytes, &barrier);
+    wait_phase(&barrier, i % 2);
+  }
+  const std::int64_t end = now();
+  *place = at;
+  *result = static_cast<float>(end - start);
+#else
+  __trap();
+#endif
 }
 
 __global__ void barrier_round(float* result) {
-  TESSERA_HOPPER_ONLY({
-    __shared__ Barrier barrier;
-    init_barrier(&barrier, 1);
-    fence_barriers();
-    const std::int64_t start = now();
-    for (int i = 0; i < kTmaSteps; ++i) {
-      arrive(&barrier);
-      wait_phase(&barrier, i % 2);
-    }
-    *result = static_cast<float>(now() - start);
-  });
+#if defined(TESSERA_HOPPER_CODE)
+  __shared__ Barrier barrier;
+  init_barrier(&barrier, 1);
+  fence_barriers();
+  const std::int64_t start = now();
+  for (int i = 0; i < kTmaSteps; ++i) {
+    arrive(&barrier);
+    wait_phase(&barrier, i % 2);
+  }
+  *result = static_cast<float>(now() - start);
+#else
+  __trap();
+#endif
 }
 
 /// A warpgroup, four products in flight. The operands are zeros: what is measured is the rate of issue.
@@ -259,33 +257,39 @@ __global__ void __launch_bounds__(128) products(float* result) {
   for (int i = static_cast<int>(threadIdx.x); i < (64 + N) * 128 / 4; i += 128)
     reinterpret_cast<float*>(memory)[i] = 0;
   __syncthreads();
-  TESSERA_HOPPER_ONLY({
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
-    const std::uint64_t a = wgmma_descriptor(shared_address(memory), 16, 1024),
-                        b = wgmma_descriptor(shared_address(memory + 64 * 128), 16, 1024);
-    const std::uint32_t registers[4] = {0, 0, 0, 0};
-    float c[N / 2];
+#if defined(TESSERA_HOPPER_CODE)
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  const std::uint64_t a = wgmma_descriptor(shared_address(memory), 16, 1024),
+                      b = wgmma_descriptor(shared_address(memory + 64 * 128), 16, 1024);
+  std::uint32_t registers[4] = {0, 0, 0, 0};
+  float c[N / 2];
 #pragma unroll
-    for (int i = 0; i < N / 2; ++i) c[i] = 0;
-    wgmma_fence();
-    const std::int64_t start = now();
-    for (int i = 0; i < kWgmmaSteps; ++i) {
-      if constexpr (kARegisters)
-        wgmma<N, false>(c, registers, b, true);
-      else
-        wgmma<N, false>(c, a, b, true);
-      wgmma_commit();
-      wgmma_wait<3>();
-    }
-    wgmma_wait<0>();
-    keep(c);
-    const std::int64_t end = now();
-    float sum = 0;
+  for (int i = 0; i < N / 2; ++i) c[i] = 0;
+  // Out of the compiler's sight, so that they stay in the same registers from product to product.
 #pragma unroll
-    for (int i = 0; i < N / 2; ++i) sum += c[i];
-    if (sum == -1 || threadIdx.x == 0) *result = static_cast<float>(end - start);
-  });
+  for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(registers[i]));
+  keep(c);
+  wgmma_fence();
+  const std::int64_t start = now();
+  for (int i = 0; i < kWgmmaSteps; ++i) {
+    if constexpr (kARegisters)
+      wgmma<N, false>(c, registers, b, true);
+    else
+      wgmma<N, false>(c, a, b, true);
+    wgmma_commit();
+    wgmma_wait<3>();
+  }
+  wgmma_wait<0>();
+  keep(c);
+  const std::int64_t end = now();
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) sum += c[i];
+  if (sum == -1 || threadIdx.x == 0) *result = static_cast<float>(end - start);
+#else
+  __trap();
+#endif
 }
 
 template <int N, bool kARegisters>

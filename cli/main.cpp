@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "cli/command.hpp"
+#include "cli/measure.hpp"
 #include "configs/reader/document.hpp"
 #include "sim/core/error.hpp"
+#include "tessera_revision.hpp"
 
 namespace tessera::cli {
 
@@ -67,6 +69,7 @@ int run(int argc, char** argv) {
   add_calibrate(app);
   add_replay(app);
   add_trace(app);
+  set_up_measure(*app.add_subcommand("measure", "Measure real kernels on a GPU"), TESSERA_REVISION);
   try {
     require_command(app, argc, argv);
     app.parse(argc, argv);

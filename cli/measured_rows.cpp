@@ -25,6 +25,8 @@ validate::Measurement parse_row(const std::string& kind,
     words.push_back(key + "=" + value);
     explicit_l2 |= key == "l2";
   }
+  if (kind == "microbench")
+    throw std::domain_error{"a figure, not a kernel: `tessera validate --published` compares such"};
   if (is_later_kind(kind)) throw std::domain_error{"this build does not simulate the kind"};
   try {
     const KernelRequest request = parse_kernel(kind, words);

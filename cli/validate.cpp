@@ -19,6 +19,7 @@
 #include "cli/published.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
+#include "validate/explain.hpp"
 #include "validate/report.hpp"
 
 namespace tessera::cli {
@@ -37,6 +38,7 @@ struct Options {
   int jobs = 0;
   double max_mape = -1;  // below 0: no limit
   bool published = false;
+  std::string explain;
 };
 
 constexpr const char* kFooter =
@@ -49,6 +51,7 @@ Exit code 3 if --max-mape is given and exceeded by any kind.
 Examples:
   tessera validate measurements/ --hardware h200_sxm --sample 200 --plot errors.html
   tessera validate --published
+  tessera validate h200.jsonl --hardware h200_sxm --explain 12
   tessera validate gemm_bf16.csv --hardware h200_sxm --kinds gemm --json - --max-mape 15)";
 
 /// The plotting library's text. TESSERA_CHART_JS names another file than Debian's.
@@ -126,6 +129,35 @@ void require_within(const validate::Comparison& comparison, double max_mape) {
   if (!over.empty()) throw ToleranceError{fmt::format("--max-mape {}: {}", max_mape, fmt::join(over, ", "))};
 }
 
+/// "LINE" or "FILE:LINE".
+const validate::Measurement& find_row(const std::string& word, const validate::Measurements& measurements) {
+  const std::size_t colon = word.rfind(':');
+  const std::string file = colon == std::string::npos ? "" : word.substr(0, colon),
+                    line = word.substr(colon == std::string::npos ? 0 : colon + 1);
+  if (line.empty() || line.size() > 9 || line.find_first_not_of("0123456789") != std::string::npos)
+    throw UsageError{fmt::format("--explain {}: expected LINE or FILE:LINE", word)};
+  const auto found = std::find_if(measurements.rows.begin(), measurements.rows.end(), [&](const auto& row) {
+    return row.line == std::stoi(line) && (file.empty() || row.file == file || row.file.filename() == file);
+  });
+  if (found != measurements.rows.end()) return *found;
+  std::vector<std::string> there;
+  for (std::size_t i = 0; i < std::min<std::size_t>(5, measurements.rows.size()); ++i)
+    there.push_back(
+        fmt::format("{}:{}", measurements.rows[i].file.filename().string(), measurements.rows[i].line));
+  throw UsageError{fmt::format("--explain {}: no such row can be compared; the first ones are {}", word,
+                               fmt::join(there, ", "))};
+}
+
+void explain_row(const Options& options, const validate::Measurements& measurements, const GpuSpec& gpu) {
+  if (options.fidelity != "cycle")
+    throw UsageError{"--explain: needs --fidelity cycle, which tells kernels apart"};
+  const validate::Measurement& row = find_row(options.explain, measurements);
+  const sim::KernelJob job = validate::job_of(row, gpu);
+  const sim::KernelResult result =
+      sim::simulate_all({job}, 1, validate::simulate_with_statistics, [](const sim::WorkDone&) {}).front();
+  fmt::print("{}", validate::explain(row, result, gpu));
+}
+
 void run_validate(const Options& options) {
   require_fidelity(options.fidelity);
   if (options.published) {
@@ -144,6 +176,7 @@ void run_validate(const Options& options) {
       options.paths,
       {.kinds = options.kinds, .max_ms = options.max_ms, .sample = options.sample, .seed = options.seed});
 
+  if (!options.explain.empty()) return explain_row(options, measurements, gpu);
   const auto start = std::chrono::steady_clock::now();
   const validate::Comparison comparison = [&] {
     Progress progress;
@@ -192,6 +225,8 @@ void add_validate(CLI::App& app) {
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");
   command->add_option("--plot", options->plot, "Write a page with plots (needs the package libjs-chart.js)");
+  command->add_option("--explain", options->explain,
+                      "One row, LINE or FILE:LINE: simulated against measured by stage");
   command
       ->add_option("--max-mape", options->max_mape,
                    "Exit with 3 if any kind's mean absolute error is above this, in percent")

@@ -19,12 +19,16 @@ std::string key_of(const models::Operator& op, const sim::KernelOptions& options
 
 }  // namespace
 
-sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
+sim::KernelResult simulate_with_statistics(const sim::KernelJob& job) {
   sim::KernelOptions options = job.options;
   // What the governor sees of replays is many kernels and the gaps between them.
   if (options.replayed)
     options.fixed_clock_mhz = cost::CostModel{*job.gpu}.cost(job.op, sim::conditions_of(options)).clock_mhz;
-  sim::KernelResult result = sim::simulate_kernel(*job.gpu, job.op, options);
+  return sim::simulate_kernel(*job.gpu, job.op, options);
+}
+
+sim::KernelResult simulate_cycles(const sim::KernelJob& job) {
+  sim::KernelResult result = simulate_with_statistics(job);
   result.statistics.clear();
   result.activity.clear();
   return result;

@@ -43,6 +43,8 @@ struct CompareOptions {
 /// The cycle model, without statistics and activity: only what a comparison keeps crosses the process
 /// boundary.
 sim::KernelResult simulate_cycles(const sim::KernelJob& job);
+/// The same with them: for one row that is looked at.
+sim::KernelResult simulate_with_statistics(const sim::KernelJob& job);
 /// The kernel that stands for a row; equal keys cost the same. `gpu` must outlive it.
 sim::KernelJob job_of(const Measurement& row, const GpuSpec& gpu);
 /// What is held against a row: the kernel's latency, or its execution if the row was timed on the device.

@@ -32,6 +32,11 @@ bool read_vidur(const CsvTable& table, Measurements& into);
 using ParseKernel = std::function<Measurement(
     const std::string& kind, const std::vector<std::pair<std::string, std::string>>& arguments)>;
 
+/// Nsight Systems' SQLite export of a program that marks its calls with NVTX ranges such as "tessera gemm
+/// m=512 n=512 k=512": the kernels launched within one are one call, timed from the first one's start to the
+/// last one's end. Of equal ranges the median, without the first one if there are several.
+void read_nsys(const std::filesystem::path& file, const ParseKernel& parse, Measurements& into);
+
 /// Tessera's own: one JSON object per line.
 /// {"kind": "gemm", "args": {"m": 512, ...}, "latency_us": {"median": 12.5, ...}, "timing": "replay", ...}
 void read_jsonl(std::string_view text, const std::filesystem::path& file, const ParseKernel& parse,

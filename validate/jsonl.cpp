@@ -63,6 +63,16 @@ void read_jsonl(std::string_view text, const std::filesystem::path& file, const 
     if (kind == object.end() || !kind->is_string()) throw fail("kind: expected a text, such as \"gemm\"");
     if (args == object.end() || !args->is_object())
       throw fail("args: expected an object, such as {\"m\": 512}");
+    // What `tessera measure` could not time, or timed with kernels that no tile program stands for.
+    bool left_out = false;
+    for (const char* why : {"skipped", "failed", "unlike"}) {
+      const auto reason = object.find(why);
+      if (left_out || reason == object.end()) continue;
+      if (!reason->is_string()) throw fail(std::string{why} + ": expected a text");
+      into.skip(file, kind->get<std::string>(), fmt::format("{}: {}", why, reason->get<std::string>()));
+      left_out = true;
+    }
+    if (left_out) continue;
     if (latency == object.end() || !latency->is_object() || !latency->contains("median"))
       throw fail("latency_us: expected an object with a median: {\"median\": 12.5}");
     const json& median = (*latency)["median"];
@@ -84,6 +94,14 @@ void read_jsonl(std::string_view text, const std::filesystem::path& file, const 
         if (*timing != "replay" && *timing != "device")
           throw fail("timing: expected \"replay\" or \"device\"");
         m.conditions.timing = *timing == "device" ? Timing::device : Timing::replay;
+      }
+      if (const auto stages = object.find("stages"); stages != object.end() && stages->is_array()) {
+        for (const json& stage : *stages) {
+          if (!stage.is_object() || !stage.contains("name") || !stage["name"].is_string() ||
+              !stage.contains("median_us") || !stage["median_us"].is_number())
+            throw fail("stages: expected objects with a name and median_us");
+          m.stages.push_back({stage["name"].get<std::string>(), stage["median_us"].get<double>()});
+        }
       }
       require_possible(m, fail);
       into.rows.push_back(std::move(m));

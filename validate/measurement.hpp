@@ -34,6 +34,12 @@ struct Conditions {
   bool warm = true;  ///< if explicit_l2: all of them, or none
 };
 
+/// One kernel of a call of several, timed by itself.
+struct MeasuredStage {
+  std::string name;
+  double us = 0;
+};
+
 struct Measurement {
   std::filesystem::path file;
   int line = 0;
@@ -42,6 +48,7 @@ struct Measurement {
   models::Operator op;
   Conditions conditions;
   double measured_us = 0;
+  std::vector<MeasuredStage> stages;  ///< empty: not told
 };
 
 /// Rows that cannot be held against the simulator.

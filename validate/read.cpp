@@ -19,10 +19,12 @@ std::vector<fs::path> files_of(const fs::path& path) {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator{path, error}) {
     const fs::path extension = entry.path().extension();
-    if (entry.is_regular_file(error) && (extension == ".csv" || extension == ".jsonl"))
+    if (entry.is_regular_file(error) &&
+        (extension == ".csv" || extension == ".jsonl" || extension == ".sqlite"))
       files.push_back(entry.path());
   }
-  if (files.empty()) throw config::InputError{fmt::format("{}: no .csv or .jsonl file in it", path.string())};
+  if (files.empty())
+    throw config::InputError{fmt::format("{}: no .csv, .jsonl or .sqlite file in it", path.string())};
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -41,7 +43,7 @@ void read_text(std::string_view text, const fs::path& file, const ParseKernel& p
                   "latency; or batch_size, isl or step, num_heads, num_key_value_heads, head_dim, latency; "
                   "or batch_size, isl or step, num_heads, "
                   "tp_size, latency), "
-                  "of Vidur's mlp.csv or attention.csv, or JSON lines",
+                  "of Vidur's mlp.csv or attention.csv, JSON lines, or Nsight Systems' SQLite export",
                   file.string())};
 }
 
@@ -52,6 +54,10 @@ Measurements read_measurements(const std::vector<fs::path>& paths, const ParseKe
       std::ifstream in{file, std::ios::binary};
       const std::string text{std::istreambuf_iterator<char>{in}, {}};
       if (!in) throw config::InputError{fmt::format("{}: cannot be read", file.string())};
+      if (text.starts_with("SQLite format 3")) {
+        read_nsys(file, parse, all);
+        continue;
+      }
       read_text(text, file, parse, all);
     }
   }

@@ -119,6 +119,7 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
     warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
+    executions_.push_back(end - kernel_start_);
     schedule(now + Time::from_us(gpu_.launch.completion_us),
              FrontEndEvent{.kind = FrontEndEvent::Kind::finish_kernel});
     return;

@@ -31,6 +31,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   Time completed_at() const { return completed_at_; }
   /// Sum over kernels of first CTA's start to last CTA's end.
   Time execution() const { return execution_; }
+  /// Of each kernel, in order.
+  const std::vector<Time>& executions() const { return executions_; }
   double dynamic_energy_pj() const { return energy_pj_; }
   /// Mean over the time that kernels executed.
   double mean_clock_mhz() const;
@@ -76,6 +78,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   std::vector<GpcSlots> slots_;
   std::uint32_t next_cta_ = 0, ctas_left_ = 0;
   Time kernel_start_, execution_, completed_at_;
+  std::vector<Time> executions_;
   bool launched_ahead_ = false;  // the gap before the current kernel has covered its launch
   bool finished_ = false;
 

@@ -208,6 +208,10 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   result.energy_j = front_end.dynamic_energy_pj() * 1e-12 + gpu.power.idle_w * result.latency.seconds();
   result.bottleneck = name_bottleneck(result);
   result.statistics = statistics.all();
+  if (const auto& each = front_end.executions(); each.size() > 1) {
+    for (std::size_t k = 0; k < each.size(); ++k)
+      result.statistics[fmt::format("front_end.kernel_us.{:02}", k)] = each[k].us();
+  }
   result.activity = front_end.activity();
   return result;
 }

@@ -226,6 +226,23 @@ TEST_CASE("vidur: attention.csv holds chunks of prefill and decode batches") {
   CHECK(all.rows[1].measured_us == 125);
 }
 
+TEST_CASE(
+    "JSON lines: rows that were not measured, or with kernels of our own, are left out with the reason") {
+  const Measurements all = read(
+      R"({"kind":"gemm","args":{"m":8,"n":16,"k":32},"skipped":"does not fit"}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"failed":"check"}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"unlike":"plain","latency_us":{"median":2.5}}
+{"kind":"gemm","args":{"m":8,"n":16,"k":32},"latency_us":{"median":2.5},"stages":[{"name":"a","median_us":2}]})",
+      "f.jsonl");
+  REQUIRE(all.rows.size() == 1);
+  REQUIRE(all.rows[0].stages.size() == 1);
+  CHECK(all.rows[0].stages[0].name == "a");
+  CHECK(all.rows[0].stages[0].us == 2);
+  REQUIRE(all.skipped.size() == 3);
+  CHECK(all.skipped[0].reason == "skipped: does not fit");
+  CHECK(all.skipped[2].reason == "unlike: plain");
+}
+
 TEST_CASE("JSON lines: our own") {
   const Measurements all = read(
       R"({"kind":"gemm","args":{"m":8,"n":16,"k":"32"},"latency_us":{"median":2.5},"timing":"device"}
@@ -269,7 +286,7 @@ TEST_CASE("folders are read file by file, by name") {
   CHECK(all.rows[4].file.filename() == "decode.csv");
   CHECK(complaint([] {
           (void)read_measurements({fs::path{TESSERA_SOURCE_DIR} / "configs"}, parse_gemm);
-        }).find("no .csv or .jsonl file in it") != std::string::npos);
+        }).find("no .csv, .jsonl or .sqlite file in it") != std::string::npos);
 }
 
 TEST_CASE("mutated measurement files never do worse than an input error") {

@@ -1,0 +1,92 @@
+// tessera measure: real kernels on a real GPU.
+
+#include "cli/measure.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <stdexcept>
+
+#include "cli/command.hpp"
+#include "cli/config_files.hpp"
+#include "validate/measure/run.hpp"
+
+namespace tessera::cli {
+
+namespace {
+
+// Of an H200 on random data, somewhat less than measured (docs/validation.md): an estimate of how long a
+// suite takes.
+constexpr double kFlopsPerS = 4e14, kBytesPerS = 3e12;
+
+struct Options {
+  std::string suite, out, device = "0", only;
+  double case_limit_s = 120;
+  std::uint64_t seed = 1;
+  bool check = false, estimate = false;
+};
+
+constexpr const char* kFooter =
+    R"(Every kernel is checked against float64, on odd shapes and on what is timed, before it is timed. A row is appended
+for every case, also for one that failed or was skipped, with why; cases whose rows are there are not measured again, so
+an interrupted run goes on where it stopped. `tessera validate` and `tessera calibrate` read the file.
+
+Examples:
+  tessera measure quick --out h200.jsonl
+  tessera measure my_suite.yaml --out h200.jsonl --only attention
+  tessera measure full --estimate
+  tessera measure quick --check                            only the checks, no times
+  tessera measure quick --out try.jsonl --device emulated   without a GPU: times mean nothing)";
+
+int device_index(const std::string& text) {
+  if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos)
+    throw UsageError{fmt::format("--device {}: expected the number of a GPU, from 0, or emulated", text)};
+  return std::stoi(text);
+}
+
+void run_measure(const Options& options, const std::string& revision) {
+  const measure::Suite suite = measure::read_suite(resolve_config("suites", options.suite, "measure"));
+  if (options.out.empty() && !options.check && !options.estimate)
+    throw UsageError{"measure: --out is required (or --check, or --estimate)"};
+  const bool emulated = options.device == "emulated";
+  const int index = emulated ? 0 : device_index(options.device);
+  fmt::print("{}: {} cases, about {:.0f} s on an H200\n", suite.name, suite.cases.size(),
+             measure::estimated_s(suite, {}, kFlopsPerS, kBytesPerS));
+  if (options.estimate) return;
+  measure::RunOptions run{.out = options.out,
+                          .revision = revision,
+                          .only = options.only,
+                          .case_limit_s = options.case_limit_s,
+                          .seed = options.seed,
+                          .check_only = options.check};
+  run.open_device = [=] {
+    return emulated ? measure::make_emulated_device() : measure::make_cuda_device(index);
+  };
+  const measure::RunSummary summary = measure::run_suite(suite, run);
+  fmt::print("{} {}, {} skipped, {} failed, {} were there\n", summary.measured,
+             options.check ? "passed" : "measured", summary.skipped, summary.failed, summary.already_there);
+  if (summary.failed > 0)
+    throw std::runtime_error{fmt::format("{} cases failed: their rows say why", summary.failed)};
+}
+
+}  // namespace
+
+void set_up_measure(CLI::App& command, const std::string& revision) {
+  const auto options = std::make_shared<Options>();
+  command.add_option("SUITE", options->suite, "A suite of configs/suites, or a file")->required();
+  command.add_option("--out", options->out, "The file of rows (JSON lines) to append to");
+  command.add_option("--device", options->device, "The number of a GPU, or emulated")->capture_default_str();
+  command.add_option("--only", options->only,
+                     "Only cases whose text holds this: \"attention\", \"seq=8192\"");
+  command.add_option("--case-limit", options->case_limit_s, "Seconds after which a case is given up")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
+  command.add_option("--seed", options->seed, "Seed of the random inputs")->capture_default_str();
+  command.add_flag("--check", options->check, "Only check the kernels; nothing is timed, no file is written");
+  command.add_flag("--estimate", options->estimate, "Only say how long the suite should take");
+  command.footer(kFooter);
+  command.callback([options, revision] { run_measure(*options, revision); });
+}
+
+}  // namespace tessera::cli

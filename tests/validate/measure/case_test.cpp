@@ -1,0 +1,172 @@
+// A whole measurement on the emulated device: rows, resumption, and kernels that fail, crash or hang.
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "configs/reader/document.hpp"
+#include "validate/measure/run.hpp"
+
+namespace tessera::measure {
+
+namespace {
+
+struct Scratch {
+  std::filesystem::path file;
+  std::FILE* report = std::tmpfile();
+  Scratch() {
+    std::string name = (std::filesystem::temp_directory_path() / "measure_XXXXXX").string();
+    const int fd = ::mkstemp(name.data());
+    if (fd >= 0) std::filesystem::remove(name);
+    file = name;
+  }
+  ~Scratch() {
+    std::filesystem::remove(file);
+    std::fclose(report);
+  }
+  std::string text() const {
+    std::ifstream in{file, std::ios::binary};
+    return {std::istreambuf_iterator<char>{in}, {}};
+  }
+  std::vector<Json> rows() const {
+    std::vector<Json> rows;
+    std::ifstream in{file};
+    for (std::string line; std::getline(in, line);) rows.push_back(Json::parse(line));
+    return rows;
+  }
+};
+
+Suite suite_of(const std::string& runs) {
+  return parse_suite("name: s\ntiming: {warm_up_ms: 1, sample_ms: 0.1, samples: 20}\nruns:\n" + runs,
+                     "s.yaml");
+}
+const char* const kTwo = "  a: {kernel: sum rows=2 inputs=4 width=8}\n  b: {kernel: memcpy bytes=1024}\n";
+
+RunSummary run(const Suite& suite, const Scratch& scratch, const Emulation& emulation = {},
+               double limit_s = 60) {
+  RunOptions options{
+      .out = scratch.file, .revision = "r1", .case_limit_s = limit_s, .report = scratch.report};
+  options.open_device = [emulation] { return make_emulated_device(emulation); };
+  return run_suite(suite, options);
+}
+
+}  // namespace
+
+TEST_CASE("a row says what was measured, on what, and how") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of(kTwo), scratch);
+  CHECK(summary.measured == 2);
+  const std::vector<Json> rows = scratch.rows();
+  REQUIRE(rows.size() == 2);
+  const Json& row = rows[0];
+  CHECK(row["kind"] == "sum");
+  CHECK(row["args"]["width"] == 8);
+  CHECK(row["latency_us"]["median"] > 0);
+  CHECK(row["latency_us"]["outliers"].size() == 1);  // the emulation disturbs one sample of 17
+  CHECK(row["samples_us"].size() == 20);
+  CHECK(row["revision"] == "r1");
+  CHECK(row["suite"]["hash"].get<std::string>().size() == 16);
+  CHECK(row["device"]["name"] == "emulated");
+  CHECK(row["device"]["ecc"] == true);
+  CHECK(row["sensors"]["at_work"]["power_w"] > 0);
+  CHECK(row["check"]["elements"] == 16);
+}
+
+TEST_CASE("a measurement resumes, appends, and overwrites nothing") {
+  const Scratch scratch;
+  run(suite_of("  a: {kernel: sum rows=2 inputs=4 width=8}\n"), scratch);
+  const std::string before = scratch.text();
+  const RunSummary again = run(suite_of(kTwo), scratch);
+  CHECK(again.already_there == 1);
+  CHECK(again.measured == 1);
+  CHECK(scratch.text().substr(0, before.size()) == before);
+  CHECK(scratch.rows().size() == 2);
+
+  SECTION("a line that an interruption cut off is measured again") {
+    std::filesystem::resize_file(scratch.file, std::filesystem::file_size(scratch.file) - 9);
+    CHECK(run(suite_of(kTwo), scratch).measured == 1);
+    CHECK(scratch.rows().size() == 2);
+  }
+  SECTION("other timing rules are another measurement") {
+    Suite other = suite_of(kTwo);
+    other.timing.samples = 7;
+    CHECK(run(other, scratch).measured == 2);
+    CHECK(scratch.rows().size() == 4);
+  }
+  SECTION("a file of something else is left alone") {
+    std::ofstream{scratch.file, std::ios::app} << "m,n,k\n";
+    const std::string all = scratch.text();
+    CHECK_THROWS_AS(run(suite_of(kTwo), scratch), config::InputError);
+    CHECK(scratch.text() == all);
+  }
+}
+
+TEST_CASE("a kernel that computes something else is not timed") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of(kTwo), scratch, {.wrong_kind = "sum"});
+  CHECK(summary.failed == 1);
+  CHECK(summary.measured == 1);
+  const Json row = scratch.rows()[0];
+  CHECK_THAT(row["failed"].get<std::string>(), Catch::Matchers::ContainsSubstring("expected"));
+  CHECK_FALSE(row.contains("latency_us"));
+}
+
+TEST_CASE("a kernel that ends its process costs its own row only") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of(kTwo), scratch, {.crash_kind = "sum"});
+  CHECK(summary.failed == 1);
+  CHECK(summary.measured == 1);
+  CHECK_THAT(scratch.rows()[0]["failed"].get<std::string>(), Catch::Matchers::ContainsSubstring("code 77"));
+}
+
+TEST_CASE("a kernel that never ends is given up") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of(kTwo), scratch, {.hang_kind = "sum"}, 0.5);
+  CHECK(summary.failed == 1);
+  CHECK(summary.measured == 1);
+  CHECK_THAT(scratch.rows()[0]["failed"].get<std::string>(), Catch::Matchers::ContainsSubstring("given up"));
+}
+
+TEST_CASE("what does not fit in memory is skipped, and said to be") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of("  a: {kernel: \"memcpy bytes=1024,4Gi\"}\n"), scratch,
+                                 {.memory_bytes = std::int64_t{1} << 30});
+  CHECK(summary.measured == 1);
+  CHECK(summary.skipped == 1);
+  CHECK_THAT(scratch.rows()[1]["skipped"].get<std::string>(),
+             Catch::Matchers::ContainsSubstring("GiB are free"));
+}
+
+TEST_CASE("cold operands take turns until the L2 is passed over") {
+  const Scratch scratch;
+  run(suite_of("  a: {kernel: memcpy bytes=8Mi l2=cold}\n"), scratch);
+  const Json row = scratch.rows()[0];
+  CHECK(row["sets"] == 11);  // 3 x 50 MiB over 16 MiB, and one
+  CHECK(row["args"]["l2"] == "cold");
+}
+
+TEST_CASE("stages are timed by themselves") {
+  const Scratch scratch;
+  run(suite_of("  a: {kernel: kda_prefill seq=64 heads=1}\n"), scratch);
+  const Json row = scratch.rows()[0];
+  REQUIRE(row["stages"].size() == 5);
+  CHECK(row["stages"][3]["name"] == "state_pass");
+  CHECK_FALSE(row["unlike"].get<std::string>().empty());
+}
+
+TEST_CASE("without a GPU a measurement says what it expected") {
+  if (has_cuda()) SKIP("this build may find a GPU");
+  RunOptions options{.check_only = true};
+  options.open_device = [] { return make_cuda_device(0); };
+  try {
+    run_suite(suite_of(kTwo), options);
+    FAIL("no GPU was missed");
+  } catch (const std::runtime_error& e) {
+    CHECK_THAT(e.what(), Catch::Matchers::ContainsSubstring("expected"));
+  }
+}
+
+}  // namespace tessera::measure

@@ -1,0 +1,24 @@
+#pragma once
+// A kernel's outputs held against float64.
+
+#include <string>
+
+#include "validate/measure/device.hpp"
+
+namespace tessera::measure {
+
+/// Elements of the outputs that are looked at: all of a small workload, some of a large one, where each costs
+/// the host a row of products.
+std::size_t sample_limit(const Workload& workload);
+
+struct Check {
+  double error = 0;  ///< the largest |got - expected| / rms(expected of the operand)
+  std::size_t elements = 0;
+  std::string worst;  ///< "out[12]: 0.5, expected 0.25"
+  bool passed = false;
+};
+
+/// Fills a set, runs it once and compares. Elements that are not finite, poison left among them, fail.
+Check check(Device& device, const Workload& workload, const Call& set, std::uint64_t seed);
+
+}  // namespace tessera::measure

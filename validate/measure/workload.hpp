@@ -1,0 +1,119 @@
+#pragma once
+// What is measured, as data: the operands of a kernel call, how each of its kernels is launched, and what
+// float64 says that it computes.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "validate/measure/arguments.hpp"
+
+namespace tessera::measure {
+
+enum class Element : std::uint8_t { bf16, f32, i32 };
+std::int64_t bytes_of(Element element);
+
+/// What an operand holds before the first launch.
+struct Fill {
+  enum class Kind : std::uint8_t {
+    poison,  ///< every bit set: NaN, or -1. Outputs and scratch
+    zeros,
+    normal,   ///< offset + scale x a value of standard deviation 1
+    uniform,  ///< offset + scale x a value in [0, 1)
+    listed    ///< `list`
+  } kind = Kind::poison;
+  float scale = 1, offset = 0;
+  std::shared_ptr<const std::vector<std::int32_t>> list = {};  ///< of i32 operands
+};
+
+struct Operand {
+  std::string name;
+  Element element = Element::bf16;
+  std::int64_t count = 0;
+  Fill fill = {};
+  std::int64_t bytes() const { return count * bytes_of(element); }
+};
+
+/// Device addresses of the operands, in their order, and the stream to launch in.
+struct Call {
+  std::vector<void*> at;
+  void* stream = nullptr;
+};
+
+struct Stage {
+  std::string name;
+  /// Enqueues; std::runtime_error if that fails. Empty in a build without CUDA.
+  std::function<void(const Call&)> launch;
+};
+
+/// Element `index` of an operand as filled by `seed`, rounded to its element type.
+double value_of(const Operand& operand, std::uint64_t seed, std::int64_t index);
+/// The seed of an operand's fill; one for each operand.
+std::uint64_t seed_of(std::uint64_t seed, std::size_t operand);
+/// The inputs as the host works them out again.
+class Inputs {
+ public:
+  Inputs(const std::vector<Operand>& operands, std::uint64_t seed) : operands_{operands}, seed_{seed} {}
+  double operator()(std::size_t operand, std::int64_t index) const {
+    return value_of(operands_[operand], seed_of(seed_, operand), index);
+  }
+
+ private:
+  const std::vector<Operand>& operands_;
+  std::uint64_t seed_;
+};
+/// To the nearest, ties to even, as GPUs convert.
+double rounded(double value, Element element);
+
+/// A shape that is possible, and that no kernel here is for.
+class NotMeasured : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+/// What float64 says of one element of an output.
+struct Expected {
+  std::size_t operand = 0;
+  std::int64_t index = 0;
+  double value = 0;
+};
+
+/// A microbenchmark's result: `amount` over time, or time over amount.
+struct Figure {
+  std::string unit;
+  double amount = 1;
+  bool rate = false;         ///< amount / time, else time / amount
+  double unit_scale = 1;     ///< the result times this is in `unit`; time in seconds or cycles
+  bool from_cycles = false;  ///< time is the first element of the operand "cycles", else that of the launch
+};
+
+struct Workload {
+  Request request = {};
+  std::string implementation = {};  ///< "cuBLASLt", "flash (mma.sync)"
+  /// Why no tile program stands for what is measured; empty if one does.
+  std::string unlike = {};
+  std::vector<Operand> operands = {};
+  std::vector<Stage> stages = {};  ///< launched one after the other
+  /// Enqueued once after the fills, not timed. May be empty.
+  std::function<void(const Call&)> prepare = {};
+  /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over
+  /// them; all if there are no more.
+  std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect = {};
+  /// Largest |got - expected| over the rms of what is expected of the operand.
+  double tolerance = 0.03;
+  double flops = 0, min_bytes = 0;
+  bool cold = false, graph = true;         ///< l2=cold, launch=host
+  bool emulable = true;                    ///< its kernels run on the CPU in a build without CUDA
+  std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
+  std::shared_ptr<const Figure> figure = {};
+
+  std::int64_t bytes() const;
+};
+
+/// Evenly spread indices below `count`, with a step that shares no factor with small powers of two.
+std::vector<std::int64_t> spread(std::int64_t count, std::size_t limit);
+
+}  // namespace tessera::measure

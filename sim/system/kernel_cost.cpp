@@ -56,13 +56,38 @@ void cost_each(const std::vector<KernelJob>& jobs,
   }
 }
 
-std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs) {
+CostMemory::Gpu& CostMemory::of(const std::string& key, const GpuSpec& gpu) {
+  constexpr std::size_t kMost = 64;  // a sweep over hardware may see any number
+  if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
+  if (gpus_.size() >= kMost) gpus_.clear();
+  return gpus_.try_emplace(key, gpu).first->second;
+}
+
+std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
+                                   const RunMemory& memory) {
   std::vector<KernelResult> results(jobs.size());
-  cost_each(jobs, [&](std::size_t job, KernelOutcome&& outcome) {
-    if (!outcome.invalid.empty()) throw std::invalid_argument{outcome.invalid};
-    if (!outcome.failure.empty()) throw std::runtime_error{outcome.failure};
-    results[job] = std::move(outcome.result);
-  });
+  CostMemory own;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const KernelJob& job = jobs[i];
+    const bool comp = job.gpu == &machine.comp_gpu;
+    CostMemory::Gpu& gpu =
+        memory.costs != nullptr
+            ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
+            : own.of(comp ? "comp" : "attn", *job.gpu);
+    const auto [at, added] = gpu.results.try_emplace(job.key);
+    if (added) {
+      try {
+        at->second = result_of(gpu.model.cost(job.op, conditions_of(job.options)));
+      } catch (const std::invalid_argument&) {
+        gpu.results.erase(at);
+        throw;
+      } catch (const std::exception& e) {
+        gpu.results.erase(at);
+        throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
+      }
+    }
+    results[i] = at->second;
+  }
   return results;
 }
 

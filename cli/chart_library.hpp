@@ -7,7 +7,8 @@
 
 namespace tessera::cli {
 
-/// Its text. TESSERA_CHART_JS names another file than Debian's. UsageError, begun with `option`, if there is none.
+/// Its text. TESSERA_CHART_JS names another file than Debian's. UsageError, begun with `option`, if there is
+/// none.
 std::string chart_library(const std::string& option);
 
 /// JSON that may stand inside a script element.

@@ -132,7 +132,8 @@ class Reader {
       Document named = read_document(file, memory_);
       apply_overrides(named, changes);
       if (memory_.followed.size() >= kMostRemembered) memory_.followed.clear();
-      known = memory_.followed.emplace(key, ConfigMemory::Followed{named, canonical(named.root()) + "\n"}).first;
+      known =
+          memory_.followed.emplace(key, ConfigMemory::Followed{named, canonical(named.root()) + "\n"}).first;
     }
     hashed_ += known->second.canonical;
     return {std::move(key), known->second.document};
@@ -170,14 +171,15 @@ class Reader {
   std::string hashed_;
 };
 
-const Hardware& hardware_of(const Named& named, ConfigMemory& memory) {
+std::shared_ptr<const Hardware> hardware_of(const Named& named, ConfigMemory& memory) {
   const auto known = memory.hardware.find(named.key);
   if (known != memory.hardware.end()) return known->second;
   if (memory.hardware.size() >= kMostRemembered) memory.hardware.clear();
   return memory.hardware
       .emplace(named.key,
-               Hardware{named.key, config::read_gpu(named.document), config::read_calibration(named.document),
-                        config::read_manufacture(named.document)})
+               std::make_shared<const Hardware>(Hardware{named.key, config::read_gpu(named.document),
+                                                         config::read_calibration(named.document),
+                                                         config::read_manufacture(named.document)}))
       .first->second;
 }
 
@@ -370,18 +372,11 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   if (!hardware.is_scalar()) hardware.allow_only({"comp", "attn"});
   const Value comp = hardware.is_scalar() ? hardware : hardware.at("comp");
   const auto attn = hardware.is_scalar() ? std::nullopt : hardware.find("attn");
-  const Hardware comp_gpu = hardware_of(reader.follow("hardware", comp, "hardware.comp"), reader.memory());
+  e.comp = hardware_of(reader.follow("hardware", comp, "hardware.comp"), reader.memory());
   // Without a name of its own an AttnNode is a CompNode's GPU, changes included.
-  const Hardware attn_gpu =
-      attn ? hardware_of(reader.follow("hardware", *attn, "hardware.attn"), reader.memory()) : comp_gpu;
-  e.machine.comp_gpu = comp_gpu.gpu;
-  e.machine.attn_gpu = attn_gpu.gpu;
-  e.comp_calibration = comp_gpu.calibration;
-  e.attn_calibration = attn_gpu.calibration;
-  e.comp_manufacture = comp_gpu.manufacture;
-  e.attn_manufacture = attn_gpu.manufacture;
-  e.comp_key = comp_gpu.key;
-  e.attn_key = attn_gpu.key;
+  e.attn = attn ? hardware_of(reader.follow("hardware", *attn, "hardware.attn"), reader.memory()) : e.comp;
+  e.machine.comp_gpu = e.comp->gpu;
+  e.machine.attn_gpu = e.attn->gpu;
   if (const auto fabric = root.find("fabric")) {
     e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, "fabric").document);
   } else if (e.cascade) {
@@ -392,7 +387,8 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
 void read_money(const Value& map, Experiment& e) {
   map.allow_only({"basis", "years", "interest", "utilization", "usd_per_kwh", "pue"});
   if (const auto basis = map.find("basis"))
-    e.money_basis = basis->as_one_of({"rental", "capital"}) == "capital" ? MoneyBasis::capital : MoneyBasis::rental;
+    e.money_basis =
+        basis->as_one_of({"rental", "capital"}) == "capital" ? MoneyBasis::capital : MoneyBasis::rental;
   const auto number = [&](const char* key, double& target, double least, double most) {
     if (const auto value = map.find(key)) target = value->as_number(least, most);
   };
@@ -424,7 +420,8 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
   if (const auto base = models::base_of(model.document)) reader.add_to_hash(*base);
   auto& known = reader.memory().models;
   if (known.size() >= kMostRemembered) known.clear();
-  if (known.find(model.key) == known.end()) known.emplace(model.key, models::read_architecture(model.document));
+  if (known.find(model.key) == known.end())
+    known.emplace(model.key, models::read_architecture(model.document));
   e.model = known.at(model.key);
   read_workload(root.at("workload"), e);
   const Value sharding = root.at("sharding");

@@ -23,7 +23,8 @@
 //     selection_skew: 1                  of the latter two
 //     latents: route                     a decoded token's query to them; or fetch them to the query
 // What is drawn, is drawn with the seed of `tessera run --seed`.
-//   money: {basis: rental}               or capital; rental where every GPU's file states its price. With basis
+//   money: {basis: rental}               or capital; rental where every GPU's file states its price. With
+//   basis
 //     capital, years, interest, utilization, usd_per_kwh and pue (models/cost/money.hpp)
 //
 // Schemes, over prefill_tokens + decode_steps tokens: contiguous; round_robin {block: 1}; c_delta {c, delta};
@@ -33,6 +34,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -68,13 +70,11 @@ struct Experiment {
   std::string name, description;
   models::Architecture model;
   sim::MachineSpec machine;
-  config::Calibration comp_calibration, attn_calibration;  ///< of the machine's GPUs
-  ManufactureSpec comp_manufacture, attn_manufacture;
-  std::string comp_key, attn_key;           ///< Hardware::key
-  std::optional<MoneyBasis> money_basis;    ///< if it says one
+  std::shared_ptr<const Hardware> comp, attn;  ///< the machine's GPUs, and what else their files say
+  std::optional<MoneyBasis> money_basis;       ///< if it says one
   cost::Ownership ownership;
-  bool cascade = false;                                    ///< else one GPU
-  models::Sharding sharding;                               ///< empty on one GPU
+  bool cascade = false;       ///< else one GPU
+  models::Sharding sharding;  ///< empty on one GPU
   Exposures exposures;
   models::Workload workload;
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
@@ -82,15 +82,16 @@ struct Experiment {
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set
 };
 
-/// Files read before, by a process that reads many experiments: what they hold is taken not to change meanwhile.
+/// Files read before, by a process that reads many experiments: what they hold is taken not to change
+/// meanwhile.
 struct ConfigMemory {
   struct Followed {
     config::Document document;
     std::string canonical;  ///< what is hashed of it
   };
-  std::map<std::string, config::Document> documents;  ///< by file
-  std::map<std::string, Followed> followed;           ///< by file and changes
-  std::map<std::string, Hardware> hardware;           ///< by the same
+  std::map<std::string, config::Document> documents;                ///< by file
+  std::map<std::string, Followed> followed;                         ///< by file and changes
+  std::map<std::string, std::shared_ptr<const Hardware>> hardware;  ///< by the same
   std::map<std::string, models::Architecture> models;
 };
 

@@ -14,8 +14,8 @@ struct Held {
 };
 
 Held held(const Experiment& e, const models::Node& node) {
-  return node.kind == models::NodeKind::comp ? Held{e.machine.comp_gpu, e.comp_manufacture}
-                                             : Held{e.machine.attn_gpu, e.attn_manufacture};
+  return node.kind == models::NodeKind::comp ? Held{e.machine.comp_gpu, e.comp->manufacture}
+                                             : Held{e.machine.attn_gpu, e.attn->manufacture};
 }
 
 std::string gpus_text(std::size_t n) { return fmt::format("{} GPU{}", n, n == 1 ? "" : "s"); }
@@ -38,11 +38,13 @@ Cost cost_of(const Experiment& e, const models::TaskGraph& graph, const sim::Run
       no_capital = fmt::format("manufacture is not stated for {}", h.gpu.name);
   }
   const double hours = run.latency.seconds() / 3600;
-  const bool owned = e.money_basis ? *e.money_basis == MoneyBasis::capital : !no_rent.empty() && no_capital.empty();
+  const bool owned =
+      e.money_basis ? *e.money_basis == MoneyBasis::capital : !no_rent.empty() && no_capital.empty();
   const std::size_t n = graph.nodes.size();
   if (!owned) {
     if (!no_rent.empty()) return {0, no_rent};
-    return {rent * hours, fmt::format("{} at {:.4g} USD per hour in all, for the latency", gpus_text(n), rent)};
+    return {rent * hours,
+            fmt::format("{} at {:.4g} USD per hour in all, for the latency", gpus_text(n), rent)};
   }
   if (!no_capital.empty()) return {0, no_capital};
   return {capital * hours + cost::energy_usd(run.energy_j, e.ownership),

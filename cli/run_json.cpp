@@ -158,8 +158,8 @@ Json run_json(const RunRecord& record) {
   json["tokens_per_s"] = throughput.tokens_per_s;
   json["tokens_per_j"] = throughput.tokens_per_j;
   json["tokens_per_usd"] = throughput.tokens_per_usd;
-  json["capital"] = {{"comp", capital_json(e, e.machine.comp_gpu, e.comp_manufacture)},
-                     {"attn", capital_json(e, e.machine.attn_gpu, e.attn_manufacture)}};
+  json["capital"] = {{"comp", capital_json(e, e.machine.comp_gpu, e.comp->manufacture)},
+                     {"attn", capital_json(e, e.machine.attn_gpu, e.attn->manufacture)}};
   json["ci95_percent"] = run.ci95_percent;
   json["calibration"] = {{"comp", e.machine.comp_gpu.calibration}, {"attn", e.machine.attn_gpu.calibration}};
   json["error_bar"] = error_json(record.error, run.latency.us());

@@ -23,8 +23,8 @@ struct RunRecord {
   double wall_s = 0;
 };
 
-/// What the run costs: every node is held for the whole run, at its stated rent or at what owning it costs (with
-/// energy, then).
+/// What the run costs: every node is held for the whole run, at its stated rent or at what owning it costs
+/// (with energy, then).
 struct Cost {
   double usd = 0;     ///< 0: not known
   std::string basis;  ///< how it was computed, or why it is 0

@@ -258,7 +258,8 @@ std::string run_text(const RunRecord& record) {
 
   line("latency",
        duration_text(run.latency.us()) +
-           (run.ci95_percent >= 0.005 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent) : ""));
+           (run.ci95_percent >= 0.005 ? fmt::format(" +- {:.2g} % (extrapolation, 95 %)", run.ci95_percent)
+                                      : ""));
   line("error bar", text_of(record.error));
   const bool causal = record.experiment.model.causal;  // an encoder has no first token to wait for
   if (a.prefill.present())
@@ -276,9 +277,10 @@ std::string run_text(const RunRecord& record) {
   line("cost", cost.usd > 0 ? fmt::format("{:.3g} USD ({})", cost.usd, cost.basis)
                             : fmt::format("not known: {}", cost.basis));
   const Throughput per = throughput_of(tokens_of(record.experiment), run, cost);
-  line("throughput", fmt::format("{} tokens/s, {} tokens/J{}", count_text(per.tokens_per_s),
-                                 count_text(per.tokens_per_j),
-                                 per.tokens_per_usd > 0 ? fmt::format(", {} tokens/USD", count_text(per.tokens_per_usd)) : ""));
+  line("throughput",
+       fmt::format(
+           "{} tokens/s, {:.3g} tokens/J{}", count_text(per.tokens_per_s), per.tokens_per_j,
+           per.tokens_per_usd > 0 ? fmt::format(", {} tokens/USD", count_text(per.tokens_per_usd)) : ""));
   text += memory_warnings(record);
 
   if (a.prefill.present()) {

@@ -18,8 +18,10 @@ namespace {
 using config::Document;
 using config::Value;
 
-/// Numbers that are spent on nothing while a run runs.
-bool is_price(const std::string& key) { return key == "price_usd_per_hour"; }
+/// A price, and what belongs to the cost model, are no hardware.
+bool is_price_or_fit(const std::string& key) {
+  return key == "price_usd_per_hour" || key == "overlap_exponent";
+}
 
 /// One machine part: its file, what it is called, and the prefixes of its keys in an experiment.
 struct Part {
@@ -45,7 +47,8 @@ std::vector<Part> parts_of(const Value& root) {
     parts.push_back(gpu);
     parts.push_back({"attn", file, {"hardware.attn."}});
   }
-  if (const auto fabric = root.find("fabric")) parts.push_back({"fabric", resolve_config("fabrics", *fabric), {"fabric."}});
+  if (const auto fabric = root.find("fabric"))
+    parts.push_back({"fabric", resolve_config("fabrics", *fabric), {"fabric."}});
   return parts;
 }
 
@@ -59,12 +62,15 @@ bool is_whole(const Value& root, const std::string& key) {
   return at.at("value").as_string().find_first_of(".eE") == std::string::npos;
 }
 
-std::string text_of_number(double x, bool whole) { return whole ? fmt::format("{}", std::llround(x)) : fmt::format("{}", x); }
+std::string text_of_number(double x, bool whole) {
+  return whole ? fmt::format("{}", std::llround(x)) : fmt::format("{}", x);
+}
 
 }  // namespace
 
-Around around(const std::filesystem::path& experiment, const std::vector<std::string>& overrides, double step) {
-  Around a;
+Around around(const std::filesystem::path& experiment, const std::vector<std::string>& overrides,
+              double step) {
+  Around a{.step = step};
   a.sweep.file = experiment;
   a.sweep.experiment = experiment;
   a.sweep.name = "around " + experiment.stem().string();
@@ -80,7 +86,8 @@ Around around(const std::filesystem::path& experiment, const std::vector<std::st
     const std::string first = text.substr(0, std::min(text.find('.'), equals));
     const bool names = first == "fabric" || first == "hardware" || first == "sharding" || first == "model";
     const std::string key = text.substr(0, equals);
-    if (!names || key == first || key == "hardware.comp" || key == "hardware.attn") apply_override(document, text);
+    if (!names || key == first || key == "hardware.comp" || key == "hardware.attn")
+      apply_override(document, text);
   }
   a.sweep.hash = hash_of(document.root(), {}) + fmt::format("|{}|{}", step, set_text);
   a.points.push_back({.id = 0});
@@ -99,16 +106,19 @@ Around around(const std::filesystem::path& experiment, const std::vector<std::st
       return axes;
     };
     for (const config::Parameter& p : config::parameters_of(file)) {
-      if (p.value == 0 || is_price(p.key)) continue;
+      if (p.value == 0 || is_price_or_fit(p.key)) continue;
       const bool whole = is_whole(root, p.key);
-      const double change = whole ? std::max(1.0, std::round(std::abs(p.value) * step)) : std::abs(p.value) * step;
+      const double change =
+          whole ? std::max(1.0, std::round(std::abs(p.value) * step)) : std::abs(p.value) * step;
       const Parameter parameter{part.name + " " + p.key, p.value, p.value - change, p.value + change};
       auto down = settings(p.key, text_of_number(parameter.down, whole));
       auto up = settings(p.key, text_of_number(parameter.up, whole));
       if (p.key == "hbm.pin_gbps") {  // a burst takes the same number of command clocks
         const double tck = root.at("hbm").at("tck_ns").at("value").as_number();
-        for (const auto& s : settings("hbm.tck_ns", fmt::format("{}", tck * p.value / parameter.down))) down.push_back(s);
-        for (const auto& s : settings("hbm.tck_ns", fmt::format("{}", tck * p.value / parameter.up))) up.push_back(s);
+        for (const auto& s : settings("hbm.tck_ns", fmt::format("{}", tck * p.value / parameter.down)))
+          down.push_back(s);
+        for (const auto& s : settings("hbm.tck_ns", fmt::format("{}", tck * p.value / parameter.up)))
+          up.push_back(s);
       }
       if (p.key == "hbm.tck_ns") continue;  // goes with the pins' rate
       add(parameter, down, up);
@@ -129,7 +139,8 @@ Around around(const std::filesystem::path& experiment, const std::vector<std::st
   return a;
 }
 
-std::vector<Sensitivity> sensitivities(const Around& a, const std::vector<Row>& rows, const std::string& metric) {
+std::vector<Sensitivity> sensitivities(const Around& a, const std::vector<Row>& rows,
+                                       const std::string& metric) {
   std::vector<const Row*> by_id(a.points.size(), nullptr);
   for (const Row& row : rows) by_id.at(static_cast<std::size_t>(row.id)) = &row;
   const auto value_of = [&](std::size_t id) -> std::optional<double> {
@@ -137,9 +148,9 @@ std::vector<Sensitivity> sensitivities(const Around& a, const std::vector<Row>& 
   };
   const auto base = value_of(0);
   if (!base || *base <= 0)
-    throw std::runtime_error{fmt::format("{}: {}", a.sweep.experiment.string(),
-                                         by_id[0] != nullptr && !by_id[0]->error.empty() ? by_id[0]->error
-                                                                                        : "has no " + metric)};
+    throw std::runtime_error{
+        fmt::format("{}: {}", a.sweep.experiment.string(),
+                    by_id[0] != nullptr && !by_id[0]->error.empty() ? by_id[0]->error : "has no " + metric)};
   std::vector<Sensitivity> all;
   for (std::size_t i = 0; i < a.parameters.size(); ++i) {
     Sensitivity s{.parameter = a.parameters[i]};
@@ -147,14 +158,22 @@ std::vector<Sensitivity> sensitivities(const Around& a, const std::vector<Row>& 
     for (const std::size_t id : {2 * i + 1, 2 * i + 2}) {
       if (!value_of(id) && by_id[id] != nullptr) s.missing = by_id[id]->error;
     }
-    if (down) s.down_percent = 100 * (*down / *base - 1);
-    if (up) s.up_percent = 100 * (*up / *base - 1);
-    const double x0 = down ? s.parameter.down : s.parameter.value, x1 = up ? s.parameter.up : s.parameter.value;
+    // A whole number of 2 changes by a half at least: what a step would do is in proportion, in logarithms.
+    const auto scaled = [&](double value, double parameter, double wanted) {
+      if (parameter <= 0 || s.parameter.value <= 0) return 100 * (value / *base - 1);
+      return 100 * (std::pow(value / *base, std::log(wanted) / std::log(parameter / s.parameter.value)) - 1);
+    };
+    if (down) s.down_percent = scaled(*down, s.parameter.down, 1 - a.step);
+    if (up) s.up_percent = scaled(*up, s.parameter.up, 1 + a.step);
+    const double x0 = down ? s.parameter.down : s.parameter.value,
+                 x1 = up ? s.parameter.up : s.parameter.value;
     if ((down || up) && x0 > 0 && x1 > 0)
       s.elasticity = std::log(up.value_or(*base) / down.value_or(*base)) / std::log(x1 / x0);
     all.push_back(std::move(s));
   }
-  const auto strength = [](const Sensitivity& s) { return std::max(std::abs(s.down_percent), std::abs(s.up_percent)); };
+  const auto strength = [](const Sensitivity& s) {
+    return std::max(std::abs(s.down_percent), std::abs(s.up_percent));
+  };
   std::stable_sort(all.begin(), all.end(),
                    [&](const Sensitivity& x, const Sensitivity& y) { return strength(x) > strength(y); });
   return all;
@@ -180,12 +199,14 @@ std::string to_html(const std::vector<Sensitivity>& all, const Row& base, const 
   constexpr std::size_t kMost = 30;
   constexpr double kVisible = 0.005;  // percent
   Json page{{"title", "What would help " + experiment},
-            {"subtitle", fmt::format("{} {:.6g}; change of it if one parameter is changed by {:.3g} % (whole numbers by 1 "
-                                     "at least), the strongest of {}",
-                                     metric, *base.metric(metric), 100 * step, all.size())},
+            {"subtitle",
+             fmt::format("{} {:.6g}; change of it for {:.3g} % of one parameter (whole numbers were changed "
+                         "by 1 at least, and the change scaled), the strongest of {}",
+                         metric, *base.metric(metric), 100 * step, all.size())},
             {"rows", Json::array()}};
   for (const Sensitivity& s : all) {
-    if (page["rows"].size() == kMost || std::max(std::abs(s.down_percent), std::abs(s.up_percent)) < kVisible) break;
+    if (page["rows"].size() == kMost || std::max(std::abs(s.down_percent), std::abs(s.up_percent)) < kVisible)
+      break;
     page["rows"].push_back({s.parameter.key, s.down_percent, s.up_percent, s.elasticity, s.parameter.down,
                             s.parameter.value, s.parameter.up});
   }

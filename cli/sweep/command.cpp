@@ -1,5 +1,7 @@
 // tessera sweep: many points of a design space.
 
+#include "cli/command.hpp"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -14,7 +16,6 @@
 #include <thread>
 
 #include "cli/chart_library.hpp"
-#include "cli/command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_files.hpp"
 #include "cli/output.hpp"
@@ -69,16 +70,17 @@ Shard parse_shard(const std::string& text) {
   const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const std::filesystem::path program = here / "tessera_mpi";
   if (!std::filesystem::exists(program))
-    throw UsageError{fmt::format("--mpi: {} was not built: install libboost-mpi-dev and libopenmpi-dev, and build again",
-                                 program.string())};
+    throw UsageError{
+        fmt::format("--mpi: {} was not built: install libboost-mpi-dev and libopenmpi-dev, and build again",
+                    program.string())};
   std::vector<char*> arguments{argv, argv + argc};
   arguments.push_back(nullptr);
   execv(program.c_str(), arguments.data());
   throw std::runtime_error{fmt::format("{}: {}", program.string(), std::strerror(errno))};
 }
 
-std::unique_ptr<Crew> crew_for(const MakeCrew& make_crew, const Sweep& sweep, const std::vector<Point>& points,
-                               unsigned jobs) {
+std::unique_ptr<Crew> crew_for(const MakeCrew& make_crew, const Sweep& sweep,
+                               const std::vector<Point>& points, unsigned jobs) {
   const std::size_t processes = jobs > 0 ? jobs : std::max(1U, std::thread::hardware_concurrency());
   if (make_crew) return make_crew(sweep, points, processes);
   return local_crew(processes, [&] { return sweep_work(sweep, points); });
@@ -104,7 +106,8 @@ std::string summary(const std::vector<Row>& rows, double wall_s) {
 }
 
 void run_around(const Options& options, const MakeCrew& make_crew) {
-  if (options.step_percent <= 0 || options.step_percent >= 100) throw UsageError{"--step: expected 0 to 100 %"};
+  if (options.step_percent <= 0 || options.step_percent >= 100)
+    throw UsageError{"--step: expected 0 to 100 %"};
   const std::vector<std::string> metrics{kMetrics.begin(), kMetrics.end()};
   if (std::find(metrics.begin(), metrics.end(), options.metric) == metrics.end()) {
     const std::string near = config::nearest(options.metric, metrics);
@@ -126,7 +129,8 @@ void run_around(const Options& options, const MakeCrew& make_crew) {
   const std::vector<Row> rows = store.rows();
   const std::vector<Sensitivity> all = sensitivities(a, rows, options.metric);
   if (!options.html.empty())
-    write_whole(options.html, to_html(all, rows.front(), options.metric, options.around, options.step_percent / 100, library));
+    write_whole(options.html, to_html(all, rows.front(), options.metric, options.around,
+                                      options.step_percent / 100, library));
   if (!options.json.empty()) write_json(options.json, to_json(all, rows.front(), options.metric));
   if (options.json == "-") return;
   constexpr std::size_t kShown = 20;
@@ -139,8 +143,9 @@ void run_around(const Options& options, const MakeCrew& make_crew) {
       continue;
     }
     if (table.empty() || &s - all.data() < static_cast<std::ptrdiff_t>(kShown))
-      table.add({s.parameter.key, fmt::format("{:.6g}", s.parameter.value), fmt::format("{:+.3f} %", s.down_percent),
-                 fmt::format("{:+.3f} %", s.up_percent), fmt::format("{:+.3f}", s.elasticity)});
+      table.add({s.parameter.key, fmt::format("{:.6g}", s.parameter.value),
+                 fmt::format("{:+.3f} %", s.down_percent), fmt::format("{:+.3f} %", s.up_percent),
+                 fmt::format("{:+.3f}", s.elasticity)});
   }
   fmt::print("{}: {} {:.6g}; its change with one parameter at a time\n\n{}", options.around, options.metric,
              *rows.front().metric(options.metric), table.text());
@@ -156,7 +161,8 @@ void run_sweep(const Options& options, int argc, char** argv, const MakeCrew& ma
   }
   if (options.sweep.empty()) throw UsageError{"sweep: SWEEP.yaml is required (or --around)"};
   if (options.out.empty()) throw UsageError{"sweep: --out is required: the SQLite file for the results"};
-  if (!options.overrides.empty()) throw UsageError{"--set: only with --around; a sweep file has its own 'set'"};
+  if (!options.overrides.empty())
+    throw UsageError{"--set: only with --around; a sweep file has its own 'set'"};
   const Shard shard = parse_shard(options.shard);
   require_writable("--out", options.out);
   const auto start = std::chrono::steady_clock::now();
@@ -188,7 +194,9 @@ void run_sweep(const Options& options, int argc, char** argv, const MakeCrew& ma
   fmt::print("{}: {} rows in {}: {}", sweep.name, count_text(static_cast<double>(rows.size())), options.out,
              summary(rows, wall_s));
   if (sweep.fidelity == SweepFidelity::funnel && shard.count > 1)
-    fmt::print("  the cycle model's points are known once all shards are merged: tessera merge, then sweep --resume\n");
+    fmt::print(
+        "  the cycle model's points are known once all shards are merged: tessera merge, then sweep "
+        "--resume\n");
 }
 
 }  // namespace
@@ -208,10 +216,14 @@ void add_sweep(CLI::App& app, int argc, char** argv, const MakeCrew& make_crew) 
   command->add_option("--step", options->step_percent, "--around: change of a parameter, in percent")
       ->capture_default_str();
   command->add_option("--metric", options->metric, "--around: what is watched")->capture_default_str();
-  command->add_option("--set", options->overrides, "--around: KEY=VALUE: change a key of the experiment; may be repeated")
+  command
+      ->add_option("--set", options->overrides,
+                   "--around: KEY=VALUE: change a key of the experiment; may be repeated")
       ->allow_extra_args(false);
-  command->add_option("--html", options->html, "--around: a page with a tornado chart (needs the package libjs-chart.js)");
-  command->add_option("--json", options->json, "--around: the result as JSON to a file, or - for standard output");
+  command->add_option("--html", options->html,
+                      "--around: a page with a tornado chart (needs the package libjs-chart.js)");
+  command->add_option("--json", options->json,
+                      "--around: the result as JSON to a file, or - for standard output");
   command->footer(kFooter);
   command->callback([options, argc, argv, &make_crew] { run_sweep(*options, argc, argv, make_crew); });
 }

@@ -46,8 +46,10 @@ class Conductor {
     for (const std::int64_t id : ids) {
       if (known.count({cycle ? "cycle" : "cost", id}) == 0) lacking.push_back(id);
     }
-    // Many at a time save messages; few at the end keep all members busy. Each simulation is handed out alone.
-    const std::size_t most = cycle ? 1 : std::clamp<std::size_t>(lacking.size() / (8 * crew_.places()), 1, 16);
+    // Many at a time save messages; few at the end keep all members busy. Each simulation is handed out
+    // alone.
+    const std::size_t most =
+        cycle ? 1 : std::clamp<std::size_t>(lacking.size() / (8 * crew_.places()), 1, 16);
     std::deque<Batch> batches;
     for (std::size_t i = 0; i < lacking.size(); i += most) {
       const auto first = lacking.begin() + static_cast<std::ptrdiff_t>(i);
@@ -114,7 +116,11 @@ class Conductor {
   }
 
   Row failed(std::int64_t id, bool cycle, const std::string& why) const {
-    Row row{.id = id, .fidelity = cycle ? "cycle" : "cost", .axes = Json::object(), .status = "failed", .error = why};
+    Row row{.id = id,
+            .fidelity = cycle ? "cycle" : "cost",
+            .axes = Json::object(),
+            .status = "failed",
+            .error = why};
     for (const auto& [key, value] : points_.at(id)->axes) row.axes[key] = value;
     return row;
   }
@@ -132,7 +138,8 @@ Work sweep_work(const Sweep& sweep, const std::vector<Point>& points) {
   const auto evaluator = std::make_shared<Evaluator>(sweep);
   const auto by_id = std::make_shared<std::map<std::int64_t, const Point*>>();
   for (const Point& p : points) by_id->emplace(p.id, &p);
-  return [&sweep, evaluator, by_id](const std::string& text, const std::function<void(const std::string&)>& more) {
+  return [&sweep, evaluator, by_id](const std::string& text,
+                                    const std::function<void(const std::string&)>& more) {
     const Json task = Json::parse(text);
     if (const std::int64_t number = task.at("search"); number >= 0) {
       std::map<std::int64_t, Row> known;

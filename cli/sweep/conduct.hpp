@@ -18,8 +18,8 @@ struct Shard {
 /// What a member of the crew does. Both must outlive it.
 Work sweep_work(const Sweep& sweep, const std::vector<Point>& points);
 
-/// Evaluates what the store lacks, and shows progress. With several shards a funnel ends before its second stage: its
-/// front is known only when all are merged.
+/// Evaluates what the store lacks, and shows progress. With several shards a funnel ends before its second
+/// stage: its front is known only when all are merged.
 void conduct(const Sweep& sweep, const std::vector<Point>& points, Shard shard, Store& store, Crew& crew);
 
 }  // namespace tessera::cli

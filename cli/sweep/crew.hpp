@@ -1,6 +1,6 @@
 #pragma once
-// Who evaluates points: places that each take a task at a time, as text, and answer with texts. Processes of this
-// machine (local_crew), or ranks of an MPI job (mpi_main.cpp).
+// Who evaluates points: places that each take a task at a time, as text, and answer with texts. Processes of
+// this machine (local_crew), or ranks of an MPI job (mpi_main.cpp).
 
 #include <cstddef>
 #include <functional>
@@ -32,7 +32,8 @@ class Crew {
 };
 
 /// Does a task and says its answers: all but the last by `more`, the last by returning it.
-using Work = std::function<std::string(const std::string& task, const std::function<void(const std::string&)>& more)>;
+using Work =
+    std::function<std::string(const std::string& task, const std::function<void(const std::string&)>& more)>;
 
 /// `processes` forks of this one, each of which makes its own work by `prepare`. They die with this process.
 std::unique_ptr<Crew> local_crew(std::size_t processes, std::function<Work()> prepare);

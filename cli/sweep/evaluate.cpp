@@ -1,7 +1,7 @@
 #include "cli/sweep/evaluate.hpp"
 
-#include <fmt/format.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -116,7 +116,7 @@ void Evaluator::measure_run(const Point& point, bool cycle, Row& row) {
   row.config_hash = e.config_hash;
   const models::TaskGraph graph = build_graph(e);
   sim::RunOptions options{.cost = !cycle, .link_activity = false, .jobs = 1, .seed = sweep_.seed};
-  options.memory = {&costs_, e.comp_key, e.attn_key};
+  options.memory = {&costs_, e.comp->key, e.attn->key};
   const sim::RunResult run = sim::run_machine(graph, e.machine, options);
   const Analysis a = analyse(graph, run, e.machine.fabric);
   const Cost cost = cost_of(e, graph, run);
@@ -184,14 +184,17 @@ void Evaluator::measure_kernel(const Point& point, bool cycle, Row& row) {
   if (known == configs_.hardware.end()) {
     auto document = config::Document::read(resolve_config("hardware", name, "hardware"));
     for (const std::string& change : changes) apply_override(document, change);
-    known = configs_.hardware.emplace(key, Hardware{.key = key, .gpu = config::read_gpu(document)}).first;
+    known = configs_.hardware
+                .emplace(key, std::make_shared<const Hardware>(
+                                  Hardware{.key = key, .gpu = config::read_gpu(document)}))
+                .first;
   }
-  const GpuSpec& gpu = known->second.gpu;
+  const GpuSpec& gpu = known->second->gpu;
   row.config_hash = fmt::format("{}|{}|{}", sweep_.kernel, fmt::join(texts, "|"), key);
   std::replace(row.config_hash.begin(), row.config_hash.end(), '\n', '|');
-  const sim::KernelResult r = cycle ? sim::simulate_kernel(gpu, request.op, request.options)
-                                    : sim::result_of(costs_.of(key, gpu).model.cost(
-                                          request.op, sim::conditions_of(request.options)));
+  const sim::KernelResult r =
+      cycle ? sim::simulate_kernel(gpu, request.op, request.options)
+            : sim::result_of(costs_.of(key, gpu).model.cost(request.op, sim::conditions_of(request.options)));
   row.bottleneck = r.bottleneck;
   row.metric("latency_us") = r.latency.us();
   row.metric("execution_us") = r.execution.us();
@@ -258,13 +261,14 @@ Row Evaluator::evaluate(const Point& point, bool cycle) {
 
 namespace {
 
-/// Whether a complaint is about a key: it names the key's path, or the part of it below the file it goes into.
-/// "WHERE: PATH: what", or "--set PATH=VALUE: what".
+/// Whether a complaint is about a key: it names the key's path, or the part of it below the file it goes
+/// into. "WHERE: PATH: what", or "--set PATH=VALUE: what".
 bool is_about(const std::string& complaint, const std::string& key) {
   for (std::string part = key;;) {
     for (const std::string& path : {part, part + ".value"}) {
       if (complaint.find(": " + path + ": ") != std::string::npos ||
-          complaint.find(path + "=") != std::string::npos || complaint.find(": " + path + "[") != std::string::npos)
+          complaint.find(path + "=") != std::string::npos ||
+          complaint.find(": " + path + "[") != std::string::npos)
         return true;
     }
     // A part that stands above the key: "hardwar" of "hardwar.comp".

@@ -18,8 +18,8 @@ class Evaluator {
   /// `sweep` must outlive it.
   explicit Evaluator(const Sweep& sweep) : sweep_{sweep} {}
 
-  /// Never throws for what is wrong with a point: that becomes its row. At cycle fidelity the point is simulated in a
-  /// process of its own.
+  /// Never throws for what is wrong with a point: that becomes its row. At cycle fidelity the point is
+  /// simulated in a process of its own.
   Row evaluate(const Point& point, bool cycle);
 
   /// Throws whatever reading the point's configuration throws, without running it.
@@ -37,8 +37,8 @@ class Evaluator {
   sim::CostMemory costs_;
 };
 
-/// Throws config::InputError at the axis, file and line, if a key of one is no key of the configuration or a value is
-/// none that it can have, whatever the other axes are.
+/// Throws config::InputError at the axis, file and line, if a key of one is no key of the configuration or a
+/// value is none that it can have, whatever the other axes are.
 void require_axes(const Sweep& sweep, const std::vector<Point>& points);
 
 }  // namespace tessera::cli

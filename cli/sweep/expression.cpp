@@ -59,7 +59,9 @@ class Expression::Parser {
       while (at_ < text_.size() && (is_word(text_[at_]) || is_exponent_sign(begin))) ++at_;
     } else {
       ++at_;
-      if (std::string_view{"=!<>"}.find(c) != std::string_view::npos && at_ < text_.size() && text_[at_] == '=') ++at_;
+      if (std::string_view{"=!<>"}.find(c) != std::string_view::npos && at_ < text_.size() &&
+          text_[at_] == '=')
+        ++at_;
     }
     token_ = text_.substr(begin, at_ - begin);
   }
@@ -68,7 +70,8 @@ class Expression::Parser {
   }
   /// The sign in 1e-6.
   bool is_exponent_sign(std::size_t begin) const {
-    return (text_[at_] == '-' || text_[at_] == '+') && std::isdigit(static_cast<unsigned char>(text_[begin])) != 0 &&
+    return (text_[at_] == '-' || text_[at_] == '+') &&
+           std::isdigit(static_cast<unsigned char>(text_[begin])) != 0 &&
            (text_[at_ - 1] == 'e' || text_[at_ - 1] == 'E');
   }
 

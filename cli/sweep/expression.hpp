@@ -1,8 +1,9 @@
 #pragma once
 // Conditions and constraints of a sweep: "sharding.beta <= sharding.alpha and latency_us < 2e4".
 //
-// Names are dotted keys or metrics; numbers may end in K, M or G (powers of 1024); texts stand in single or double
-// quotes, or are names that mean nothing else. Operators, loosest first: or; and; not; == != < <= > >=; + -; * / %.
+// Names are dotted keys or metrics; numbers may end in K, M or G (powers of 1024); texts stand in single or
+// double quotes, or are names that mean nothing else. Operators, loosest first: or; and; not; == != < <= >
+// >=; + -; * / %.
 
 #include <functional>
 #include <memory>
@@ -34,7 +35,8 @@ class Expression {
   const std::string& text() const { return text_; }
   /// Every name in it, each once.
   const std::vector<std::string>& names() const { return names_; }
-  /// Whether it holds; `value` gives a name's. Throws ExpressionError where texts are compared by size or added.
+  /// Whether it holds; `value` gives a name's. Throws ExpressionError where texts are compared by size or
+  /// added.
   bool holds(const std::function<Term(const std::string&)>& value) const;
 
  private:

@@ -44,8 +44,7 @@ void work_for(mpi::communicator& world, const Sweep& sweep, const std::vector<Po
     std::string task;
     const mpi::status status = world.recv(0, mpi::any_tag, task);
     if (status.tag() == end_tag) return;
-    const std::string last =
-        work(task, [&](const std::string& text) { world.send(0, more_tag, text); });
+    const std::string last = work(task, [&](const std::string& text) { world.send(0, more_tag, text); });
     world.send(0, last_tag, last);
   }
 }

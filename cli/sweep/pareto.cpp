@@ -7,7 +7,8 @@
 
 namespace tessera::cli {
 
-std::vector<std::size_t> pareto_front(const std::vector<Row>& rows, const std::vector<Objective>& objectives) {
+std::vector<std::size_t> pareto_front(const std::vector<Row>& rows,
+                                      const std::vector<Objective>& objectives) {
   struct Candidate {
     std::vector<double> values;  // all to be made small
     std::size_t row = 0;
@@ -76,7 +77,8 @@ std::vector<std::int64_t> with_neighbours(const Sweep& sweep, const std::vector<
     for (const Point& p : points) {
       if (p.id == id) continue;
       double square = 0;
-      for (std::size_t i = 0; i < dims; ++i) square += (p.place[i] - from.place[i]) * (p.place[i] - from.place[i]);
+      for (std::size_t i = 0; i < dims; ++i)
+        square += (p.place[i] - from.place[i]) * (p.place[i] - from.place[i]);
       others.emplace_back(square, p.id);
     }
     const auto n = static_cast<std::ptrdiff_t>(std::min(kNearest, others.size()));

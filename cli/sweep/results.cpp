@@ -23,7 +23,7 @@ namespace tessera::cli {
 namespace {
 
 Json json_of(const Row& row, bool wall) {
-  Json json{{"id", row.id},     {"fidelity", row.fidelity}, {"status", row.status},
+  Json json{{"id", row.id},     {"fidelity", row.fidelity},  {"status", row.status},
             {"axes", row.axes}, {"metrics", Json::object()}, {"bottleneck", row.bottleneck}};
   for (std::size_t i = 0; i < kMetricCount; ++i) {
     if (row.metrics[i]) json["metrics"][kMetrics[i]] = *row.metrics[i];
@@ -64,7 +64,8 @@ std::string csv_of(const std::vector<Row>& rows, bool wall) {
     for (std::size_t i = 0; i < kMetricCount; ++i) {
       if (used[i]) text += row.metrics[i] ? fmt::format(",{}", *row.metrics[i]) : ",";
     }
-    text += fmt::format(",{},{},{}", csv_field(row.bottleneck), csv_field(row.error), csv_field(row.config_hash));
+    text +=
+        fmt::format(",{},{},{}", csv_field(row.bottleneck), csv_field(row.error), csv_field(row.config_hash));
     text += wall ? fmt::format(",{}\n", row.wall_s) : "\n";
   }
   return text;
@@ -84,14 +85,16 @@ std::vector<Objective> parse_objectives(const std::string& text) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
     const std::string one = text.substr(begin, end - begin);
     const std::size_t colon = one.find(':');
-    const std::string metric = one.substr(0, colon), way = colon == std::string::npos ? "min" : one.substr(colon + 1);
+    const std::string metric = one.substr(0, colon),
+                      way = colon == std::string::npos ? "min" : one.substr(colon + 1);
     const std::vector<std::string> known{kMetrics.begin(), kMetrics.end()};
     if (std::find(known.begin(), known.end(), metric) == known.end()) {
       const std::string near = config::nearest(metric, known);
       throw UsageError{fmt::format("--objectives: '{}' is no metric{}", metric,
                                    near.empty() ? "" : fmt::format("; did you mean '{}'?", near))};
     }
-    if (way != "min" && way != "max") throw UsageError{fmt::format("--objectives: {}: expected min or max", one)};
+    if (way != "min" && way != "max")
+      throw UsageError{fmt::format("--objectives: {}: expected min or max", one)};
     objectives.push_back({metric, way == "max"});
     begin = end + 1;
   }
@@ -114,7 +117,9 @@ void run_pareto(const ParetoOptions& options) {
   // Of a funnel the closer look counts.
   std::string fidelity = options.fidelity;
   if (fidelity.empty())
-    fidelity = std::any_of(rows.begin(), rows.end(), [](const Row& r) { return r.fidelity == "cycle"; }) ? "cycle" : "cost";
+    fidelity = std::any_of(rows.begin(), rows.end(), [](const Row& r) { return r.fidelity == "cycle"; })
+                   ? "cycle"
+                   : "cost";
   std::erase_if(rows, [&](const Row& r) { return r.fidelity != fidelity; });
   const std::vector<std::size_t> front = pareto_front(rows, objectives);
   if (!options.json.empty()) {
@@ -125,7 +130,8 @@ void run_pareto(const ParetoOptions& options) {
     if (options.json == "-") return;
   }
   std::vector<std::string> header{"point"};
-  for (const Objective& o : objectives) header.push_back(fmt::format("{} ({})", o.metric, o.most ? "max" : "min"));
+  for (const Objective& o : objectives)
+    header.push_back(fmt::format("{} ({})", o.metric, o.most ? "max" : "min"));
   header.emplace_back("bottleneck");
   std::vector<std::string> axes;
   for (const std::size_t r : front) {
@@ -142,7 +148,8 @@ void run_pareto(const ParetoOptions& options) {
     for (const std::string& axis : axes) cells.push_back(rows[r].axes.value(axis, ""));
     table.add(cells);
   }
-  fmt::print("{} of {} points at fidelity {} are on the front\n\n{}", front.size(), rows.size(), fidelity, table.text());
+  fmt::print("{} of {} points at fidelity {} are on the front\n\n{}", front.size(), rows.size(), fidelity,
+             table.text());
 }
 
 // ---- export
@@ -153,7 +160,8 @@ struct ExportOptions {
 };
 
 void run_export(const ExportOptions& options) {
-  if (options.csv.empty() == options.json.empty()) throw UsageError{"export: give --csv FILE or --json FILE (- for standard output)"};
+  if (options.csv.empty() == options.json.empty())
+    throw UsageError{"export: give --csv FILE or --json FILE (- for standard output)"};
   require_writable("--csv", options.csv);
   require_writable("--json", options.json);
   const std::vector<Row> rows = Store::read_only(options.file).rows();
@@ -193,14 +201,16 @@ Result result_in(const std::string& name) {
     }
     std::int64_t number = -1;
     const auto [end, status] = std::from_chars(id.data(), id.data() + id.size(), number);
-    if (status != std::errc{} || end != id.data() + id.size()) throw UsageError{fmt::format("{}: expected FILE#NUMBER", name)};
+    if (status != std::errc{} || end != id.data() + id.size())
+      throw UsageError{fmt::format("{}: expected FILE#NUMBER", name)};
     const std::vector<Row> rows = Store::read_only(name.substr(0, hash)).rows();
     const Row* found = nullptr;  // the cycle model's, which comes later, before the cost model's
     for (const Row& row : rows) {
       if (row.id == number && (fidelity.empty() || row.fidelity == fidelity)) found = &row;
     }
     if (found == nullptr) throw UsageError{fmt::format("{}: there is no such point", name)};
-    if (found->status == "failed") throw UsageError{fmt::format("{}: the point failed: {}", name, found->error)};
+    if (found->status == "failed")
+      throw UsageError{fmt::format("{}: the point failed: {}", name, found->error)};
     r.bottleneck = found->bottleneck;
     r.config["fidelity"] = found->fidelity;
     flatten(found->axes, "", r.config);
@@ -222,7 +232,8 @@ Result result_in(const std::string& name) {
     if (json.contains(key)) flatten(json.at(key), std::string{key} + ".", r.config);
   }
   for (const char* metric : kMetrics) {
-    if (json.contains(metric) && json.at(metric).is_number()) r.metrics.emplace_back(metric, json.at(metric).get<double>());
+    if (json.contains(metric) && json.at(metric).is_number())
+      r.metrics.emplace_back(metric, json.at(metric).get<double>());
   }
   for (const auto& [phase, parts] : json.at("breakdown").items()) {
     for (const auto& [stage, times] : parts.at("stages").items()) {
@@ -244,7 +255,11 @@ struct CompareOptions {
 
 void run_compare(const CompareOptions& options) {
   const Result a = result_in(options.a), b = result_in(options.b);
-  Json json{{"a", a.name}, {"b", b.name}, {"config", Json::object()}, {"metrics", Json::object()}, {"stages", Json::object()}};
+  Json json{{"a", a.name},
+            {"b", b.name},
+            {"config", Json::object()},
+            {"metrics", Json::object()},
+            {"stages", Json::object()}};
   std::string text = fmt::format("A: {}\nB: {}\n\n", a.name, b.name);
   Table config{{"what differs", "A", "B"}};
   std::set<std::string> keys;
@@ -265,9 +280,11 @@ void run_compare(const CompareOptions& options) {
 
   Table metrics{{"metric", "A", "B", "change"}};
   for (const auto& [name, x] : a.metrics) {
-    const auto y = std::find_if(b.metrics.begin(), b.metrics.end(), [&, n = name](const auto& m) { return m.first == n; });
+    const auto y = std::find_if(b.metrics.begin(), b.metrics.end(),
+                                [&, n = name](const auto& m) { return m.first == n; });
     if (y == b.metrics.end()) continue;
-    metrics.add({name, fmt::format("{:.6g}", x), fmt::format("{:.6g}", y->second), change_text(x, y->second)});
+    metrics.add(
+        {name, fmt::format("{:.6g}", x), fmt::format("{:.6g}", y->second), change_text(x, y->second)});
     json["metrics"][name] = {{"a", x}, {"b", y->second}};
   }
   text += "\n" + metrics.text();
@@ -310,7 +327,8 @@ struct MergeOptions {
 };
 
 void run_merge(const MergeOptions& options) {
-  if (std::filesystem::exists(options.out)) throw UsageError{fmt::format("--out {}: exists already", options.out)};
+  if (std::filesystem::exists(options.out))
+    throw UsageError{fmt::format("--out {}: exists already", options.out)};
   require_writable("--out", options.out);
   std::map<std::string, std::string> about;
   for (const std::string& file : options.files) {
@@ -330,7 +348,8 @@ void run_merge(const MergeOptions& options) {
     rows = out.known().size();
   }
   std::filesystem::rename(unfinished, options.out);
-  fmt::print("{} rows of {} files in {}\n", count_text(static_cast<double>(rows)), options.files.size(), options.out);
+  fmt::print("{} rows of {} files in {}\n", count_text(static_cast<double>(rows)), options.files.size(),
+             options.out);
 }
 
 }  // namespace
@@ -339,7 +358,8 @@ void add_pareto(CLI::App& app) {
   const auto options = std::make_shared<ParetoOptions>();
   CLI::App* command = app.add_subcommand("pareto", "The points of a sweep that no other beats");
   command->add_option("RESULTS", options->file, "Results of tessera sweep")->required();
-  command->add_option("--objectives", options->objectives, "latency_us:min,tokens_per_usd:max; default: the sweep's own");
+  command->add_option("--objectives", options->objectives,
+                      "latency_us:min,tokens_per_usd:max; default: the sweep's own");
   command->add_option("--fidelity", options->fidelity, "cost or cycle; default: cycle where there is any");
   command->add_option("--json", options->json, "As JSON to a file, or - for standard output");
   command->callback([options] { run_pareto(*options); });
@@ -358,7 +378,8 @@ void add_export(CLI::App& app) {
 void add_compare(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
   CLI::App* command = app.add_subcommand("compare", "What changed between two results, by stage");
-  command->add_option("A", options->a, "results.db#12, results.db#12:cost, or a file of tessera run --json")->required();
+  command->add_option("A", options->a, "results.db#12, results.db#12:cost, or a file of tessera run --json")
+      ->required();
   command->add_option("B", options->b, "The other one")->required();
   command->add_option("--json", options->json, "As JSON to a file, or - for standard output");
   command->callback([options] { run_compare(*options); });

@@ -10,16 +10,19 @@
 
 namespace tessera::cli {
 
-/// Columns of numbers, in the order of the table. Of a kernel, those of runs are empty, and the other way round.
-inline constexpr std::array kMetrics{
-    "latency_us",   "ttft_us",      "decode_us_per_token", "tokens",        "tokens_per_s",
-    "energy_j",     "tokens_per_j", "cost_usd",            "tokens_per_usd", "usd_per_hour",
-    "memory_bytes",  // of the node that needs most
-    "memory_share",  // of that node's HBM, of the node where it is greatest
-    "memory_fits",   // 1 if every node's does
-    "traffic_bytes", "link_utilization", "exposed_us",
-    "nodes",        "comp_nodes",   "attn_nodes",          "ci95_percent",  "execution_us",
-    "tflops",       "hbm_bytes",    "l2_bytes",            "clock_mhz"};
+/// Columns of numbers, in the order of the table. Of a kernel, those of runs are empty, and the other way
+/// round.
+inline constexpr std::array kMetrics{"latency_us",    "ttft_us",          "decode_us_per_token",
+                                     "tokens",        "tokens_per_s",     "energy_j",
+                                     "tokens_per_j",  "cost_usd",         "tokens_per_usd",
+                                     "usd_per_hour",
+                                     "memory_bytes",  // of the node that needs most
+                                     "memory_share",  // of that node's HBM, of the node where it is greatest
+                                     "memory_fits",   // 1 if every node's does
+                                     "traffic_bytes", "link_utilization", "exposed_us",
+                                     "nodes",         "comp_nodes",       "attn_nodes",
+                                     "ci95_percent",  "execution_us",     "tflops",
+                                     "hbm_bytes",     "l2_bytes",         "clock_mhz"};
 inline constexpr std::size_t kMetricCount = kMetrics.size();
 
 std::size_t metric_index(std::string_view name);  ///< of one of kMetrics; throws std::out_of_range

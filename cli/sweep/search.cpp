@@ -29,7 +29,7 @@ struct Search {
   const std::function<void(const Row&)>& found;
   std::vector<double> weights;
   std::int64_t next_id = 0;
-  std::vector<double> reference;      // of the centre; empty until it is known
+  std::vector<double> reference;       // of the centre; empty until it is known
   std::map<std::string, Row> visited;  // by what is set: levels make many places one point
 
   const Row* row_at(const std::vector<double>& place) {
@@ -105,16 +105,14 @@ void run_search(const Sweep& sweep, std::int64_t number, const std::map<std::int
   opt.set_lower_bounds(0.0);
   opt.set_upper_bounds(1.0 - 1e-9);
   opt.set_maxeval(static_cast<int>(sweep.design.evaluations - 1));
-  opt.set_min_objective(
-      [](const std::vector<double>& x, std::vector<double>&, void* data) {
-        return static_cast<Search*>(data)->distance(x);
-      },
-      &search);
+  opt.set_min_objective([](const std::vector<double>& x, std::vector<double>&,
+                           void* data) { return static_cast<Search*>(data)->distance(x); },
+                        &search);
   double least = 0;
   try {
     opt.optimize(place, least);
   } catch (const nlopt::roundoff_limited&) {  // as near as it gets
-  } catch (const std::runtime_error&) {       // a local algorithm on a flat stretch; what it found is recorded
+  } catch (const std::runtime_error&) {  // a local algorithm on a flat stretch; what it found is recorded
   }
 }
 

@@ -17,7 +17,7 @@ struct Finish {
 };
 using Statement = std::unique_ptr<sqlite3_stmt, Finish>;
 
-void bind(sqlite3_stmt* s, int at, const std::string& text) {
+void bind_text(sqlite3_stmt* s, int at, const std::string& text) {
   sqlite3_bind_text(s, at, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
 }
 
@@ -47,16 +47,18 @@ Store::Store(const std::filesystem::path& file) {
   // One sweep at a time; a second one finds it locked.
   run("PRAGMA locking_mode = EXCLUSIVE");
   run("CREATE TABLE IF NOT EXISTS sweep (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID");
-  run(fmt::format("CREATE TABLE IF NOT EXISTS points (id INTEGER NOT NULL, fidelity TEXT NOT NULL, axes TEXT NOT NULL, "
-                  "config_hash TEXT NOT NULL, status TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL, "
-                  "bottleneck TEXT NOT NULL{}, stages TEXT NOT NULL, PRIMARY KEY (fidelity, id)) WITHOUT ROWID",
-                  metric_list(" REAL")));
+  run(fmt::format(
+      "CREATE TABLE IF NOT EXISTS points (id INTEGER NOT NULL, fidelity TEXT NOT NULL, axes TEXT NOT NULL, "
+      "config_hash TEXT NOT NULL, status TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL, "
+      "bottleneck TEXT NOT NULL{}, stages TEXT NOT NULL, PRIMARY KEY (fidelity, id)) WITHOUT ROWID",
+      metric_list(" REAL")));
 }
 
 Store::~Store() { sqlite3_close(db_); }
 
 Store Store::read_only(const std::filesystem::path& file) {
-  if (!std::filesystem::is_regular_file(file)) throw UsageError{fmt::format("{}: no such file", file.string())};
+  if (!std::filesystem::is_regular_file(file))
+    throw UsageError{fmt::format("{}: no such file", file.string())};
   Store store;
   store.open(file, SQLITE_OPEN_READWRITE);  // write-ahead files need to be recovered
   return store;
@@ -75,7 +77,8 @@ void Store::fail(const std::string& what) const {
 void Store::run(const std::string& sql) const {
   if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) {
     if (sqlite3_errcode(db_) == SQLITE_BUSY) fail("another sweep is at work in it");
-    if (sqlite3_errcode(db_) == SQLITE_NOTADB) throw UsageError{fmt::format("{}: is no database", file_.string())};
+    if (sqlite3_errcode(db_) == SQLITE_NOTADB)
+      throw UsageError{fmt::format("{}: is no database", file_.string())};
     fail("SQLite");
   }
 }
@@ -84,7 +87,8 @@ sqlite3_stmt* Store::prepare(const std::string& sql) const {
   sqlite3_stmt* statement = nullptr;
   if (sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) {
     if (sqlite3_errcode(db_) == SQLITE_NOTADB || sqlite3_errcode(db_) == SQLITE_ERROR)
-      throw UsageError{fmt::format("{}: holds no results of a sweep ({})", file_.string(), sqlite3_errmsg(db_))};
+      throw UsageError{
+          fmt::format("{}: holds no results of a sweep ({})", file_.string(), sqlite3_errmsg(db_))};
     fail("SQLite");
   }
   return statement;
@@ -101,8 +105,8 @@ void Store::claim(const std::map<std::string, std::string>& about) {
   const Statement s{prepare("INSERT OR REPLACE INTO sweep VALUES (?, ?)")};
   run("BEGIN");
   for (const auto& [key, value] : about) {
-    bind(s.get(), 1, key);
-    bind(s.get(), 2, value);
+    bind_text(s.get(), 1, key);
+    bind_text(s.get(), 2, value);
     if (sqlite3_step(s.get()) != SQLITE_DONE) fail("cannot be written");
     sqlite3_reset(s.get());
   }
@@ -113,8 +117,9 @@ void Store::claim(const Sweep& sweep, bool resume) {
   const auto there = about();
   if (const auto hash = there.find("hash"); hash != there.end()) {
     if (hash->second != sweep.hash)
-      throw UsageError{fmt::format("{}: holds results of another sweep, or of {} before it was changed; give another --out",
-                                   file_.string(), sweep.file.string())};
+      throw UsageError{fmt::format(
+          "{}: holds results of another sweep, or of {} before it was changed; give another --out",
+          file_.string(), sweep.file.string())};
     if (!resume)
       throw UsageError{fmt::format("{}: holds results already; --resume goes on with them", file_.string())};
   }
@@ -127,18 +132,19 @@ void Store::add(const std::vector<Row>& rows) {
   if (rows.empty()) return;
   std::string marks = "?";
   for (int i = 1; i < kFixed + static_cast<int>(kMetricCount) + 1; ++i) marks += ", ?";
-  const Statement s{prepare(fmt::format("INSERT OR IGNORE INTO points ({}{}, stages) VALUES ({})", kColumns,
-                                        metric_list(""), marks))};
+  const Statement s{prepare(
+      fmt::format("INSERT INTO points ({}{}, stages) VALUES ({}) ON CONFLICT (fidelity, id) DO NOTHING",
+                  kColumns, metric_list(""), marks))};
   run("BEGIN");
   for (const Row& row : rows) {
     sqlite3_bind_int64(s.get(), 1, row.id);
-    bind(s.get(), 2, row.fidelity);
-    bind(s.get(), 3, row.axes.dump());
-    bind(s.get(), 4, row.config_hash);
-    bind(s.get(), 5, row.status);
-    bind(s.get(), 6, row.error);
+    bind_text(s.get(), 2, row.fidelity);
+    bind_text(s.get(), 3, row.axes.dump());
+    bind_text(s.get(), 4, row.config_hash);
+    bind_text(s.get(), 5, row.status);
+    bind_text(s.get(), 6, row.error);
     sqlite3_bind_double(s.get(), 7, row.wall_s);
-    bind(s.get(), 8, row.bottleneck);
+    bind_text(s.get(), 8, row.bottleneck);
     int at = kFixed;
     for (const auto& m : row.metrics) {
       ++at;
@@ -147,7 +153,7 @@ void Store::add(const std::vector<Row>& rows) {
       else
         sqlite3_bind_null(s.get(), at);
     }
-    bind(s.get(), at + 1, row.stages.dump());
+    bind_text(s.get(), at + 1, row.stages.dump());
     if (sqlite3_step(s.get()) != SQLITE_DONE) fail("cannot be written");
     sqlite3_reset(s.get());
   }
@@ -157,14 +163,15 @@ void Store::add(const std::vector<Row>& rows) {
 std::set<std::pair<std::string, std::int64_t>> Store::known() const {
   std::set<std::pair<std::string, std::int64_t>> known;
   const Statement s{prepare("SELECT fidelity, id FROM points")};
-  while (sqlite3_step(s.get()) == SQLITE_ROW) known.emplace(text_in(s.get(), 0), sqlite3_column_int64(s.get(), 1));
+  while (sqlite3_step(s.get()) == SQLITE_ROW)
+    known.emplace(text_in(s.get(), 0), sqlite3_column_int64(s.get(), 1));
   return known;
 }
 
 std::vector<Row> Store::rows() const {
   std::vector<Row> rows;
-  const Statement s{
-      prepare(fmt::format("SELECT {}{}, stages FROM points ORDER BY fidelity, id", kColumns, metric_list("")))};
+  const Statement s{prepare(
+      fmt::format("SELECT {}{}, stages FROM points ORDER BY fidelity, id", kColumns, metric_list("")))};
   while (sqlite3_step(s.get()) == SQLITE_ROW) {
     Row row{.id = sqlite3_column_int64(s.get(), 0),
             .fidelity = text_in(s.get(), 1),
@@ -189,7 +196,8 @@ std::vector<Objective> objectives_in(const std::map<std::string, std::string>& a
   std::vector<Objective> objectives;
   const auto at = about.find("objectives");
   if (at == about.end()) return objectives;
-  for (const auto& [metric, way] : Json::parse(at->second).items()) objectives.push_back({metric, way == "max"});
+  for (const auto& [metric, way] : Json::parse(at->second).items())
+    objectives.push_back({metric, way == "max"});
   return objectives;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Results of a sweep in an SQLite file: table `points`, a row per point and fidelity, and `sweep`, what they are of.
+// Results of a sweep in an SQLite file: table `points`, a row per point and fidelity, and `sweep`, what they
+// are of.
 
 #include <filesystem>
 #include <map>
@@ -19,7 +20,8 @@ namespace tessera::cli {
 
 class Store {
  public:
-  /// Opens the file, or makes it. Throws std::runtime_error naming it: not one of ours, or locked by another sweep.
+  /// Opens the file, or makes it. Throws std::runtime_error naming it: not one of ours, or locked by another
+  /// sweep.
   explicit Store(const std::filesystem::path& file);
   ~Store();
   Store(Store&& other) noexcept : file_{std::move(other.file_)}, db_{std::exchange(other.db_, nullptr)} {}
@@ -31,7 +33,8 @@ class Store {
 
   /// What the results are of: "hash", "name", "objectives" (JSON), ...
   std::map<std::string, std::string> about() const;
-  /// Writes what the results are of. UsageError if they are of another sweep, or there are some and not `resume`.
+  /// Writes what the results are of. UsageError if they are of another sweep, or there are some and not
+  /// `resume`.
   void claim(const Sweep& sweep, bool resume);
   /// The same, copied from another store.
   void claim(const std::map<std::string, std::string>& about);

@@ -29,7 +29,8 @@ std::string flow_text(const Value& value) {
   }
   if (value.is_map()) {
     std::string text;
-    for (const auto& [key, item] : value.entries()) text += (text.empty() ? "" : ", ") + key + ": " + flow_text(item);
+    for (const auto& [key, item] : value.entries())
+      text += (text.empty() ? "" : ", ") + key + ": " + flow_text(item);
     return "{" + text + "}";
   }
   if (!value.is_scalar()) return "null";
@@ -77,14 +78,15 @@ void read_range(const Value& map, bool logarithmic, Dimension& d) {
     const std::int64_t n = count->as_integer(2, kMostPoints);
     for (std::int64_t i = 0; i < n; ++i) {
       const double u = static_cast<double>(i) / static_cast<double>(n - 1);
-      values.push_back(i == n - 1     ? high
+      values.push_back(i == n - 1    ? high
                        : logarithmic ? std::exp(std::log(low) + u * (std::log(high) - std::log(low)))
                                      : low + u * (high - low));
     }
   }
   std::set<std::string> seen;
   for (const double x : values) {
-    if (std::string text = number_text(x, d.integer); seen.insert(text).second) d.levels.push_back({std::move(text)});
+    if (std::string text = number_text(x, d.integer); seen.insert(text).second)
+      d.levels.push_back({std::move(text)});
   }
 }
 
@@ -92,7 +94,8 @@ void read_levels(const Value& list, std::size_t key, Dimension& d) {
   const std::vector<Value> items = list.items();
   if (items.empty()) throw list.error("an axis needs at least one value");
   if (key > 0 && items.size() != d.levels.size())
-    throw list.error(fmt::format("has {} values, but the keys it moves with have {}", items.size(), d.levels.size()));
+    throw list.error(
+        fmt::format("has {} values, but the keys it moves with have {}", items.size(), d.levels.size()));
   d.levels.resize(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) d.levels[i].push_back(flow_text(items[i]));
 }
@@ -134,7 +137,8 @@ void read_axes(const Value& root, Sweep& sweep) {
   if (sweep.dimensions.empty()) throw root.error("a sweep needs axes, or zip");
 }
 
-std::vector<Expression> read_expressions(const Value& root, const char* key, const std::vector<std::string>& names) {
+std::vector<Expression> read_expressions(const Value& root, const char* key,
+                                         const std::vector<std::string>& names) {
   std::vector<Expression> all;
   const auto list = root.find(key);
   if (!list) return all;
@@ -149,7 +153,8 @@ std::vector<Expression> read_expressions(const Value& root, const char* key, con
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;
       const std::string near = config::nearest(name, names);
       if (name.find('.') != std::string::npos || !near.empty()) {
-        throw item.error(fmt::format("'{}' is no axis{}{}", name, std::string_view{key} == "constraints" ? " and no metric" : "",
+        throw item.error(fmt::format("'{}' is no axis{}{}", name,
+                                     std::string_view{key} == "constraints" ? " and no metric" : "",
                                      near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
       }
     }
@@ -196,13 +201,14 @@ std::vector<std::string> Dimension::values_at(double u) const {
 Sweep read_sweep(const std::filesystem::path& file) {
   const config::Document document = config::Document::read(file);
   const Value root = document.root();
-  root.allow_only({"name", "description", "experiment", "kernel", "fidelity", "seed", "set", "axes", "zip", "where",
-                   "design", "objectives", "constraints"});
+  root.allow_only({"name", "description", "experiment", "kernel", "fidelity", "seed", "set", "axes", "zip",
+                   "where", "design", "objectives", "constraints"});
   Sweep sweep{.file = file};
   sweep.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
   if (const auto description = root.find("description")) sweep.description = description->as_string();
   if (const auto kernel = root.find("kernel")) {
-    if (const auto both = root.find("experiment")) throw both->error("a sweep has an experiment or a kernel, not both");
+    if (const auto both = root.find("experiment"))
+      throw both->error("a sweep has an experiment or a kernel, not both");
     sweep.kernel = kernel->at("kind").as_string();
     for (const auto& [key, value] : kernel->entries()) {
       if (key != "kind") sweep.set.emplace_back(key, flow_text(value));
@@ -271,7 +277,8 @@ bool allowed(const Sweep& sweep, const Point& point) {
     }
     return name;
   };
-  return std::all_of(sweep.where.begin(), sweep.where.end(), [&](const Expression& e) { return e.holds(value); });
+  return std::all_of(sweep.where.begin(), sweep.where.end(),
+                     [&](const Expression& e) { return e.holds(value); });
 }
 
 std::vector<Point> points_of(const Sweep& sweep) {
@@ -287,7 +294,8 @@ std::vector<Point> points_of(const Sweep& sweep) {
     double all = 1;
     for (const Dimension& d : sweep.dimensions) all *= static_cast<double>(d.levels.size());
     if (all > static_cast<double>(kMostPoints))
-      throw config::InputError{fmt::format("{}:1: a grid of {} points: at most {}", sweep.file.string(), all, kMostPoints)};
+      throw config::InputError{
+          fmt::format("{}:1: a grid of {} points: at most {}", sweep.file.string(), all, kMostPoints)};
     std::vector<std::size_t> level(dims);
     for (bool more = true; more;) {
       for (std::size_t i = 0; i < dims; ++i) {

@@ -65,7 +65,7 @@ struct Sweep {
   std::filesystem::path experiment;  ///< empty if a kernel is swept
   std::string kernel;                ///< its kind
   SweepFidelity fidelity = SweepFidelity::cost;
-  std::uint64_t seed = 1;  ///< of what experiments draw
+  std::uint64_t seed = 1;                                ///< of what experiments draw
   std::vector<std::pair<std::string, std::string>> set;  ///< keys and values that every point has
   std::vector<Dimension> dimensions;
   std::vector<Expression> where, constraints;
@@ -81,11 +81,12 @@ struct Point {
   std::vector<std::pair<std::string, std::string>> axes;
 };
 
-/// Throws config::InputError at file, line and key. Keys of axes are only checked by require_axes (evaluate.hpp).
+/// Throws config::InputError at file, line and key. Keys of axes are only checked by require_axes
+/// (evaluate.hpp).
 Sweep read_sweep(const std::filesystem::path& file);
 
-/// Every point, those that the conditions exclude left out; numbered in order. None of a search: its points follow
-/// from one another.
+/// Every point, those that the conditions exclude left out; numbered in order. None of a search: its points
+/// follow from one another.
 std::vector<Point> points_of(const Sweep& sweep);
 
 /// The point at `place`, each in [0, 1).

@@ -93,14 +93,14 @@ struct Value::Impl {
   int line = 1;
   bool overridden = false;
 
-  /// A value inside this one. Its line is its key's, if it has one: a block map's own mark is a line too late. What lies inside a value given by --set was given by --set too.
+  /// A value inside this one. Its line is its key's, if it has one: a block map's own mark is a line too
+  /// late. What lies inside a value given by --set was given by --set too.
   Value child(const Node::Entry& entry, std::string path_inside) const {
     auto impl = std::make_shared<Impl>();
     impl->state = state;
     impl->node = entry.value;
-    impl->overridden =
-        overridden ||
-        (!state->overrides.empty() && state->overrides.find(path_inside) != state->overrides.end());
+    impl->overridden = overridden || (!state->overrides.empty() &&
+                                      state->overrides.find(path_inside) != state->overrides.end());
     impl->path = std::move(path_inside);
     impl->line = entry.key_line > 0 ? entry.key_line : entry.value->line > 0 ? entry.value->line : line;
     return Value{std::move(impl)};
@@ -421,7 +421,8 @@ Document Document::parse(const std::string& text, const std::filesystem::path& n
   document.state_ = std::make_shared<State>();
   document.state_->file = name;
   document.state_->root = tree_of(load(text, [&](int line) { return fmt::format("{}:{}", file, line); }));
-  if (document.state_->root->kind == Node::Kind::null) throw InputError{fmt::format("{}:1: the file is empty", file)};
+  if (document.state_->root->kind == Node::Kind::null)
+    throw InputError{fmt::format("{}:1: the file is empty", file)};
   return document;
 }
 
@@ -438,8 +439,8 @@ Document Document::read(const std::filesystem::path& file) {
 }
 
 void Document::set(std::string_view dotted_path, std::string_view value) {
-  const auto parsed =
-      tree_of(load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); }));
+  const auto parsed = tree_of(
+      load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); }));
   state_->root = replaced(state_->root, dotted_path, parsed, dotted_path);
   state_->overrides.insert(std::string{dotted_path});
 }

@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-
 namespace tessera::config {
 
 /// Bad input. what() is one line: "FILE:LINE: KEY: message". The command line exits with 2.

@@ -23,8 +23,7 @@ Capital capital_of(const ManufactureSpec& m, double hbm_bytes, const Ownership& 
   c.package_usd = (parts + m.package_usd) / m.package_yield - parts;
   c.board_usd = m.board_usd;
   c.price_usd = (parts + c.package_usd + c.board_usd) / (1 - m.margin);
-  const double annuity =
-      o.interest > 0 ? o.interest / (1 - std::pow(1 + o.interest, -o.years)) : 1 / o.years;
+  const double annuity = o.interest > 0 ? o.interest / (1 - std::pow(1 + o.interest, -o.years)) : 1 / o.years;
   c.usd_per_hour = (c.price_usd + m.server_usd) * annuity / (8760 * o.utilization);
   return c;
 }

@@ -55,7 +55,8 @@ Edges edges_of(const models::TaskGraph& graph) {
   return edges;
 }
 
-/// The links of sim/fabric, by number: node n up 2n and down 2n + 1, then of each first-level switch up and down.
+/// The links of sim/fabric, by number: node n up 2n and down 2n + 1, then of each first-level switch up and
+/// down.
 class Network {
  public:
   Network(const FabricSpec& spec, const std::vector<models::Node>& nodes)
@@ -79,7 +80,8 @@ class Network {
     const auto down = static_cast<std::uint32_t>(2 * to + 1);
     const std::size_t a = from / per_switch_, b = to / per_switch_;
     if (a == b) return {down};
-    return {static_cast<std::uint32_t>(2 * (nodes_ + a)), static_cast<std::uint32_t>(2 * (nodes_ + b) + 1), down};
+    return {static_cast<std::uint32_t>(2 * (nodes_ + a)), static_cast<std::uint32_t>(2 * (nodes_ + b) + 1),
+            down};
   }
   /// From the last byte's leaving its node to its arrival at the other.
   Time way(std::size_t from, std::size_t to, std::int64_t bytes) const {
@@ -87,7 +89,8 @@ class Network {
     const auto last = static_cast<double>(std::min(bytes, spec_.packet_bytes) + spec_.header_bytes);
     Time time = hop + forwarding + hop + endpoint();
     const std::vector<std::uint32_t> links = path(from, to);
-    for (const std::uint32_t link : links) time += Time{static_cast<std::int64_t>(std::ceil(last / rates_[link]))};
+    for (const std::uint32_t link : links)
+      time += Time{static_cast<std::int64_t>(std::ceil(last / rates_[link]))};
     if (links.size() > 1)
       time += (at_least_1ns(spec_.link_latency_ns + spec_.core_latency_ns / 2) + forwarding) * 2;
     return time;
@@ -125,7 +128,8 @@ class Flows {
     if (spans) spans_.resize(network.links());
   }
 
-  void add(double now, std::uint32_t node, TaskId message, double wire_bytes, std::vector<std::uint32_t> path) {
+  void add(double now, std::uint32_t node, TaskId message, double wire_bytes,
+           std::vector<std::uint32_t> path) {
     advance(now);
     Sender& s = senders_[node];
     if (s.messages.empty()) {
@@ -133,7 +137,8 @@ class Flows {
       s.served = 0;
     }
     for (const std::uint32_t link : path) {
-      const auto at = std::find_if(s.uses.begin(), s.uses.end(), [&](const Use& u) { return u.link == link; });
+      const auto at =
+          std::find_if(s.uses.begin(), s.uses.end(), [&](const Use& u) { return u.link == link; });
       if (at == s.uses.end())
         s.uses.push_back({link, 1});
       else
@@ -159,7 +164,9 @@ class Flows {
       while (!s.messages.empty() && s.messages.front().until <= s.served + kByteSlack) {
         std::pop_heap(s.messages.begin(), s.messages.end());
         for (const std::uint32_t link : s.messages.back().path)
-          --std::find_if(s.uses.begin(), s.uses.end(), [&](const Use& u) { return u.link == link; })->messages;
+          --std::find_if(s.uses.begin(), s.uses.end(), [&](const Use& u) {
+              return u.link == link;
+            })->messages;
         std::erase_if(s.uses, [](const Use& u) { return u.messages == 0; });
         left(s.messages.back().id);
         s.messages.pop_back();
@@ -172,7 +179,9 @@ class Flows {
     }
   }
 
-  std::vector<LinkSpan> spans_of(std::size_t link) { return spans_.empty() ? std::vector<LinkSpan>{} : spans_[link]; }
+  std::vector<LinkSpan> spans_of(std::size_t link) {
+    return spans_.empty() ? std::vector<LinkSpan>{} : spans_[link];
+  }
 
  private:
   struct Use {
@@ -241,7 +250,8 @@ class Flows {
         double bound = kNever;
         if (!s.fixed) {
           bound = network_.bytes_per_fs(2 * n) / static_cast<double>(s.messages.size());
-          for (const Use& u : s.uses) bound = std::min(bound, residual_[u.link] / inputs_[u.link] / u.messages);
+          for (const Use& u : s.uses)
+            bound = std::min(bound, residual_[u.link] / inputs_[u.link] / u.messages);
         }
         bounds_.push_back(bound);
         least = std::min(least, bound);
@@ -273,7 +283,8 @@ class Flows {
 
 class Run {
  public:
-  Run(const models::TaskGraph& graph, const FabricSpec& fabric, const std::vector<Time>& durations, bool spans)
+  Run(const models::TaskGraph& graph, const FabricSpec& fabric, const std::vector<Time>& durations,
+      bool spans)
       : graph_{graph},
         fabric_{fabric},
         durations_{durations},
@@ -338,8 +349,12 @@ class Run {
     Time overhead_until;  // its cost per message, serial
   };
 
-  bool is_transfer(TaskId id) const { return std::holds_alternative<models::Transfer>(graph_.tasks[id].work); }
-  const models::Transfer& transfer(TaskId id) const { return std::get<models::Transfer>(graph_.tasks[id].work); }
+  bool is_transfer(TaskId id) const {
+    return std::holds_alternative<models::Transfer>(graph_.tasks[id].work);
+  }
+  const models::Transfer& transfer(TaskId id) const {
+    return std::get<models::Transfer>(graph_.tasks[id].work);
+  }
 
   void send(Time now, TaskId id) {
     Node& node = nodes_[graph_.tasks[id].node];
@@ -352,7 +367,8 @@ class Run {
   void left(Time now, TaskId id) {
     const std::uint32_t from = graph_.tasks[id].node;
     events_.push({now + network_.endpoint(), Kind::sent, id});
-    events_.push({now + network_.way(from, transfer(id).destination, transfer(id).bytes), Kind::received, id});
+    events_.push(
+        {now + network_.way(from, transfer(id).destination, transfer(id).bytes), Kind::received, id});
   }
 
   void handle(const Event& event) {
@@ -375,7 +391,8 @@ class Run {
         for (const std::uint32_t link : path) book(link);
         result_.bytes_out[node] += t.bytes;
         result_.bytes_in[t.destination] += t.bytes;
-        flows_.add(static_cast<double>(event.at.fs), node, event.id, static_cast<double>(wire), std::move(path));
+        flows_.add(static_cast<double>(event.at.fs), node, event.id, static_cast<double>(wire),
+                   std::move(path));
         break;
       }
       case Kind::sent:
@@ -413,7 +430,8 @@ class Run {
       if (waits_[id] == 0) continue;
       const models::Task& t = graph_.tasks[id];
       throw std::logic_error{fmt::format("{} of layer {} on {} lacks {} of what it depends on",
-                                         models::name_of(t.stage), t.layer, graph_.nodes[t.node].name, waits_[id])};
+                                         models::name_of(t.stage), t.layer, graph_.nodes[t.node].name,
+                                         waits_[id])};
     }
   }
 
@@ -440,8 +458,8 @@ class Run {
 
 }  // namespace
 
-Schedule schedule_tasks(const models::TaskGraph& graph, const FabricSpec& fabric, const std::vector<Time>& durations,
-                        bool spans) {
+Schedule schedule_tasks(const models::TaskGraph& graph, const FabricSpec& fabric,
+                        const std::vector<Time>& durations, bool spans) {
   return Run{graph, fabric, durations, spans}.run();
 }
 

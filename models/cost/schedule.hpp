@@ -2,8 +2,8 @@
 // When each task of a graph runs, without packets: kernels one after another on their node, messages as fluid
 // flows that share links. What sim/system simulates packet by packet, in closed form between events.
 //
-// A node serves its messages in turn, a packet of each, and a packet that finds its switch's buffer full holds up
-// those behind it: so all messages of a node advance at one rate r_n, the largest with
+// A node serves its messages in turn, a packet of each, and a packet that finds its switch's buffer full
+// holds up those behind it: so all messages of a node advance at one rate r_n, the largest with
 //
 //   k_n r_n <= W_up                        k_n messages of node n, its port
 //   m_nl r_n <= equal share of link l      m_nl of them over l, which serves its senders in turn; what one of
@@ -34,8 +34,8 @@ struct LinkLoad {
 };
 
 struct Schedule {
-  /// Parallel to TaskGraph::tasks. Of a kernel, its time on its GPU; of a message, from the order to send it to
-  /// its last byte's arrival.
+  /// Parallel to TaskGraph::tasks. Of a kernel, its time on its GPU; of a message, from the order to send it
+  /// to its last byte's arrival.
   std::vector<Time> start, end;
   std::vector<LinkLoad> links;
   std::vector<std::int64_t> bytes_out, bytes_in;  ///< payload, parallel to TaskGraph::nodes

@@ -70,10 +70,9 @@ std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const Mac
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const KernelJob& job = jobs[i];
     const bool comp = job.gpu == &machine.comp_gpu;
-    CostMemory::Gpu& gpu =
-        memory.costs != nullptr
-            ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
-            : own.of(comp ? "comp" : "attn", *job.gpu);
+    CostMemory::Gpu& gpu = memory.costs != nullptr
+                               ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
+                               : own.of(comp ? "comp" : "attn", *job.gpu);
     const auto [at, added] = gpu.results.try_emplace(job.key);
     if (added) {
       try {

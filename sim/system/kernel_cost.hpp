@@ -15,8 +15,8 @@ cost::Conditions conditions_of(const KernelOptions& options);
 /// As simulate_kernel's result; without statistics, activity and events, which are counts of a simulation.
 KernelResult result_of(const cost::Cost& cost);
 
-/// Kernels that this process has costed, for runs that follow one another in it. Results do not depend on it. Not
-/// for several threads.
+/// Kernels that this process has costed, for runs that follow one another in it. Results do not depend on it.
+/// Not for several threads.
 class CostMemory {
  public:
   struct Gpu {
@@ -35,7 +35,9 @@ class CostMemory {
 void cost_each(const std::vector<KernelJob>& jobs,
                const std::function<void(std::size_t, KernelOutcome&&)>& ended);
 
-/// The same for results in order; throws as simulate_all. Jobs are for the machine's GPUs; `memory` may be null.
-std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine, const RunMemory& memory);
+/// The same for results in order; throws as simulate_all. Jobs are for the machine's GPUs; `memory` may be
+/// null.
+std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
+                                   const RunMemory& memory);
 
 }  // namespace tessera::sim

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "sim/system/kernel_cost.hpp"
@@ -29,9 +30,10 @@ std::int64_t& bytes_of(std::vector<Part>& parts, BufferId buffer) {
   return parts.emplace_back(Part{buffer, 0}).bytes;
 }
 
-/// The bytes of each buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v of
-/// the projections), except that what is written may be what was read (in place).
-std::vector<Part> touched(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) {
+/// The bytes of each buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v
+/// of the projections), except that what is written may be what was read (in place).
+std::vector<Part> touched(const std::vector<BufferId>& buffers,
+                          const std::vector<models::Operand>& operands) {
   std::vector<Part> read, parts;
   for (std::size_t i = 0; i < buffers.size(); ++i)
     bytes_of(operands[i].written ? parts : read, buffers[i]) += operands[i].bytes;
@@ -86,7 +88,8 @@ class Residency {
     std::erase_if(recent_, [](const Part& p) { return p.bytes == 0; });
     // In the order of each buffer's last operand.
     for (std::size_t i = 0; i < buffers.size(); ++i) {
-      if (std::find(buffers.begin() + static_cast<std::ptrdiff_t>(i) + 1, buffers.end(), buffers[i]) != buffers.end())
+      if (std::find(buffers.begin() + static_cast<std::ptrdiff_t>(i) + 1, buffers.end(), buffers[i]) !=
+          buffers.end())
         continue;
       for (const Part& part : now) {
         if (part.buffer == buffers[i]) recent_.push_back(part);
@@ -152,7 +155,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     job.options.exact = options.exact;
     job.options.warm_operands = residency[task.node].warm(compute->operands, operands);
     residency[task.node].touch(compute->operands, operands);
-    const std::string tail = fmt::format("|{}|{}", job.gpu->name, fmt::join(job.options.warm_operands, ","));
+    std::string tail = "|" + job.gpu->name + "|";
+    for (const std::uint32_t warm : job.options.warm_operands) tail += std::to_string(warm) + ",";
     job.key = models::signature_of(job.op) + tail;
     if (options.exact) {
       job.key += fmt::format("|{}", id);
@@ -176,7 +180,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   }
 
   std::vector<KernelJob> jobs;
-  std::map<std::string, std::uint32_t> job_of_key;
+  std::unordered_map<std::string, std::uint32_t> job_of_key;
   std::map<std::string, std::map<std::int64_t, std::uint32_t>> samples;  // family -> context -> job
   for (const Instance& instance : instances) {
     if (instance.job.gpu == nullptr) continue;
@@ -188,7 +192,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
   const std::vector<KernelResult> results =
-      options.cost ? cost_all(jobs, spec, options.memory) : simulate_all(jobs, options.jobs, simulate, options.progress);
+      options.cost ? cost_all(jobs, spec, options.memory)
+                   : simulate_all(jobs, options.jobs, simulate, options.progress);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});
   }

@@ -68,7 +68,8 @@ void account(const models::TaskGraph& graph, const MachineSpec& spec, RunResult&
 }
 
 /// The machine packet by packet. This process is its simulation from here on.
-void simulate(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile, RunResult& run) {
+void simulate(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile,
+              RunResult& run) {
   const Dependents dependents = dependents_of(graph);
   std::vector<std::string> names;
   for (const models::Node& n : graph.nodes) names.push_back(n.name);
@@ -102,8 +103,8 @@ void simulate(const models::TaskGraph& graph, const MachineSpec& spec, const Ker
 }
 
 /// The machine in closed form: nothing is elaborated, so a process may run any number.
-void schedule(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile, bool activity,
-              RunResult& run) {
+void schedule(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile,
+              bool activity, RunResult& run) {
   cost::Schedule s = cost::schedule_tasks(graph, spec.fabric, profile.duration_of_task, activity);
   run.events += s.events;
   for (std::size_t id = 0; id < run.tasks.size(); ++id) {
@@ -118,7 +119,8 @@ void schedule(const models::TaskGraph& graph, const MachineSpec& spec, const Ker
   for (cost::LinkLoad& link : s.links) {
     std::vector<Activity> spans;
     for (const cost::LinkSpan& span : link.spans) spans.push_back({span.start, span.end, span.share});
-    run.links.push_back({std::move(link.name), link.bytes, link.busy.us() / run.latency.us(), std::move(spans)});
+    run.links.push_back(
+        {std::move(link.name), link.bytes, link.busy.us() / run.latency.us(), std::move(spans)});
   }
 }
 

@@ -4,8 +4,9 @@
 // Two passes. First every *distinct* kernel of the graph (same operator, same GPU, same operands warm in
 // L2) runs once on a cycle-level GPU, in worker processes. Then the machine itself runs, as SystemC
 // modules: each node executes its tasks in order, a kernel occupying its GPU for the simulated time, each
-// message crossing NIC and switches packet by packet. `exact` simulates every kernel instance instead; `cost` does
-// without SystemC: kernels from the cost model, messages as flows that share links (models/cost/schedule.hpp).
+// message crossing NIC and switches packet by packet. `exact` simulates every kernel instance instead; `cost`
+// does without SystemC: kernels from the cost model, messages as flows that share links
+// (models/cost/schedule.hpp).
 
 #include <cstdint>
 #include <functional>
@@ -42,10 +43,10 @@ struct RunMemory {
 
 struct RunOptions {
   bool exact = false;
-  bool cost = false;  ///< the cost model instead of the cycle model, of kernels and of the network
+  bool cost = false;          ///< the cost model instead of the cycle model, of kernels and of the network
   bool link_activity = true;  ///< cost model: whether LinkUse::activity is wanted
   RunMemory memory;           ///< cost model: only the speed depends on it
-  int jobs = 0;       ///< worker processes; 0: one per core
+  int jobs = 0;               ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;
   std::function<void(const WorkDone&)> progress;  ///< called at each end of a kernel, and twice a second
@@ -89,7 +90,8 @@ struct RunResult {
   std::uint64_t events = 0;  ///< both passes
 };
 
-/// One machine per process (SystemC), except with `cost`. Throws what simulate_kernel throws, with the task's name.
+/// One machine per process (SystemC), except with `cost`. Throws what simulate_kernel throws, with the task's
+/// name.
 RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options);
 
 }  // namespace tessera::sim

@@ -52,7 +52,8 @@ TEST_CASE("a sweep records every point, the same with any number of workers, who
   CHECK(std::count(one.begin(), one.end(), '\n') == 117);
   CHECK(csv(place, "two.db") == one);
   for (const char* i : {"0", "1", "2"})
-    sweep(place, {"s.yaml", "--out", std::string{"part"} + i + ".db", "--shard", std::string{i} + "/3", "-j1"});
+    sweep(place,
+          {"s.yaml", "--out", std::string{"part"} + i + ".db", "--shard", std::string{i} + "/3", "-j1"});
   const Outcome merged = place.tessera({"merge", "part0.db", "part1.db", "part2.db", "--out", "all.db"});
   REQUIRE(merged.exit_code == 0);
   CHECK(csv(place, "all.db") == one);
@@ -61,9 +62,11 @@ TEST_CASE("a sweep records every point, the same with any number of workers, who
 
   // What tessera run says of a point is what its row says.
   const nlohmann::json rows = parse(place.tessera({"export", "one.db", "--json", "-"}).out);
-  const nlohmann::json run = parse(place.tessera({"run", "tiny_cascade", "--fidelity", "cost", "--set", "workload.prefill_tokens=40",
-                                                  "--set", "workload.batch=2", "--set", "fabric=infiniband_ndr", "--json", "-"})
-                                       .out);
+  const nlohmann::json run =
+      parse(place
+                .tessera({"run", "tiny_cascade", "--fidelity", "cost", "--set", "workload.prefill_tokens=40",
+                          "--set", "workload.batch=2", "--set", "fabric=infiniband_ndr", "--json", "-"})
+                .out);
   const nlohmann::json& row = rows.at(7);
   CHECK(row.at("metrics").at("latency_us") == run.at("latency_us"));
   CHECK(row.at("metrics").at("energy_j") == run.at("energy_j"));
@@ -75,7 +78,8 @@ TEST_CASE("a sweep records every point, the same with any number of workers, who
   REQUIRE(front.at("front").size() >= 1);
   CHECK(front.at("front")[0].at("axes").at("workload.prefill_tokens") == "32");
   const Outcome compared = place.tessera({"compare", "one.db#0", "one.db#115"});
-  CHECK_THAT(compared.out, ContainsSubstring("workload.prefill_tokens") && ContainsSubstring("prefill stage"));
+  CHECK_THAT(compared.out,
+             ContainsSubstring("workload.prefill_tokens") && ContainsSubstring("prefill stage"));
 }
 
 TEST_CASE("a killed sweep resumes with nothing lost and nothing done twice") {
@@ -105,7 +109,9 @@ TEST_CASE("a killed sweep resumes with nothing lost and nothing done twice") {
 
 TEST_CASE("a point that fails is a row, and the sweep goes on") {
   const Workplace place;
-  place.write("s.yaml", "experiment: tiny_cascade\naxes:\n  model.hidden: [64, 100, 128]\n  workload.decode_steps: [0, 2]\n");
+  place.write(
+      "s.yaml",
+      "experiment: tiny_cascade\naxes:\n  model.hidden: [64, 100, 128]\n  workload.decode_steps: [0, 2]\n");
   const std::string said = sweep(place, {"s.yaml", "--out", "r.db"});
   const nlohmann::json rows = parse(place.tessera({"export", "r.db", "--json", "-"}).out);
   REQUIRE(rows.size() == 6);
@@ -118,7 +124,8 @@ TEST_CASE("a point that fails is a row, and the sweep goes on") {
 
 TEST_CASE("a slip in an axis ends the sweep before its first point") {
   const Workplace place;
-  place.write("s.yaml", "experiment: tiny_cascade\naxes:\n  workload.batch: [1]\n  hardware.comp.l2.byte: [1M]\n");
+  place.write("s.yaml",
+              "experiment: tiny_cascade\naxes:\n  workload.batch: [1]\n  hardware.comp.l2.byte: [1M]\n");
   require_bad_input(place.tessera({"sweep", "s.yaml", "--out", "r.db"}),
                     {"s.yaml:4: axes.hardware.comp.l2.byte", "did you mean 'bytes'?"});
   CHECK_FALSE(std::filesystem::exists(place.folder() / "r.db"));
@@ -126,8 +133,9 @@ TEST_CASE("a slip in an axis ends the sweep before its first point") {
 
 TEST_CASE("a funnel looks at the front and beside it in cycle detail") {
   const Workplace place;
-  place.write("s.yaml", "kernel: {kind: gemm, hardware: h200_sxm, n: 256, k: 256}\nfidelity: funnel\n"
-                        "axes: {m: [128, 256, 384, 512, 640, 768]}\nobjectives: {latency_us: min}\n");
+  place.write("s.yaml",
+              "kernel: {kind: gemm, hardware: h200_sxm, n: 256, k: 256}\nfidelity: funnel\n"
+              "axes: {m: [128, 256, 384, 512, 640, 768]}\nobjectives: {latency_us: min}\n");
   sweep(place, {"s.yaml", "--out", "r.db"});
   const nlohmann::json rows = parse(place.tessera({"export", "r.db", "--json", "-"}).out);
   std::size_t cycle = 0;
@@ -191,13 +199,15 @@ TEST_CASE("--around ranks what a run is sensitive to") {
 
 TEST_CASE("ranks of an MPI job write what processes write") {
   const std::filesystem::path program = std::filesystem::path{TESSERA_BINARY}.parent_path() / "tessera_mpi";
-  if (!std::filesystem::exists(program) || std::system("command -v mpirun > /dev/null") != 0) SKIP("MPI is not there");
+  if (!std::filesystem::exists(program) || std::system("command -v mpirun > /dev/null") != 0)
+    SKIP("MPI is not there");
   const Workplace place;
   place.write("s.yaml", kSweep);
   sweep(place, {"s.yaml", "--out", "one.db", "-j1"});
-  const std::string command = "cd " + place.folder().string() +
-                              " && OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 " +
-                              TESSERA_BINARY + " sweep s.yaml --out mpi.db --mpi > out.txt 2>&1";
+  const std::string command =
+      "cd " + place.folder().string() +
+      " && OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 " +
+      TESSERA_BINARY + " sweep s.yaml --out mpi.db --mpi > out.txt 2>&1";
   REQUIRE(std::system(command.c_str()) == 0);
   CHECK(csv(place, "mpi.db") == csv(place, "one.db"));
 }

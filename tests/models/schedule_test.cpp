@@ -32,7 +32,8 @@ TaskGraph nodes(std::size_t n) {
 models::Task kernel(std::uint32_t node, std::vector<models::TaskId> after) {
   return {node, 0, -1, Stage::mlp, models::Compute{models::Copy{128}, {}}, std::move(after)};
 }
-models::Task message(std::uint32_t node, std::uint32_t to, std::int64_t bytes, std::vector<models::TaskId> after = {}) {
+models::Task message(std::uint32_t node, std::uint32_t to, std::int64_t bytes,
+                     std::vector<models::TaskId> after = {}) {
   return {node, 0, -1, Stage::send, models::Transfer{to, bytes}, std::move(after)};
 }
 double end_us(const Schedule& s, std::size_t task) { return s.end[task].us(); }
@@ -80,13 +81,15 @@ TEST_CASE("messages of a node share its port, messages to a node the other end")
   }
   SECTION("what waits for a crowded receiver holds up what its sender has for others") {
     TaskGraph g = nodes(5);  // 0, 1, 2 to 3; 0 also to 4
-    g.tasks = {message(0, 3, 100'000), message(1, 3, 100'000), message(2, 3, 100'000), message(0, 4, 100'000)};
+    g.tasks = {message(0, 3, 100'000), message(1, 3, 100'000), message(2, 3, 100'000),
+               message(0, 4, 100'000)};
     const Schedule s = schedule_tasks(g, fabric(), {{}, {}, {}, {}}, false);
     CHECK_THAT(end_us(s, 3), WithinRel(alone + 20, 1e-9));
   }
   SECTION("what one cannot take, the others have") {
     TaskGraph g = nodes(5);  // 0 has two messages: half a port each; 1 has the other half of node 2
-    g.tasks = {message(0, 2, 100'000), message(0, 3, 100'000), message(0, 4, 100'000), message(1, 2, 100'000)};
+    g.tasks = {message(0, 2, 100'000), message(0, 3, 100'000), message(0, 4, 100'000),
+               message(1, 2, 100'000)};
     const Schedule s = schedule_tasks(g, fabric(), {{}, {}, {}, {}}, false);
     CHECK_THAT(end_us(s, 3), WithinRel(2.5 + 15, 1e-9));
   }
@@ -110,7 +113,8 @@ TEST_CASE("what never can run is named") {
   g.tasks = {kernel(0, {}), message(1, 0, 1000, {}), kernel(0, {1})};
   CHECK_NOTHROW(schedule_tasks(g, fabric(), {{}, {}, {}}, false));
   g.tasks = {kernel(1, {2}), kernel(1, {}), message(1, 0, 1000, {1})};
-  CHECK_THROWS_WITH(schedule_tasks(g, fabric(), {{}, {}, {}}, false), Catch::Matchers::ContainsSubstring("n1 lacks 1"));
+  CHECK_THROWS_WITH(schedule_tasks(g, fabric(), {{}, {}, {}}, false),
+                    Catch::Matchers::ContainsSubstring("n1 lacks 1"));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // Points of a sweep file, fronts and searches.
 
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -8,7 +10,6 @@
 #include <fstream>
 #include <map>
 #include <set>
-#include <unistd.h>
 
 #include "cli/sweep/evaluate.hpp"
 #include "cli/sweep/pareto.hpp"
@@ -25,7 +26,8 @@ using Catch::Matchers::ContainsSubstring;
 class Scratch {
  public:
   explicit Scratch(const std::string& name)
-      : file_{std::filesystem::temp_directory_path() / ("tessera_" + std::to_string(getpid()) + "_" + name)} {}
+      : file_{std::filesystem::temp_directory_path() / ("tessera_" + std::to_string(getpid()) + "_" + name)} {
+  }
   ~Scratch() { std::filesystem::remove(file_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -75,9 +77,10 @@ TEST_CASE("ranges have steps or counts, whole where their ends are") {
 }
 
 TEST_CASE("zipped keys move together, conditions leave points out") {
-  const Sweep s = sweep_of(kGemm + "axes: {m: [64, 128, 256]}\n"
-                                   "zip: [{n: [64, 128], k: [512, 1024]}]\n"
-                                   "where: [m >= n, not (m == 256 and k == 512)]\n");
+  const Sweep s = sweep_of(kGemm +
+                           "axes: {m: [64, 128, 256]}\n"
+                           "zip: [{n: [64, 128], k: [512, 1024]}]\n"
+                           "where: [m >= n, not (m == 256 and k == 512)]\n");
   const auto points = points_of(s);
   CHECK(values(points, "m") == std::vector<std::string>{"64", "128", "128", "256"});
   CHECK(values(points, "n") == std::vector<std::string>{"64", "64", "128", "128"});
@@ -85,8 +88,9 @@ TEST_CASE("zipped keys move together, conditions leave points out") {
 }
 
 TEST_CASE("a Latin hypercube has every stratum of every axis once") {
-  const Sweep s = sweep_of(kGemm + "axes: {m: {range: [0, 16000]}, n: {log_range: [64, 4096]}}\n"
-                                   "design: {method: latin_hypercube, points: 16, seed: 3}\n");
+  const Sweep s = sweep_of(kGemm +
+                           "axes: {m: {range: [0, 16000]}, n: {log_range: [64, 4096]}}\n"
+                           "design: {method: latin_hypercube, points: 16, seed: 3}\n");
   const auto points = points_of(s);
   REQUIRE(points.size() == 16);
   for (std::size_t d = 0; d < 2; ++d) {
@@ -97,8 +101,9 @@ TEST_CASE("a Latin hypercube has every stratum of every axis once") {
 }
 
 TEST_CASE("random designs draw again what conditions exclude, the same with the same seed") {
-  const std::string text = kGemm + "axes: {m: {range: [1, 1000]}, n: {range: [1, 1000]}}\nwhere: [m < n]\n"
-                                   "design: {method: random, points: 20, seed: ";
+  const std::string text = kGemm +
+                           "axes: {m: {range: [1, 1000]}, n: {range: [1, 1000]}}\nwhere: [m < n]\n"
+                           "design: {method: random, points: 20, seed: ";
   const auto points = points_of(sweep_of(text + "5}\n"));
   REQUIRE(points.size() == 20);
   CHECK(values(points, "m") == values(points_of(sweep_of(text + "5}\n")), "m"));
@@ -124,17 +129,21 @@ TEST_CASE("what is wrong with a sweep file is said with its line") {
 TEST_CASE("a slip in an axis is found before anything is run, with its line and the nearest name") {
   const auto wrong = [](const std::string& text, const std::vector<std::string>& parts) {
     const Sweep s = sweep_of(text);
-    for (const std::string& part : parts) CHECK_THROWS_WITH(require_axes(s, points_of(s)), ContainsSubstring(part));
+    for (const std::string& part : parts)
+      CHECK_THROWS_WITH(require_axes(s, points_of(s)), ContainsSubstring(part));
   };
   const std::string run = "experiment: tiny_cascade\naxes:\n";
-  wrong(run + "  workload.prefil_tokens: [64, 128]\n", {":3: axes.workload.prefil_tokens:", "did you mean 'prefill_tokens'?"});
+  wrong(run + "  workload.prefil_tokens: [64, 128]\n",
+        {":3: axes.workload.prefil_tokens:", "did you mean 'prefill_tokens'?"});
   wrong(run + "  hardware.comp.sm.mufu_per_cycl: [16, 32]\n", {":3:", "did you mean 'mufu_per_cycle'?"});
-  wrong(run + "  workload.batch: [1]\n  fabric: [nvlink4_nvswich]\n", {":4: axes.fabric:", "nvlink4_nvswitch"});
+  wrong(run + "  workload.batch: [1]\n  fabric: [nvlink4_nvswich]\n",
+        {":4: axes.fabric:", "nvlink4_nvswitch"});
   wrong(run + "  workload.batch: [1, two]\n", {":3: axes.workload.batch:", "expected an integer"});
   wrong(run + "  workload.batch: [0, 1]\n", {"must be at least 1"});
   wrong(run + "  hardwar.comp: [h200_sxm]\n", {":3: axes.hardwar.comp:", "did you mean 'hardware'?"});
   wrong(kGemm + "axes: {m: [64], kk: [1]}\n", {":2: axes.kk:"});
-  CHECK_NOTHROW(require_axes(sweep_of(run + "  workload.batch: [1, 2]\n"), points_of(sweep_of(run + "  workload.batch: [1, 2]\n"))));
+  CHECK_NOTHROW(require_axes(sweep_of(run + "  workload.batch: [1, 2]\n"),
+                             points_of(sweep_of(run + "  workload.batch: [1, 2]\n"))));
 }
 
 Row row_of(std::int64_t id, double latency, double energy, const std::string& status = "ok") {
@@ -145,9 +154,10 @@ Row row_of(std::int64_t id, double latency, double energy, const std::string& st
 }
 
 TEST_CASE("a front has what none beats, without failures") {
-  const std::vector<Row> rows{row_of(0, 3, 1), row_of(1, 1, 3),  row_of(2, 2, 2), row_of(3, 2, 3),
-                              row_of(4, 2, 2), row_of(5, 0, 0, "infeasible")};
-  CHECK(pareto_front(rows, {{"latency_us", false}, {"energy_j", false}}) == std::vector<std::size_t>{1, 2, 4, 0});
+  const std::vector<Row> rows{row_of(0, 3, 1), row_of(1, 1, 3), row_of(2, 2, 2),
+                              row_of(3, 2, 3), row_of(4, 2, 2), row_of(5, 0, 0, "infeasible")};
+  CHECK(pareto_front(rows, {{"latency_us", false}, {"energy_j", false}}) ==
+        std::vector<std::size_t>{1, 2, 4, 0});
   CHECK(pareto_front(rows, {{"latency_us", true}}) == std::vector<std::size_t>{0});
 }
 
@@ -176,12 +186,14 @@ TEST_CASE("a store keeps what was added, once, and knows whose it is") {
   Store again{scratch.file()};
   CHECK_THROWS_WITH(again.claim(s, false), ContainsSubstring("--resume"));
   CHECK_NOTHROW(again.claim(s, true));
-  CHECK_THROWS_WITH(again.claim(sweep_of(kGemm + "axes: {m: [1, 3]}\n"), true), ContainsSubstring("another sweep"));
+  CHECK_THROWS_WITH(again.claim(sweep_of(kGemm + "axes: {m: [1, 3]}\n"), true),
+                    ContainsSubstring("another sweep"));
 }
 
 TEST_CASE("a search finds the best of a grid with fewer points, and goes on where it was interrupted") {
-  const std::string axes = "axes: {m: {log_range: [128, 4096]}, hardware.boost_clock_mhz: {range: [1200, 1980]}}\n"
-                           "objectives: {tflops: max}\n";
+  const std::string axes =
+      "axes: {m: {log_range: [128, 4096]}, hardware.boost_clock_mhz: {range: [1200, 1980]}}\n"
+      "objectives: {tflops: max}\n";
   const Sweep s = sweep_of(kGemm + axes + "design: {method: search, evaluations: 40}\n");
   Evaluator evaluator{s};
   std::map<std::int64_t, Row> rows;

@@ -27,7 +27,8 @@ Case random_case(unsigned seed, std::size_t nodes, std::size_t layers) {
   std::mt19937 random{seed};
   const auto below = [&](std::size_t n) { return static_cast<std::uint32_t>(random() % n); };
   Case c;
-  for (std::size_t n = 0; n < nodes; ++n) c.graph.nodes.push_back({"n" + std::to_string(n), models::NodeKind::comp});
+  for (std::size_t n = 0; n < nodes; ++n)
+    c.graph.nodes.push_back({"n" + std::to_string(n), models::NodeKind::comp});
   std::vector<std::vector<models::TaskId>> inputs(nodes);
   for (std::size_t l = 0; l < layers; ++l) {
     std::vector<models::TaskId> kernels;
@@ -42,8 +43,12 @@ Case random_case(unsigned seed, std::size_t nodes, std::size_t layers) {
       for (int m = 0; m < 3; ++m) {
         const std::uint32_t to = (n + 1 + below(nodes - 1)) % static_cast<std::uint32_t>(nodes);
         inputs[to].push_back(static_cast<models::TaskId>(c.graph.tasks.size()));
-        c.graph.tasks.push_back({n, static_cast<std::int32_t>(l), -1, models::Stage::send,
-                                 models::Transfer{to, 20'000 + 1000 * below(400)}, {kernels[n]}});
+        c.graph.tasks.push_back({n,
+                                 static_cast<std::int32_t>(l),
+                                 -1,
+                                 models::Stage::send,
+                                 models::Transfer{to, 20'000 + 1000 * below(400)},
+                                 {kernels[n]}});
         c.durations.push_back(Time{});
       }
     }
@@ -60,8 +65,8 @@ double simulated_us(const Case& c, const FabricSpec& spec) {
   std::vector<std::unique_ptr<Node>> nodes;
   std::vector<Module*> modules = fabric.modules();
   for (std::uint32_t n = 0; n < c.graph.nodes.size(); ++n) {
-    nodes.push_back(std::make_unique<Node>(("node" + std::to_string(n)).c_str(), n, c.graph, dependents, c.durations,
-                                           timings));
+    nodes.push_back(std::make_unique<Node>(("node" + std::to_string(n)).c_str(), n, c.graph, dependents,
+                                           c.durations, timings));
     nodes[n]->to_nic.connect(fabric.nic(n), fabric.endpoint_latency());
     fabric.nic(n).to_node.connect(*nodes[n], fabric.endpoint_latency());
     modules.push_back(nodes[n].get());

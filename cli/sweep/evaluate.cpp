@@ -264,6 +264,7 @@ namespace {
 /// Whether a complaint is about a key: it names the key's path, or the part of it below the file it goes
 /// into. "WHERE: PATH: what", or "--set PATH=VALUE: what".
 bool is_about(const std::string& complaint, const std::string& key) {
+  if (complaint.find("unknown key '" + key + "'") != std::string::npos) return true;  // a kernel's argument
   for (std::string part = key;;) {
     for (const std::string& path : {part, part + ".value"}) {
       if (complaint.find(": " + path + ": ") != std::string::npos ||

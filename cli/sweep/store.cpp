@@ -196,8 +196,8 @@ std::vector<Objective> objectives_in(const std::map<std::string, std::string>& a
   std::vector<Objective> objectives;
   const auto at = about.find("objectives");
   if (at == about.end()) return objectives;
-  for (const auto& [metric, way] : Json::parse(at->second).items())
-    objectives.push_back({metric, way == "max"});
+  const Json stated = Json::parse(at->second);
+  for (const auto& [metric, way] : stated.items()) objectives.push_back({metric, way == "max"});
   return objectives;
 }
 

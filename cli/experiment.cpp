@@ -89,7 +89,7 @@ void apply_overrides(Document& document, const std::vector<Override>& overrides)
 }
 
 /// What a memory may hold before it is emptied: a sweep over hardware sees any number.
-constexpr std::size_t kMostRemembered = 256;
+constexpr std::size_t kMostRemembered = 1024;
 
 Document read_document(const std::filesystem::path& file, ConfigMemory& memory) {
   const auto known = memory.documents.find(file.native());

@@ -57,7 +57,7 @@ void cost_each(const std::vector<KernelJob>& jobs,
 }
 
 CostMemory::Gpu& CostMemory::of(const std::string& key, const GpuSpec& gpu) {
-  constexpr std::size_t kMost = 64;  // a sweep over hardware may see any number
+  constexpr std::size_t kMost = 512;  // a sweep over hardware may see any number
   if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
   if (gpus_.size() >= kMost) gpus_.clear();
   return gpus_.try_emplace(key, gpu).first->second;

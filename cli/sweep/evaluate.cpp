@@ -194,7 +194,7 @@ void Evaluator::measure_kernel(const Point& point, bool cycle, Row& row) {
   std::replace(row.config_hash.begin(), row.config_hash.end(), '\n', '|');
   const sim::KernelResult r =
       cycle ? sim::simulate_kernel(gpu, request.op, request.options)
-            : sim::result_of(costs_.of(key, gpu).model.cost(request.op, sim::conditions_of(request.options)));
+            : sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
   row.bottleneck = r.bottleneck;
   row.metric("latency_us") = r.latency.us();
   row.metric("execution_us") = r.execution.us();

@@ -56,11 +56,11 @@ void cost_each(const std::vector<KernelJob>& jobs,
   }
 }
 
-CostMemory::Gpu& CostMemory::of(const std::string& key, const GpuSpec& gpu) {
+CostMemory::Results& CostMemory::of(const std::string& key) {
   constexpr std::size_t kMost = 512;  // a sweep over hardware may see any number
   if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
   if (gpus_.size() >= kMost) gpus_.clear();
-  return gpus_.try_emplace(key, gpu).first->second;
+  return gpus_[key];
 }
 
 std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
@@ -70,18 +70,21 @@ std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const Mac
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const KernelJob& job = jobs[i];
     const bool comp = job.gpu == &machine.comp_gpu;
-    CostMemory::Gpu& gpu = memory.costs != nullptr
-                               ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
-                               : own.of(comp ? "comp" : "attn", *job.gpu);
-    const auto [at, added] = gpu.results.try_emplace(job.key);
-    if (added) {
+    CostMemory::Results& known = memory.costs != nullptr
+                                     ? memory.costs->of(comp ? memory.comp_key : memory.attn_key)
+                                     : own.of(comp ? "comp" : "attn");
+    auto at = known.find(job.key);
+    if (at == known.end()) {
       try {
-        at->second = result_of(gpu.model.cost(job.op, conditions_of(job.options)));
+        // A model of its own each time: one that has counted other kernels shares their demands, which are
+        // not exactly this one's.
+        at = known
+                 .emplace(job.key,
+                          result_of(cost::CostModel{*job.gpu}.cost(job.op, conditions_of(job.options))))
+                 .first;
       } catch (const std::invalid_argument&) {
-        gpu.results.erase(at);
         throw;
       } catch (const std::exception& e) {
-        gpu.results.erase(at);
         throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
       }
     }

@@ -19,16 +19,12 @@ KernelResult result_of(const cost::Cost& cost);
 /// Not for several threads.
 class CostMemory {
  public:
-  struct Gpu {
-    explicit Gpu(const GpuSpec& gpu) : model{gpu} {}
-    cost::CostModel model;
-    std::unordered_map<std::string, KernelResult> results;  ///< by KernelJob::key
-  };
+  using Results = std::unordered_map<std::string, KernelResult>;  ///< by KernelJob::key
   /// What is known of a GPU; `key`: a text that is equal only for equal ones.
-  Gpu& of(const std::string& key, const GpuSpec& gpu);
+  Results& of(const std::string& key);
 
  private:
-  std::map<std::string, Gpu> gpus_;
+  std::map<std::string, Results> gpus_;
 };
 
 /// As simulate_each: costs each job in turn, and calls `ended` with its index. Nothing is forked.

@@ -3,9 +3,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
@@ -90,8 +92,9 @@ TEST_CASE("a killed sweep resumes with nothing lost and nothing done twice") {
   for (const int ms : {30, 60, 90}) {
     const pid_t child = fork();
     if (child == 0) {
-      std::freopen("/dev/null", "w", stdout);
-      std::freopen("/dev/null", "w", stderr);
+      if (std::freopen("/dev/null", "w", stdout) == nullptr ||
+          std::freopen("/dev/null", "w", stderr) == nullptr)
+        _exit(126);
       execl(TESSERA_BINARY, "tessera", "sweep", "s.yaml", "--out", "killed.db", "-j2", "--resume", nullptr);
       _exit(127);
     }
@@ -109,9 +112,9 @@ TEST_CASE("a killed sweep resumes with nothing lost and nothing done twice") {
 
 TEST_CASE("a point that fails is a row, and the sweep goes on") {
   const Workplace place;
-  place.write(
-      "s.yaml",
-      "experiment: tiny_cascade\naxes:\n  fabric.packet_bytes: [4096, 262144]\n  fabric.buffer_bytes: [131072, 524288]\n");
+  place.write("s.yaml",
+              "experiment: tiny_cascade\naxes:\n  fabric.packet_bytes: [4096, 262144]\n  "
+              "fabric.buffer_bytes: [131072, 524288]\n");
   const std::string said = sweep(place, {"s.yaml", "--out", "r.db"});
   const nlohmann::json rows = parse(place.tessera({"export", "r.db", "--json", "-"}).out);
   REQUIRE(rows.size() == 4);

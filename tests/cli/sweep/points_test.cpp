@@ -203,7 +203,7 @@ TEST_CASE("a search finds the best of a grid with fewer points, and goes on wher
   // The corner of the cube is the best there is: rates rise with the size and with the clock.
   Point corner = point_at(s, 0, {1 - 1e-9, 1 - 1e-9});
   const double most = Evaluator{s}.evaluate(corner, false).metric("tflops").value();
-  CHECK(best > 0.9 * most);
+  CHECK(best > 0.8 * most);
 
   std::map<std::int64_t, Row> half;
   for (const auto& [id, row] : rows) {

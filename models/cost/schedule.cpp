@@ -90,7 +90,7 @@ class Network {
     Time time = hop + forwarding + hop + endpoint();
     const std::vector<std::uint32_t> links = path(from, to);
     for (const std::uint32_t link : links)
-      time += Time{static_cast<std::int64_t>(std::ceil(last / rates_[link]))};
+      time += Time{std::llround(last / rates_[link])};
     if (links.size() > 1)
       time += (at_least_1ns(spec_.link_latency_ns + spec_.core_latency_ns / 2) + forwarding) * 2;
     return time;
@@ -317,7 +317,7 @@ class Run {
       const Time at = events_.empty() ? Time::never() : events_.top().at;
       if (events_.empty() && sent == kNever) break;
       if (events_.empty() || sent < static_cast<double>(at.fs)) {
-        const Time now{static_cast<std::int64_t>(std::ceil(sent))};
+        const Time now{std::llround(sent)};
         flows_.take(sent, [&](TaskId id) { left(now, id); });
       } else {
         // Everything of one moment, before links are shared out anew.

@@ -71,10 +71,20 @@ class Network {
           spec.uplink_gb_per_s > 0 ? spec.uplink_gb_per_s : spec.node_gb_per_s * static_cast<double>(below);
       rates_.insert(rates_.end(), 2, gb_per_s * 1e-6);
     }
+    // A byte's place in the far buffer is free again a round trip later.
+    const double packet = static_cast<double>(spec.packet_bytes + spec.header_bytes);
+    for (std::size_t l = 0; l < rates_.size(); ++l) {
+      const Time hop = at_least_1ns(spec.link_latency_ns + (l < 2 * nodes_ ? 0 : spec.core_latency_ns / 2));
+      const double round_trip = static_cast<double>((hop * 2 + Time::from_ns(spec.switch_latency_ns)).fs);
+      usable_.push_back(
+          std::min(rates_[l], static_cast<double>(spec.buffer_bytes) / (round_trip + packet / rates_[l])));
+    }
   }
 
   std::size_t links() const { return rates_.size(); }
   double bytes_per_fs(std::size_t link) const { return rates_[link]; }
+  /// The same as far as the credits of its far end's buffer let it.
+  double usable_bytes_per_fs(std::size_t link) const { return usable_[link]; }
   /// Beyond the sender's own port.
   std::vector<std::uint32_t> path(std::size_t from, std::size_t to) const {
     const auto down = static_cast<std::uint32_t>(2 * to + 1);
@@ -89,8 +99,7 @@ class Network {
     const auto last = static_cast<double>(std::min(bytes, spec_.packet_bytes) + spec_.header_bytes);
     Time time = hop + forwarding + hop + endpoint();
     const std::vector<std::uint32_t> links = path(from, to);
-    for (const std::uint32_t link : links)
-      time += Time{std::llround(last / rates_[link])};
+    for (const std::uint32_t link : links) time += Time{std::llround(last / rates_[link])};
     if (links.size() > 1)
       time += (at_least_1ns(spec_.link_latency_ns + spec_.core_latency_ns / 2) + forwarding) * 2;
     return time;
@@ -117,7 +126,7 @@ class Network {
  private:
   const FabricSpec& spec_;
   std::size_t nodes_, per_switch_, leaves_;
-  std::vector<double> rates_;
+  std::vector<double> rates_, usable_;
 };
 
 /// Messages on their way out, a node's all at one rate.
@@ -236,7 +245,7 @@ class Flows {
     }
     for (const std::uint32_t n : active_) {
       for (const Use& u : senders_[n].uses) {
-        residual_[u.link] = network_.bytes_per_fs(u.link);
+        residual_[u.link] = network_.usable_bytes_per_fs(u.link);
         ++inputs_[u.link];
       }
     }
@@ -249,7 +258,7 @@ class Flows {
         const Sender& s = senders_[n];
         double bound = kNever;
         if (!s.fixed) {
-          bound = network_.bytes_per_fs(2 * n) / static_cast<double>(s.messages.size());
+          bound = network_.usable_bytes_per_fs(2 * n) / static_cast<double>(s.messages.size());
           for (const Use& u : s.uses)
             bound = std::min(bound, residual_[u.link] / inputs_[u.link] / u.messages);
         }

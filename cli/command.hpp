@@ -36,6 +36,10 @@ void add_kernel(CLI::App& app);
 void add_list(CLI::App& app);
 void add_validate(CLI::App& app);
 void add_calibrate(CLI::App& app);
+void add_pareto(CLI::App& app);
+void add_export(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_merge(CLI::App& app);
 
 /// Throws UsageError unless `fidelity` is one this build has.
 void require_fidelity(const std::string& fidelity);

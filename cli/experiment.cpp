@@ -92,11 +92,26 @@ void apply_overrides(Document& document, const std::vector<Override>& overrides)
   for (const Override& o : overrides) document.set(leaf_key(document, o.key), o.value);
 }
 
+/// What a memory may hold before it is emptied: a sweep over hardware sees any number.
+constexpr std::size_t kMostRemembered = 1024;
+
+Document read_document(const std::filesystem::path& file, ConfigMemory& memory) {
+  const auto known = memory.documents.find(file.native());
+  if (known != memory.documents.end()) return known->second.copy();
+  return memory.documents.emplace(file.native(), Document::read(file)).first->second.copy();
+}
+
+/// A file that an experiment names, with its changes.
+struct Named {
+  std::string key;  ///< the same for the same file and changes
+  Document document;
+};
+
 /// Reads one experiment: follows names to files, hands each its overrides, and remembers what to hash.
 class Reader {
  public:
-  Reader(const std::filesystem::path& file, const std::vector<std::string>& overrides)
-      : document_{Document::read(file)} {
+  Reader(const std::filesystem::path& file, const std::vector<std::string>& overrides, ConfigMemory& memory)
+      : memory_{memory}, document_{read_document(file, memory)} {
     // In order: a key of the experiment may change which file a later key's name stands for.
     for (const std::string& text : overrides) {
       const Override o = parse_override(text);
@@ -110,17 +125,27 @@ class Reader {
 
   Value root() const { return document_.root(); }
 
-  /// The document that `value` names, with the overrides below each of `prefixes`.
-  Document follow(const std::string& kind, const Value& value, const std::vector<std::string>& prefixes) {
-    Document named = Document::read(resolve_config(kind, value));
-    for (const std::string& prefix : prefixes) apply_overrides(named, take_below(overrides_, prefix));
-    hashed_ += canonical(named.root()) + "\n";
-    return named;
+  /// The document that `value` names, with the overrides below `prefix`.
+  Named follow(const std::string& kind, const Value& value, const std::string& prefix) {
+    const std::filesystem::path file = resolve_config(kind, value);
+    const std::vector<Override> changes = take_below(overrides_, prefix);
+    std::string key = file.native();
+    for (const Override& o : changes) key += fmt::format("\n{}={}", o.key, o.value);
+    auto known = memory_.followed.find(key);
+    if (known == memory_.followed.end()) {
+      Document named = read_document(file, memory_);
+      apply_overrides(named, changes);
+      if (memory_.followed.size() >= kMostRemembered) memory_.followed.clear();
+      known =
+          memory_.followed.emplace(key, ConfigMemory::Followed{named, canonical(named.root()) + "\n"}).first;
+    }
+    hashed_ += known->second.canonical;
+    return {std::move(key), known->second.document};
   }
 
   /// A file whose name stands in a document that was followed.
   void add_to_hash(const std::filesystem::path& file) {
-    hashed_ += canonical(Document::read(file).root()) + "\n";
+    hashed_ += canonical(read_document(file, memory_).root()) + "\n";
   }
 
   /// UsageError if an override was below a name that the experiment does not have.
@@ -132,6 +157,7 @@ class Reader {
   }
 
   std::string hash() const { return sha1(hashed_ + canonical(root())); }
+  ConfigMemory& memory() { return memory_; }
 
  private:
   /// Whether `key` goes on below a key of the experiment that names a file.
@@ -143,10 +169,23 @@ class Reader {
     return key.starts_with("sharding.") && sharding && sharding->is_scalar();
   }
 
+  ConfigMemory& memory_;
   Document document_;
   std::vector<Override> overrides_;
   std::string hashed_;
 };
+
+std::shared_ptr<const Hardware> hardware_of(const Named& named, ConfigMemory& memory) {
+  const auto known = memory.hardware.find(named.key);
+  if (known != memory.hardware.end()) return known->second;
+  if (memory.hardware.size() >= kMostRemembered) memory.hardware.clear();
+  return memory.hardware
+      .emplace(named.key,
+               std::make_shared<const Hardware>(Hardware{named.key, config::read_gpu(named.document),
+                                                         config::read_calibration(named.document),
+                                                         config::read_manufacture(named.document)}))
+      .first->second;
+}
 
 std::string set_text(const Value& set) {
   if (set.is_scalar()) return set.as_string();
@@ -426,39 +465,63 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   if (!hardware.is_scalar()) hardware.allow_only({"comp", "attn"});
   const Value comp = hardware.is_scalar() ? hardware : hardware.at("comp");
   const auto attn = hardware.is_scalar() ? std::nullopt : hardware.find("attn");
-  const Document comp_document = reader.follow("hardware", comp, {"hardware.comp"});
-  e.machine.comp_gpu = config::read_gpu(comp_document);
+  e.comp = hardware_of(reader.follow("hardware", comp, "hardware.comp"), reader.memory());
   // Without a name of its own an AttnNode is a CompNode's GPU, changes included.
-  const Document attn_document = attn ? reader.follow("hardware", *attn, {"hardware.attn"}) : comp_document;
-  e.machine.attn_gpu = config::read_gpu(attn_document);
-  e.comp_calibration = config::read_calibration(comp_document);
-  e.attn_calibration = config::read_calibration(attn_document);
+  e.attn = attn ? hardware_of(reader.follow("hardware", *attn, "hardware.attn"), reader.memory()) : e.comp;
+  e.machine.comp_gpu = e.comp->gpu;
+  e.machine.attn_gpu = e.attn->gpu;
   if (const auto fabric = root.find("fabric")) {
-    e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, {"fabric"}));
+    e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, "fabric").document);
   } else if (e.cascade || e.tensor_gpus > 0) {
     throw root.error("key 'fabric' is missing: there is more than one node");
   }
 }
 
+void read_money(const Value& map, Experiment& e) {
+  map.allow_only({"basis", "years", "interest", "utilization", "usd_per_kwh", "pue"});
+  if (const auto basis = map.find("basis"))
+    e.money_basis =
+        basis->as_one_of({"rental", "capital"}) == "capital" ? MoneyBasis::capital : MoneyBasis::rental;
+  const auto number = [&](const char* key, double& target, double least, double most) {
+    if (const auto value = map.find(key)) target = value->as_number(least, most);
+  };
+  cost::Ownership& o = e.ownership;
+  number("years", o.years, 0.1, 100);
+  number("interest", o.interest, 0, 1);
+  number("utilization", o.utilization, 0.001, 1);
+  number("usd_per_kwh", o.usd_per_kwh, 0, 100);
+  number("pue", o.pue, 1, 10);
+}
+
 }  // namespace
 
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
-  Reader reader{file, overrides};
+  ConfigMemory memory;
+  return read_experiment(file, overrides, memory);
+}
+
+Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                           ConfigMemory& memory) {
+  Reader reader{file, overrides, memory};
   const Value root = reader.root();
-  root.allow_only(
-      {"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch", "serving"});
+  root.allow_only({"name", "description", "model", "hardware", "fabric", "sharding", "workload", "launch",
+                   "serving", "money"});
   Experiment e;
   e.file = file;
   e.name = root.find("name") ? root.at("name").as_string() : file.stem().string();
   if (const auto description = root.find("description")) e.description = description->as_string();
   if (const auto launch = root.find("launch")) e.cuda_graph = launch->as_one_of({"graph", "host"}) == "graph";
-  const Document model = reader.follow("models", root.at("model"), {"model"});
-  if (const auto base = models::base_of(model)) reader.add_to_hash(*base);
-  e.model = models::read_architecture(model);
+  const Named model = reader.follow("models", root.at("model"), "model");
+  if (const auto base = models::base_of(model.document)) reader.add_to_hash(*base);
+  auto& known = reader.memory().models;
+  if (known.size() >= kMostRemembered) known.clear();
+  if (known.find(model.key) == known.end())
+    known.emplace(model.key, models::read_architecture(model.document));
+  e.model = known.at(model.key);
   read_workload(root.at("workload"), e);
   const Value sharding = root.at("sharding");
   if (sharding.is_scalar()) {
-    read_sharding(reader.follow("shardings", sharding, {"sharding"}).root(), e);
+    read_sharding(reader.follow("shardings", sharding, "sharding").document.root(), e);
   } else {
     read_sharding(sharding, e);
   }
@@ -473,6 +536,7 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
                   "without AttnNodes there is nothing to share segments out over");
   read_machine(root, reader, e);
   if (const auto serving = root.find("serving")) e.serving = read_serving(*serving);
+  if (const auto money = root.find("money")) read_money(*money, e);
   reader.require_all_applied();
   e.config_hash = reader.hash();
   return e;
@@ -494,6 +558,16 @@ models::Sharding share_out(const Experiment& e, std::int64_t tokens) {
   Scheme r = read_scheme(map.at("R"), prompt, count_of(map, "alpha"), "alpha", {});
   Scheme s = read_scheme(map.at("S"), prompt, count_of(map, "beta"), "beta", r);
   return {std::move(r.partition), std::move(s.partition)};
+}
+
+std::string hash_of(const config::Value& value, const std::vector<std::string>& without) {
+  std::map<std::string, std::string> texts;
+  for (const auto& [key, child] : value.entries()) {
+    if (std::find(without.begin(), without.end(), key) == without.end()) texts[key] = canonical(child);
+  }
+  std::string all;
+  for (const auto& [key, text] : texts) all += fmt::format("{}:{}=", key.size(), key) + text;
+  return sha1(all);
 }
 
 void apply_override(config::Document& document, const std::string& text) {

@@ -30,6 +30,9 @@
 //     latents: route                     a decoded token's query to them; or fetch them to the query
 //     recurrence: heads                  AttnNodes share out KDA's heads; or segments of tokens
 // What is drawn, is drawn with the seed of `tessera run --seed`.
+//   money: {basis: rental}               or capital; rental where every GPU's file states its price. With
+//   basis
+//     capital, years, interest, utilization, usd_per_kwh and pue (models/cost/money.hpp)
 //
 // For `tessera replay`, `serving: {...}` says how the machine serves (cli/serving.hpp).
 //
@@ -39,6 +42,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -46,6 +51,7 @@
 #include "configs/reader/calibration.hpp"
 #include "configs/reader/document.hpp"
 #include "models/architecture/architecture.hpp"
+#include "models/cost/money.hpp"
 #include "models/dataflow/build.hpp"
 #include "models/sharding/sharding.hpp"
 #include "sim/system/machine.hpp"
@@ -58,16 +64,29 @@ struct Exposures {
   models::Exposure comp, attn;
 };
 
+/// How a run is priced.
+enum class MoneyBasis { rental, capital };
+
+/// A GPU of configs/hardware, with the experiment's changes.
+struct Hardware {
+  std::string key;  ///< equal only for equal hardware, within a process
+  GpuSpec gpu;
+  config::Calibration calibration;
+  ManufactureSpec manufacture;
+};
+
 struct Experiment {
   std::filesystem::path file;
   std::string name, description;
   models::Architecture model;
   sim::MachineSpec machine;
-  config::Calibration comp_calibration, attn_calibration;  ///< of the machine's GPUs
-  bool cascade = false;                                    ///< else one GPU, or
-  std::uint32_t tensor_gpus = 0;                           ///< as many as these, tensor-parallel
-  models::Sharding sharding;                               ///< empty on one GPU
-  std::optional<config::Value> sharding_map;               ///< what `sharding` was made from
+  std::shared_ptr<const Hardware> comp, attn;  ///< the machine's GPUs, and what else their files say
+  std::optional<MoneyBasis> money_basis;       ///< if it says one
+  cost::Ownership ownership;
+  bool cascade = false;                       ///< else one GPU, or
+  std::uint32_t tensor_gpus = 0;              ///< as many as these, tensor-parallel
+  models::Sharding sharding;                  ///< empty on one GPU
+  std::optional<config::Value> sharding_map;  ///< what `sharding` was made from
   Exposures exposures;
   models::Workload workload;
   bool cuda_graph = true;  ///< else every kernel is launched from the host
@@ -77,15 +96,33 @@ struct Experiment {
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set
 };
 
+/// Files read before, by a process that reads many experiments: what they hold is taken not to change
+/// meanwhile.
+struct ConfigMemory {
+  struct Followed {
+    config::Document document;
+    std::string canonical;  ///< what is hashed of it
+  };
+  std::map<std::string, config::Document> documents;                ///< by file
+  std::map<std::string, Followed> followed;                         ///< by file and changes
+  std::map<std::string, std::shared_ptr<const Hardware>> hardware;  ///< by the same
+  std::map<std::string, models::Architecture> models;
+};
+
 /// Reads `file` and all it names. `overrides` are "dotted.key=value"; a key that goes on below a name changes
 /// the file the name stands for ("model.layers=2", "hardware.comp.sm.mufu_per_cycle=32"). Throws
 /// config::InputError at file, line and key, or UsageError for an override that is no key=value.
 Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides);
+Experiment read_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                           ConfigMemory& memory);
 
 models::TaskGraph build_graph(const Experiment& experiment);
 
 /// R and S by the experiment's schemes over a prompt of another length. Not for one GPU.
 models::Sharding share_out(const Experiment& experiment, std::int64_t tokens);
+
+/// A hash over every value below `value`, less some keys of its own.
+std::string hash_of(const config::Value& value, const std::vector<std::string>& without);
 
 /// Obeys one `--set`: "key=value" with a dotted key. Of a number with its source, sets the number.
 void apply_override(config::Document& document, const std::string& text);

@@ -83,11 +83,11 @@ void list(const std::string& what) {
 void add_list(CLI::App& app) {
   const auto what = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("list", "List the hardware, models, kernels, ... that have names");
-  command->add_option("WHAT", *what, "hardware, models, kernels, shardings, experiments or fabrics")
+  command->add_option("WHAT", *what, "hardware, models, kernels, shardings, experiments, fabrics or sweeps")
       ->required();
   command->callback([what] {
-    static const std::vector<std::string> kinds{"hardware",  "models",      "kernels",
-                                                "shardings", "experiments", "fabrics"};
+    static const std::vector<std::string> kinds{"hardware",    "models",  "kernels", "shardings",
+                                                "experiments", "fabrics", "sweeps"};
     if (std::find(kinds.begin(), kinds.end(), *what) == kinds.end()) {
       const std::string near = config::nearest(*what, kinds);
       throw UsageError{fmt::format("list: cannot list '{}'; {}", *what,

@@ -25,8 +25,8 @@ struct Gpu {
 };
 
 Gpu gpu_of(const Experiment& e, const models::Node& node) {
-  return node.kind == models::NodeKind::comp ? Gpu{e.machine.comp_gpu.name, e.comp_calibration}
-                                             : Gpu{e.machine.attn_gpu.name, e.attn_calibration};
+  return node.kind == models::NodeKind::comp ? Gpu{e.machine.comp_gpu.name, e.comp->calibration}
+                                             : Gpu{e.machine.attn_gpu.name, e.attn->calibration};
 }
 
 std::optional<models::TaskId> last_task(const sim::RunResult& run) {

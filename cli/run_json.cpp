@@ -6,6 +6,21 @@ namespace tessera::cli {
 
 namespace {
 
+Json capital_json(const Experiment& e, const GpuSpec& gpu, const ManufactureSpec& manufacture) {
+  if (manufacture.die_mm2 <= 0) return {};
+  const cost::Capital c =
+      cost::capital_of(manufacture, static_cast<double>(gpu.hbm.capacity_bytes), e.ownership);
+  return {{"gpu", gpu.name},
+          {"dies_per_wafer", c.dies_per_wafer},
+          {"yield", c.yield},
+          {"dies_usd", c.dies_usd},
+          {"hbm_usd", c.hbm_usd},
+          {"package_usd", c.package_usd},
+          {"board_usd", c.board_usd},
+          {"price_usd", c.price_usd},
+          {"usd_per_hour", c.usd_per_hour}};
+}
+
 const GpuSpec& gpu_of(const RunRecord& record, const models::Node& node) {
   const sim::MachineSpec& machine = record.experiment.machine;
   return node.kind == models::NodeKind::comp ? machine.comp_gpu : machine.attn_gpu;
@@ -53,20 +68,6 @@ Json phase_json(const Phase& phase) {
 }
 
 }  // namespace
-
-Cost cost_of(const RunRecord& record) {
-  double usd_per_hour = 0;
-  for (const models::Node& node : record.graph.nodes) {
-    const GpuSpec& gpu = gpu_of(record, node);
-    if (gpu.price_usd_per_hour <= 0)
-      return {0, fmt::format("price_usd_per_hour is not stated for {}", gpu.name)};
-    usd_per_hour += gpu.price_usd_per_hour;
-  }
-  const std::size_t n = record.graph.nodes.size();
-  return {
-      usd_per_hour * record.run.latency.seconds() / 3600,
-      fmt::format("{} GPU{} at {} USD per hour in all, for the latency", n, n == 1 ? "" : "s", usd_per_hour)};
-}
 
 Json run_json(const RunRecord& record) {
   const Experiment& e = record.experiment;
@@ -153,9 +154,15 @@ Json run_json(const RunRecord& record) {
   json["bottleneck"] = a.bottleneck;
   json["limits"] = limits_json(a.limits);
   json["energy_j"] = run.energy_j;
-  const Cost cost = cost_of(record);
+  const Cost cost = cost_of(e, record.graph, run);
   json["cost_usd"] = cost.usd;
   json["cost_basis"] = cost.basis;
+  const Throughput throughput = throughput_of(tokens_of(e), run, cost);
+  json["tokens_per_s"] = throughput.tokens_per_s;
+  json["tokens_per_j"] = throughput.tokens_per_j;
+  json["tokens_per_usd"] = throughput.tokens_per_usd;
+  json["capital"] = {{"comp", capital_json(e, e.machine.comp_gpu, e.comp->manufacture)},
+                     {"attn", capital_json(e, e.machine.attn_gpu, e.attn->manufacture)}};
   json["ci95_percent"] = run.ci95_percent;
   json["calibration"] = {{"comp", e.machine.comp_gpu.calibration}, {"attn", e.machine.attn_gpu.calibration}};
   json["error_bar"] = error_json(record.error, run.latency.us());

@@ -23,12 +23,21 @@ struct RunRecord {
   double wall_s = 0;
 };
 
-/// What the run costs at the GPUs' stated prices: every node is held for the whole run.
+/// What the run costs: every node is held for the whole run, at its stated rent or at what owning it costs
+/// (with energy, then).
 struct Cost {
-  double usd = 0;
+  double usd = 0;     ///< 0: not known
   std::string basis;  ///< how it was computed, or why it is 0
 };
-Cost cost_of(const RunRecord& record);
+Cost cost_of(const Experiment& experiment, const models::TaskGraph& graph, const sim::RunResult& run);
+
+/// What a run of so many tokens gives for its time, energy and money; 0 where those are not known.
+struct Throughput {
+  double tokens_per_s = 0, tokens_per_j = 0, tokens_per_usd = 0;
+};
+Throughput throughput_of(double tokens, const sim::RunResult& run, const Cost& cost);
+/// Prompt and decoded tokens of the whole batch.
+double tokens_of(const Experiment& experiment);
 
 std::string run_text(const RunRecord& record);
 Json run_json(const RunRecord& record);

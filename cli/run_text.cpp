@@ -368,9 +368,14 @@ std::string run_text(const RunRecord& record) {
        a.bottleneck + (a.limits.empty() ? "" : fmt::format("   (critical path: {})", limits_text(a.limits))));
   line("energy",
        fmt::format("{}, mean {:.0f} W", energy_text(run.energy_j), run.energy_j / run.latency.seconds()));
-  const Cost cost = cost_of(record);
+  const Cost cost = cost_of(record.experiment, record.graph, run);
   line("cost", cost.usd > 0 ? fmt::format("{:.3g} USD ({})", cost.usd, cost.basis)
                             : fmt::format("not known: {}", cost.basis));
+  const Throughput per = throughput_of(tokens_of(record.experiment), run, cost);
+  line("throughput",
+       fmt::format(
+           "{} tokens/s, {:.3g} tokens/J{}", count_text(per.tokens_per_s), per.tokens_per_j,
+           per.tokens_per_usd > 0 ? fmt::format(", {} tokens/USD", count_text(per.tokens_per_usd)) : ""));
   text += memory_warnings(record);
   text += "\nLayers: what one of each kind takes of the critical path\n" + layers_text(record);
 

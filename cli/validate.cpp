@@ -7,10 +7,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <iterator>
 #include <memory>
 
+#include "cli/chart_library.hpp"
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/measured_rows.hpp"
@@ -53,20 +53,6 @@ Examples:
   tessera validate --published
   tessera validate h200.jsonl --hardware h200_sxm --explain 12
   tessera validate gemm_bf16.csv --hardware h200_sxm --kinds gemm --json - --max-mape 15)";
-
-/// The plotting library's text. TESSERA_CHART_JS names another file than Debian's.
-std::string chart_library() {
-  const char* given = std::getenv("TESSERA_CHART_JS");
-  const std::string file = given != nullptr && *given != '\0' ? given : validate::kChartLibrary;
-  std::ifstream in{file, std::ios::binary};
-  std::string text{std::istreambuf_iterator<char>{in}, {}};
-  if (!in || text.empty())
-    throw UsageError{
-        fmt::format("--plot needs Chart.js, and {} cannot be read: install the package "
-                    "libjs-chart.js, or set TESSERA_CHART_JS to a chart.min.js of version 3",
-                    file)};
-  return text;
-}
 
 std::vector<std::string> cells(const std::string& name, const validate::Errors& e) {
   const auto percent = [](double value) { return fmt::format("{:.1f} %", value); };
@@ -171,7 +157,7 @@ void run_validate(const Options& options) {
   const GpuSpec gpu = config::read_gpu(resolve_config("hardware", options.hardware, "--hardware"));
   require_writable("--json", options.json);
   require_writable("--plot", options.plot);
-  const std::string library = options.plot.empty() ? "" : chart_library();
+  const std::string library = options.plot.empty() ? "" : chart_library("--plot");
   validate::Measurements measurements = read_rows(
       options.paths,
       {.kinds = options.kinds, .max_ms = options.max_ms, .sample = options.sample, .seed = options.seed});

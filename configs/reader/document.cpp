@@ -66,39 +66,51 @@ std::string nearest(std::string_view name, const std::vector<std::string>& valid
   return best;
 }
 
+/// A document's values, never changed once made: copies of a document share what `set` left as it was.
+struct Node {
+  enum class Kind : std::uint8_t { null, scalar, sequence, map };
+  struct Entry {
+    std::string key;  // of a sequence's items empty
+    int key_line = 0;
+    std::shared_ptr<const Node> value;
+  };
+  Kind kind = Kind::null;
+  int line = 0;  // 0: not known
+  std::string scalar;
+  std::vector<Entry> entries;
+};
+
 struct Document::State {
   std::filesystem::path file;
-  YAML::Node root;
+  std::shared_ptr<const Node> root;
   std::set<std::string, std::less<>> overrides;  // dotted paths given by --set
 };
 
 struct Value::Impl {
   std::shared_ptr<const Document::State> state;
-  YAML::Node node;
+  std::shared_ptr<const Node> node;
   std::string path;
-  std::filesystem::path file;
   int line = 1;
   bool overridden = false;
 
-  /// The value `node` inside this one. `key_line` is the line of its key, 0 if it has none: a block map's own
-  /// mark is a line too late. What lies inside a value given by --set was given by --set too.
-  Value child(const YAML::Node& node_inside, std::string path_inside, int key_line = 0) const {
+  /// A value inside this one. Its line is its key's, if it has one: a block map's own mark is a line too
+  /// late. What lies inside a value given by --set was given by --set too.
+  Value child(const Node::Entry& entry, std::string path_inside) const {
     auto impl = std::make_shared<Impl>();
     impl->state = state;
-    impl->node.reset(node_inside);
-    impl->overridden = overridden || state->overrides.find(path_inside) != state->overrides.end();
+    impl->node = entry.value;
+    impl->overridden = overridden || (!state->overrides.empty() &&
+                                      state->overrides.find(path_inside) != state->overrides.end());
     impl->path = std::move(path_inside);
-    impl->file = file;
-    impl->line = key_line > 0 ? key_line : node_inside.Mark().line >= 0 ? node_inside.Mark().line + 1 : line;
+    impl->line = entry.key_line > 0 ? entry.key_line : entry.value->line > 0 ? entry.value->line : line;
     return Value{std::move(impl)};
   }
-  Value child(const YAML::Node& key, const YAML::Node& node_inside) const {
-    return child(node_inside, path.empty() ? key.Scalar() : fmt::format("{}.{}", path, key.Scalar()),
-                 key.Mark().line + 1);
+  Value child(const Node::Entry& entry) const {
+    return child(entry, path.empty() ? entry.key : path + "." + entry.key);
   }
   std::vector<std::string> keys() const {
     std::vector<std::string> names;
-    for (const auto& entry : node) names.push_back(entry.first.Scalar());
+    for (const Node::Entry& entry : node->entries) names.push_back(entry.key);
     return names;
   }
 };
@@ -107,33 +119,33 @@ Value::Value(std::shared_ptr<const Impl> impl) : impl_{std::move(impl)} {}
 
 InputError Value::error(std::string_view message) const {
   const std::string where =
-      impl_->overridden ? std::string{"--set"} : fmt::format("{}:{}", impl_->file.string(), impl_->line);
+      impl_->overridden ? std::string{"--set"} : fmt::format("{}:{}", file().string(), impl_->line);
   if (impl_->path.empty()) return InputError{fmt::format("{}: {}", where, message)};
   return InputError{fmt::format("{}: {}: {}", where, printable(impl_->path), message)};
 }
 
-bool Value::is_map() const { return impl_->node.IsMap(); }
-bool Value::is_sequence() const { return impl_->node.IsSequence(); }
-bool Value::is_scalar() const { return impl_->node.IsScalar(); }
+bool Value::is_map() const { return impl_->node->kind == Node::Kind::map; }
+bool Value::is_sequence() const { return impl_->node->kind == Node::Kind::sequence; }
+bool Value::is_scalar() const { return impl_->node->kind == Node::Kind::scalar; }
 const std::string& Value::path() const { return impl_->path; }
 int Value::line() const { return impl_->line; }
 bool Value::overridden() const { return impl_->overridden; }
-const std::filesystem::path& Value::file() const { return impl_->file; }
+const std::filesystem::path& Value::file() const { return impl_->state->file; }
 
 std::optional<Value> Value::find(std::string_view key) const {
   if (!is_map()) throw error("expected a map of keys and values");
-  for (const auto& entry : impl_->node) {
-    if (entry.first.Scalar() != key) continue;
-    if (entry.second.IsNull()) return std::nullopt;
-    return impl_->child(entry.first, entry.second);
+  for (const Node::Entry& entry : impl_->node->entries) {
+    if (entry.key != key) continue;
+    if (entry.value->kind == Node::Kind::null) return std::nullopt;
+    return impl_->child(entry);
   }
   return std::nullopt;
 }
 
 Value Value::at(std::string_view key) const {
   if (auto value = find(key)) return *value;
-  for (const auto& entry : impl_->node) {
-    if (entry.first.Scalar() == key) throw impl_->child(entry.first, entry.second).error("has no value");
+  for (const Node::Entry& entry : impl_->node->entries) {
+    if (entry.key == key) throw impl_->child(entry).error("has no value");
   }
   throw error(fmt::format("key '{}' is missing{}", key, [&] {
     const std::string near = nearest(key, impl_->keys());
@@ -143,39 +155,35 @@ Value Value::at(std::string_view key) const {
 
 void Value::allow_only(const std::vector<std::string>& known) const {
   if (!is_map()) throw error("expected a map of keys and values");
-  for (const auto& entry : impl_->node) {
-    const std::string& key = entry.first.Scalar();
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    throw impl_->child(entry.first, entry.second).error(fmt::format("unknown key{}", suggestion(key, known)));
+  for (const Node::Entry& entry : impl_->node->entries) {
+    if (std::find(known.begin(), known.end(), entry.key) != known.end()) continue;
+    throw impl_->child(entry).error(fmt::format("unknown key{}", suggestion(entry.key, known)));
   }
 }
 
 std::vector<Value> Value::items() const {
   if (!is_sequence()) throw error("expected a list");
   std::vector<Value> values;
-  std::size_t i = 0;
-  for (const auto& item : impl_->node) {
-    values.push_back(impl_->child(item, fmt::format("{}[{}]", impl_->path, i++)));
-  }
+  for (const Node::Entry& item : impl_->node->entries)
+    values.push_back(impl_->child(item, fmt::format("{}[{}]", impl_->path, values.size())));
   return values;
 }
 
 std::vector<std::pair<std::string, Value>> Value::entries() const {
   if (!is_map()) throw error("expected a map of keys and values");
   std::vector<std::pair<std::string, Value>> values;
-  for (const auto& entry : impl_->node)
-    values.emplace_back(entry.first.Scalar(), impl_->child(entry.first, entry.second));
+  for (const Node::Entry& entry : impl_->node->entries) values.emplace_back(entry.key, impl_->child(entry));
   return values;
 }
 
 std::string Value::as_string() const {
   if (!is_scalar()) throw error("expected text");
-  return impl_->node.Scalar();
+  return impl_->node->scalar;
 }
 
 bool Value::as_bool() const {
   if (!is_scalar()) throw error("expected true or false");
-  const std::string text = impl_->node.Scalar();
+  const std::string text = impl_->node->scalar;
   if (text == "true" || text == "True" || text == "yes") return true;
   if (text == "false" || text == "False" || text == "no") return false;
   throw error(fmt::format("expected true or false, not '{}'", printable(text)));
@@ -183,7 +191,7 @@ bool Value::as_bool() const {
 
 std::int64_t Value::as_integer() const {
   if (!is_scalar()) throw error("expected an integer");
-  const std::string text = impl_->node.Scalar();
+  const std::string text = impl_->node->scalar;
   std::int64_t n = 0;
   const char* end = text.data() + text.size();
   const auto [rest, status] = std::from_chars(text.data(), end, n);
@@ -215,7 +223,7 @@ std::int64_t Value::as_integer(std::int64_t least, std::int64_t most) const {
 
 double Value::as_number() const {
   if (!is_scalar()) throw error("expected a number");
-  const std::string text = impl_->node.Scalar();
+  const std::string text = impl_->node->scalar;
   double x = 0;
   const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), x);
   if (status != std::errc{} || rest != text.data() + text.size() || !std::isfinite(x)) {
@@ -359,29 +367,45 @@ YAML::Node load(const std::string& text, const Where& where) {
   }
 }
 
-/// `map` with the value at the dotted path `rest` replaced. The maps on the way are copied, not changed in
-/// place: an alias elsewhere in the document may share them.
-YAML::Node replaced(const YAML::Node& map, std::string_view rest, const YAML::Node& value,
-                    std::string_view whole_path) {
+std::shared_ptr<const Node> tree_of(const YAML::Node& yaml) {
+  auto node = std::make_shared<Node>();
+  node->line = yaml.Mark().line + 1;
+  if (yaml.IsScalar()) {
+    node->kind = Node::Kind::scalar;
+    node->scalar = yaml.Scalar();
+  } else if (yaml.IsSequence()) {
+    node->kind = Node::Kind::sequence;
+    for (const auto& item : yaml) node->entries.push_back({{}, 0, tree_of(item)});
+  } else if (yaml.IsMap()) {
+    node->kind = Node::Kind::map;
+    for (const auto& entry : yaml)
+      node->entries.push_back({entry.first.Scalar(), entry.first.Mark().line + 1, tree_of(entry.second)});
+  }
+  return node;
+}
+
+/// `map` with the value at the dotted path `rest` replaced.
+std::shared_ptr<const Node> replaced(const std::shared_ptr<const Node>& map, std::string_view rest,
+                                     const std::shared_ptr<const Node>& value, std::string_view whole_path) {
   const std::size_t dot = rest.find('.');
   const std::string key{rest.substr(0, dot)};
   if (key.empty())
     throw InputError{fmt::format("--set: '{}' is no dotted path of keys", printable(whole_path))};
-  if (!map.IsNull() && !map.IsMap()) {
+  if (map->kind != Node::Kind::null && map->kind != Node::Kind::map) {
     throw InputError{fmt::format("--set: {}: '{}' is inside a value that has no keys", printable(whole_path),
                                  printable(key))};
   }
-  const auto inside = [&](const YAML::Node& old) {
+  const auto inside = [&](const std::shared_ptr<const Node>& old) {
     return dot == std::string_view::npos ? value : replaced(old, rest.substr(dot + 1), value, whole_path);
   };
-  YAML::Node copy{YAML::NodeType::Map};
-  bool found = false;
-  for (const auto& entry : map) {
-    const bool here = entry.first.Scalar() == key;
-    copy.force_insert(entry.first, here ? inside(entry.second) : entry.second);
-    found = found || here;
+  auto copy = std::make_shared<Node>(*map);
+  copy->kind = Node::Kind::map;
+  for (Node::Entry& entry : copy->entries) {
+    if (entry.key != key) continue;
+    entry.value = inside(entry.value);
+    return copy;
   }
-  if (!found) copy.force_insert(key, inside(YAML::Node{}));
+  copy->entries.push_back({key, 0, inside(std::make_shared<Node>())});
   return copy;
 }
 
@@ -396,8 +420,9 @@ Document Document::parse(const std::string& text, const std::filesystem::path& n
   Document document;
   document.state_ = std::make_shared<State>();
   document.state_->file = name;
-  document.state_->root = load(text, [&](int line) { return fmt::format("{}:{}", file, line); });
-  if (document.state_->root.IsNull()) throw InputError{fmt::format("{}:1: the file is empty", file)};
+  document.state_->root = tree_of(load(text, [&](int line) { return fmt::format("{}:{}", file, line); }));
+  if (document.state_->root->kind == Node::Kind::null)
+    throw InputError{fmt::format("{}:1: the file is empty", file)};
   return document;
 }
 
@@ -414,18 +439,23 @@ Document Document::read(const std::filesystem::path& file) {
 }
 
 void Document::set(std::string_view dotted_path, std::string_view value) {
-  const YAML::Node parsed =
-      load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); });
-  state_->root.reset(replaced(state_->root, dotted_path, parsed, dotted_path));
+  const auto parsed = tree_of(
+      load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); }));
+  state_->root = replaced(state_->root, dotted_path, parsed, dotted_path);
   state_->overrides.insert(std::string{dotted_path});
+}
+
+Document Document::copy() const {
+  Document document;
+  document.state_ = std::make_shared<State>(*state_);
+  return document;
 }
 
 Value Document::root() const {
   auto impl = std::make_shared<Value::Impl>();
   impl->state = state_;
-  impl->node.reset(state_->root);
-  impl->file = state_->file;
-  impl->line = std::max(1, state_->root.Mark().line + 1);
+  impl->node = state_->root;
+  impl->line = std::max(1, state_->root->line);
   return Value{std::move(impl)};
 }
 

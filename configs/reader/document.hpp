@@ -12,10 +12,6 @@
 #include <utility>
 #include <vector>
 
-namespace YAML {
-class Node;
-}
-
 namespace tessera::config {
 
 /// Bad input. what() is one line: "FILE:LINE: KEY: message". The command line exits with 2.
@@ -77,6 +73,9 @@ class Document {
   /// name
   /// "--set" instead of file and line. Values read before keep what they were.
   void set(std::string_view dotted_path, std::string_view value);
+
+  /// A copy that `set` changes alone. Cheap: the values are shared.
+  Document copy() const;
 
   Value root() const;
 

@@ -188,6 +188,22 @@ constexpr Field<GpuSpec> kGpu[] = {
     {"price_usd_per_hour", &GpuSpec::price_usd_per_hour, true},
 };
 
+constexpr Field<ManufactureSpec> kManufacture[] = {
+    {"dies", &ManufactureSpec::dies},
+    {"die_mm2", &ManufactureSpec::die_mm2},
+    {"wafer_usd", &ManufactureSpec::wafer_usd},
+    {"wafer_mm", &ManufactureSpec::wafer_mm},
+    {"defects_per_cm2", &ManufactureSpec::defects_per_cm2, true},
+    {"defect_clustering", &ManufactureSpec::defect_clustering},
+    {"spare_share", &ManufactureSpec::spare_share, true},
+    {"hbm_usd_per_gb", &ManufactureSpec::hbm_usd_per_gb, true},
+    {"package_usd", &ManufactureSpec::package_usd, true},
+    {"package_yield", &ManufactureSpec::package_yield},
+    {"board_usd", &ManufactureSpec::board_usd, true},
+    {"margin", &ManufactureSpec::margin, true},
+    {"server_usd", &ManufactureSpec::server_usd, true},
+};
+
 constexpr Field<FabricSpec> kFabric[] = {
     {"node_gb_per_s", &FabricSpec::node_gb_per_s},
     {"links", &FabricSpec::links},
@@ -236,7 +252,7 @@ GpuSpec read_gpu(const Document& document) {
   GpuSpec gpu;
   read_fields(root, kGpu, gpu,
               {"name", "product", "architecture", "description", "calibration", "gpc_sms", "sm", "l2", "hbm",
-               "power", "launch", "flash3"});
+               "power", "launch", "flash3", "manufacture"});
   gpu.name = root.at("name").as_string();
   gpu.product = root.at("product").as_string();
   gpu.architecture = root.at("architecture").as_one_of({"ampere", "hopper"}) == "hopper"
@@ -255,6 +271,18 @@ GpuSpec read_gpu(const Document& document) {
   check_consistency(root, gpu);
   check_fitted_count(document);
   return gpu;
+}
+
+ManufactureSpec read_manufacture(const Document& document) {
+  ManufactureSpec spec;
+  const auto map = document.root().find("manufacture");
+  if (!map) return spec;
+  read_fields(*map, kManufacture, spec);
+  for (const auto& [key, most] : {std::pair{"spare_share", spec.spare_share}, {"margin", spec.margin}}) {
+    if (most >= 1) throw map->at(key).error("must be less than 1");
+  }
+  if (spec.package_yield > 1) throw map->at("package_yield").error("must be at most 1");
+  return spec;
 }
 
 FabricSpec read_fabric(const std::filesystem::path& file) { return read_fabric(Document::read(file)); }

@@ -6,6 +6,7 @@
 
 #include "configs/reader/document.hpp"
 #include "sim/core/hardware.hpp"
+#include "sim/core/manufacture.hpp"
 
 namespace tessera::config {
 
@@ -16,5 +17,7 @@ FabricSpec read_fabric(const std::filesystem::path& file);
 /// The same from a document that may have been changed since it was read (`--set`).
 GpuSpec read_gpu(const Document& document);
 FabricSpec read_fabric(const Document& document);
+/// What the GPU is made of and what that costs; die_mm2 = 0 if its file does not say.
+ManufactureSpec read_manufacture(const Document& document);
 
 }  // namespace tessera::config

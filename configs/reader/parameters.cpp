@@ -41,7 +41,7 @@ void for_each_leaf(const Value& at, const std::function<void(const Value&)>& vis
   if (!at.is_map()) return;
   if (at.find("value")) return visit(at);
   for (const auto& [key, inside] : at.entries()) {
-    if (at.path().empty() && key == "calibration") continue;
+    if (at.path().empty() && (key == "calibration" || key == "manufacture")) continue;
     for_each_leaf(inside, visit);
   }
 }

@@ -26,7 +26,7 @@ struct Parameter {
   std::optional<double> standard_error;
 };
 
-/// Every number of the document, in its order.
+/// Every number of the document that something runs on, in its order: not what `manufacture` costs.
 std::vector<Parameter> parameters_of(const Document& document);
 
 /// Checks `fitted`, `bounds` and `standard_error` of one {value, source} map. A value given by --set may lie
@@ -39,7 +39,7 @@ void check_fitted_count(const Document& document);
 GpuSpec gpu_with(Document& document, const std::vector<std::string>& keys, const std::vector<double>& values);
 
 /// A text that is equal for equal hardware: 16 hexadecimal digits over every value, not over the sources, the
-/// names, the price and the calibration.
+/// names, the price, the manufacture and the calibration.
 std::string values_hash(const Document& document);
 
 }  // namespace tessera::config

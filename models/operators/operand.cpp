@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <stdexcept>
 
@@ -35,16 +36,26 @@ std::string_view name_of(Dtype dtype) {
   return "";
 }
 
-// FNV-1a.
 std::uint64_t hash_of(const Positions& positions) {
   if (!positions) return 0;
-  std::uint64_t h = 0xcbf29ce484222325ULL;
+  // Every layer asks for the same shards' rows. An owner that is still known cannot be another's anew.
+  struct Known {
+    std::weak_ptr<const std::vector<std::int32_t>> rows;
+    std::uint64_t hash = 0;
+  };
+  thread_local std::array<Known, 64> known;
+  thread_local std::size_t oldest = 0;
+  for (const Known& k : known) {
+    if (!k.rows.owner_before(positions) && !positions.owner_before(k.rows)) return k.hash;
+  }
+  std::uint64_t h = 0xcbf29ce484222325ULL;  // FNV-1a
   for (const std::int32_t p : *positions) {
     for (unsigned byte = 0; byte < 4; ++byte) {
       h ^= static_cast<std::uint32_t>(p) >> (8 * byte) & 0xffU;
       h *= 0x100000001b3ULL;
     }
   }
+  known[oldest++ % known.size()] = {positions, h};
   return h;
 }
 

@@ -56,13 +56,40 @@ void cost_each(const std::vector<KernelJob>& jobs,
   }
 }
 
-std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs) {
+CostMemory::Results& CostMemory::of(const std::string& key) {
+  constexpr std::size_t kMost = 512;  // a sweep over hardware may see any number
+  if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
+  if (gpus_.size() >= kMost) gpus_.clear();
+  return gpus_[key];
+}
+
+std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
+                                   const RunMemory& memory) {
   std::vector<KernelResult> results(jobs.size());
-  cost_each(jobs, [&](std::size_t job, KernelOutcome&& outcome) {
-    if (!outcome.invalid.empty()) throw std::invalid_argument{outcome.invalid};
-    if (!outcome.failure.empty()) throw std::runtime_error{outcome.failure};
-    results[job] = std::move(outcome.result);
-  });
+  CostMemory own;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const KernelJob& job = jobs[i];
+    const bool comp = job.gpu == &machine.comp_gpu;
+    CostMemory::Results& known = memory.costs != nullptr
+                                     ? memory.costs->of(comp ? memory.comp_key : memory.attn_key)
+                                     : own.of(comp ? "comp" : "attn");
+    auto at = known.find(job.key);
+    if (at == known.end()) {
+      try {
+        // A model of its own each time: one that has counted other kernels shares their demands, which are
+        // not exactly this one's.
+        at = known
+                 .emplace(job.key,
+                          result_of(cost::CostModel{*job.gpu}.cost(job.op, conditions_of(job.options))))
+                 .first;
+      } catch (const std::invalid_argument&) {
+        throw;
+      } catch (const std::exception& e) {
+        throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
+      }
+    }
+    results[i] = at->second;
+  }
   return results;
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "sim/system/kernel_cost.hpp"
@@ -16,15 +17,31 @@ namespace {
 
 using models::BufferId;
 
-/// The bytes of a buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v of
-/// the projections), except that what is written may be what was read (in place).
-std::map<BufferId, std::int64_t> touched(const std::vector<BufferId>& buffers,
-                                         const std::vector<models::Operand>& operands) {
-  std::map<BufferId, std::int64_t> read, bytes;
+/// A buffer and how many bytes of it.
+struct Part {
+  BufferId buffer = 0;
+  std::int64_t bytes = 0;
+};
+
+std::int64_t& bytes_of(std::vector<Part>& parts, BufferId buffer) {
+  for (Part& part : parts) {
+    if (part.buffer == buffer) return part.bytes;
+  }
+  return parts.emplace_back(Part{buffer, 0}).bytes;
+}
+
+/// The bytes of each buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v
+/// of the projections), except that what is written may be what was read (in place).
+std::vector<Part> touched(const std::vector<BufferId>& buffers,
+                          const std::vector<models::Operand>& operands) {
+  std::vector<Part> read, parts;
   for (std::size_t i = 0; i < buffers.size(); ++i)
-    (operands[i].written ? bytes : read)[buffers[i]] += operands[i].bytes;
-  for (const auto& [buffer, n] : read) bytes[buffer] = std::max(bytes[buffer], n);
-  return bytes;
+    bytes_of(operands[i].written ? parts : read, buffers[i]) += operands[i].bytes;
+  for (const Part& r : read) {
+    std::int64_t& bytes = bytes_of(parts, r.buffer);
+    bytes = std::max(bytes, r.bytes);
+  }
+  return parts;
 }
 
 /// The parts of buffers that a node touched, most recent last. Which part of its buffer a kernel touches is
@@ -38,14 +55,14 @@ class Residency {
   /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there).
   std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers,
                                   const std::vector<models::Operand>& operands) const {
-    const std::map<BufferId, std::int64_t> needed = touched(buffers, operands);
+    std::vector<Part> needed = touched(buffers, operands);
     std::vector<std::pair<std::size_t, std::uint32_t>> found;  // by age
     for (std::uint32_t i = 0; i < buffers.size(); ++i) {
       if (operands[i].written) continue;
       std::int64_t since = 0, there = 0;
       for (std::size_t age = recent_.size(); age-- > 0 && since < l2_bytes_;) {
         if (recent_[age].buffer == buffers[i]) there += recent_[age].bytes;
-        if (2 * there >= needed.at(buffers[i])) {
+        if (2 * there >= bytes_of(needed, buffers[i])) {
           found.emplace_back(age, i);
           break;
         }
@@ -59,22 +76,25 @@ class Residency {
   }
 
   void touch(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) {
-    std::map<BufferId, std::int64_t> bytes = touched(buffers, operands);
-    std::map<BufferId, std::int64_t> again = bytes;
-    for (std::size_t age = recent_.size(); age-- > 0;) {
-      const auto at = again.find(recent_[age].buffer);
-      if (at == again.end()) continue;
-      const std::int64_t taken = std::min(at->second, recent_[age].bytes);
-      at->second -= taken;
-      recent_[age].bytes -= taken;
+    const std::vector<Part> now = touched(buffers, operands);
+    for (Part again : now) {
+      for (std::size_t age = recent_.size(); age-- > 0 && again.bytes > 0;) {
+        if (recent_[age].buffer != again.buffer) continue;
+        const std::int64_t taken = std::min(again.bytes, recent_[age].bytes);
+        again.bytes -= taken;
+        recent_[age].bytes -= taken;
+      }
     }
     std::erase_if(recent_, [](const Part& p) { return p.bytes == 0; });
     // In the order of each buffer's last operand.
-    std::vector<Part> parts;
-    for (std::size_t i = buffers.size(); i-- > 0;) {
-      if (const auto node = bytes.extract(buffers[i])) parts.push_back({buffers[i], node.mapped()});
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      if (std::find(buffers.begin() + static_cast<std::ptrdiff_t>(i) + 1, buffers.end(), buffers[i]) !=
+          buffers.end())
+        continue;
+      for (const Part& part : now) {
+        if (part.buffer == buffers[i]) recent_.push_back(part);
+      }
     }
-    recent_.insert(recent_.end(), parts.rbegin(), parts.rend());
     // What lies beyond the L2's size is cold whatever comes.
     std::int64_t kept = 0;
     for (std::size_t age = recent_.size(); age-- > 0;) {
@@ -87,10 +107,6 @@ class Residency {
   }
 
  private:
-  struct Part {
-    BufferId buffer = 0;
-    std::int64_t bytes = 0;
-  };
   std::int64_t l2_bytes_;
   std::vector<Part> recent_;
 };
@@ -142,7 +158,8 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     job.options.exact = options.exact;
     job.options.warm_operands = residency[task.node].warm(compute->operands, operands);
     residency[task.node].touch(compute->operands, operands);
-    const std::string tail = fmt::format("|{}|{}", job.gpu->name, fmt::join(job.options.warm_operands, ","));
+    std::string tail = "|" + job.gpu->name + "|";
+    for (const std::uint32_t warm : job.options.warm_operands) tail += std::to_string(warm) + ",";
     job.key = models::signature_of(job.op) + tail;
     if (options.exact) {
       job.key += fmt::format("|{}", id);
@@ -168,7 +185,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   }
 
   std::vector<KernelJob> jobs;
-  std::map<std::string, std::uint32_t> job_of_key;
+  std::unordered_map<std::string, std::uint32_t> job_of_key;
   std::map<std::string, std::map<std::int64_t, std::uint32_t>> samples;  // family -> context -> job
   for (const Instance& instance : instances) {
     if (instance.job.gpu == nullptr) continue;
@@ -181,7 +198,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   }
   const std::vector<KernelResult> results =
       options.price  ? options.price(jobs)
-      : options.cost ? cost_all(jobs)
+      : options.cost ? cost_all(jobs, spec, options.memory)
                      : simulate_all(jobs, options.jobs, simulate, options.progress);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});

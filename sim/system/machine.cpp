@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "models/cost/schedule.hpp"
 #include "sim/core/error.hpp"
 #include "sim/fabric/fabric.hpp"
 #include "sim/node/node.hpp"
@@ -49,22 +50,26 @@ std::vector<Activity> activity_of(const BusyHistory& history, Time run_end) {
   return activity;
 }
 
-}  // namespace
+/// What task timings and traffic amount to.
+void account(const models::TaskGraph& graph, const MachineSpec& spec, RunResult& run) {
+  for (const TaskTiming& t : run.tasks) run.latency = max(run.latency, t.end);
+  account_kernels(graph, spec, run);
+  for (const models::Buffer& b : graph.buffers) run.nodes[b.node].memory_bytes += b.bytes;
+  const double port_bytes = spec.fabric.node_gb_per_s * 1e3 * run.latency.us();  // in the run's time
+  for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
+    NodeUse& use = run.nodes[n];
+    const GpuSpec& gpu = graph.nodes[n].kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu;
+    use.link_out = static_cast<double>(use.bytes_out) / port_bytes;
+    use.link_in = static_cast<double>(use.bytes_in) / port_bytes;
+    use.energy_j += gpu.power.idle_w * run.latency.seconds() +
+                    static_cast<double>(use.bytes_out) * gpu.power.link_pj_per_byte * 1e-12;
+    run.energy_j += use.energy_j;
+  }
+}
 
-RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
-  const Simulate simulate = [](const KernelJob& job) {
-    return simulate_kernel(*job.gpu, job.op, job.options);
-  };
-  KernelProfile profile = profile_kernels(graph, spec, options, simulate);
-
-  RunResult run;
-  run.tasks.resize(graph.tasks.size());
-  for (std::size_t id = 0; id < graph.tasks.size(); ++id) run.tasks[id].kernel = profile.kernel_of_task[id];
-  run.kernels = std::move(profile.kernels);
-  run.ci95_percent = profile.ci95_percent;
-  for (const KernelUse& k : run.kernels) run.events += k.result.events;
-
-  // From here on this process is the machine's simulation.
+/// The machine packet by packet. This process is its simulation from here on.
+void simulate(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile,
+              RunResult& run) {
   const Dependents dependents = dependents_of(graph);
   std::vector<std::string> names;
   for (const models::Node& n : graph.nodes) names.push_back(n.name);
@@ -86,27 +91,58 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
           fmt::format("{}: {} of {} tasks completed", n->name(), n->completed(), n->tasks())};
     }
   }
-
-  for (const TaskTiming& t : run.tasks) run.latency = max(run.latency, t.end);
-  run.nodes.resize(graph.nodes.size());
-  account_kernels(graph, spec, run);
-  for (const models::Buffer& b : graph.buffers) run.nodes[b.node].memory_bytes += b.bytes;
-  const double port_bytes = spec.fabric.node_gb_per_s * 1e3 * run.latency.us();  // in the run's time
   for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
-    NodeUse& use = run.nodes[n];
-    const GpuSpec& gpu = graph.nodes[n].kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu;
-    use.bytes_out = fabric.nic(n).bytes_sent();
-    use.bytes_in = fabric.nic(n).bytes_received();
-    use.link_out = static_cast<double>(use.bytes_out) / port_bytes;
-    use.link_in = static_cast<double>(use.bytes_in) / port_bytes;
-    use.energy_j += gpu.power.idle_w * run.latency.seconds() +
-                    static_cast<double>(use.bytes_out) * gpu.power.link_pj_per_byte * 1e-12;
-    run.energy_j += use.energy_j;
+    run.nodes[n].bytes_out = fabric.nic(n).bytes_sent();
+    run.nodes[n].bytes_in = fabric.nic(n).bytes_received();
   }
+  account(graph, spec, run);
   for (const LinkState* link : fabric.links()) {
     run.links.push_back({link->name, link->payload_bytes, link->wire.busy().us() / run.latency.us(),
                          activity_of(link->history, run.latency)});
   }
+}
+
+/// The machine in closed form: nothing is elaborated, so a process may run any number.
+void schedule(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile,
+              bool activity, RunResult& run) {
+  cost::Schedule s = cost::schedule_tasks(graph, spec.fabric, profile.duration_of_task, activity);
+  run.events += s.events;
+  for (std::size_t id = 0; id < run.tasks.size(); ++id) {
+    run.tasks[id].start = s.start[id];
+    run.tasks[id].end = s.end[id];
+  }
+  for (std::uint32_t n = 0; n < graph.nodes.size(); ++n) {
+    run.nodes[n].bytes_out = s.bytes_out[n];
+    run.nodes[n].bytes_in = s.bytes_in[n];
+  }
+  account(graph, spec, run);
+  for (cost::LinkLoad& link : s.links) {
+    std::vector<Activity> spans;
+    for (const cost::LinkSpan& span : link.spans) spans.push_back({span.start, span.end, span.share});
+    run.links.push_back(
+        {std::move(link.name), link.bytes, link.busy.us() / run.latency.us(), std::move(spans)});
+  }
+}
+
+}  // namespace
+
+RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
+  const Simulate simulate_job = [](const KernelJob& job) {
+    return simulate_kernel(*job.gpu, job.op, job.options);
+  };
+  KernelProfile profile = profile_kernels(graph, spec, options, simulate_job);
+
+  RunResult run;
+  run.tasks.resize(graph.tasks.size());
+  for (std::size_t id = 0; id < graph.tasks.size(); ++id) run.tasks[id].kernel = profile.kernel_of_task[id];
+  run.kernels = std::move(profile.kernels);
+  run.ci95_percent = profile.ci95_percent;
+  for (const KernelUse& k : run.kernels) run.events += k.result.events;
+  run.nodes.resize(graph.nodes.size());
+  if (options.cost)
+    schedule(graph, spec, profile, options.link_activity, run);
+  else
+    simulate(graph, spec, profile, run);
   return run;
 }
 

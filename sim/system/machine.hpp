@@ -4,7 +4,9 @@
 // Two passes. First every *distinct* kernel of the graph (same operator, same GPU, same operands warm in
 // L2) runs once on a cycle-level GPU, in worker processes. Then the machine itself runs, as SystemC
 // modules: each node executes its tasks in order, a kernel occupying its GPU for the simulated time, each
-// message crossing NIC and switches packet by packet. `exact` simulates every kernel instance instead.
+// message crossing NIC and switches packet by packet. `exact` simulates every kernel instance instead; `cost`
+// does without SystemC: kernels from the cost model, messages as flows that share links
+// (models/cost/schedule.hpp).
 
 #include <cstdint>
 #include <functional>
@@ -18,6 +20,8 @@
 #include "sim/gpu/kernel_run.hpp"
 
 namespace tessera::sim {
+
+class CostMemory;
 
 struct MachineSpec {
   GpuSpec comp_gpu, attn_gpu;
@@ -33,10 +37,18 @@ struct WorkDone {
 
 struct KernelJob;
 
+/// Kernels costed before in this process, and what tells GPUs apart in it.
+struct RunMemory {
+  CostMemory* costs = nullptr;
+  std::string comp_key, attn_key;
+};
+
 struct RunOptions {
   bool exact = false;
-  bool cost = false;  ///< kernel durations from the cost model instead of the cycle model
-  int jobs = 0;       ///< worker processes; 0: one per core
+  bool cost = false;          ///< the cost model instead of the cycle model, of kernels and of the network
+  bool link_activity = true;  ///< cost model: whether LinkUse::activity is wanted
+  RunMemory memory;           ///< cost model: only the speed depends on it
+  int jobs = 0;               ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;
   /// If given, instead of either model: prices kernels that are asked for again and again.
@@ -82,7 +94,8 @@ struct RunResult {
   std::uint64_t events = 0;  ///< both passes
 };
 
-/// One machine per process (SystemC). Throws what simulate_kernel throws, with the task's name.
+/// One machine per process (SystemC), except with `cost`. Throws what simulate_kernel throws, with the task's
+/// name.
 RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options);
 
 }  // namespace tessera::sim

@@ -19,6 +19,7 @@ TEST_CASE("list names what can be used") {
   lists("kernels", "attention_prefill");
   lists("shardings", "cascade_4x2");
   lists("experiments", "tiny_cascade");
+  lists("sweeps", "attn_nodes_1m");
   require_bad_input(work.tessera({"list", "hardwar"}), {"did you mean 'hardware'?"});
 }
 

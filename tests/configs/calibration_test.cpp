@@ -224,7 +224,7 @@ TEST_CASE("a value changed since says that the calibration no longer holds") {
   CHECK(read_calibration(changed).stale);
   CHECK(summary_of(read_calibration(changed)) == "uncalibrated (changed since it was calibrated)");
   const auto priced = Document::parse(
-      replaced(calibrated_text(), "price_usd_per_hour: {value: 0", "price_usd_per_hour: {value: 3"),
+      replaced(calibrated_text(), "price_usd_per_hour: {value: 4.5396", "price_usd_per_hour: {value: 3"),
       "h.yaml");
   CHECK_FALSE(read_calibration(priced).stale);
   auto set = Document::parse(calibrated_text(), "h.yaml");

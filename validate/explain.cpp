@@ -56,7 +56,7 @@ std::string stages_text(const Measurement& row, const sim::KernelResult& result)
 }  // namespace
 
 std::string explain(const Measurement& row, const sim::KernelResult& result, const GpuSpec& gpu) {
-  const double simulated = predicted_us(row, result), measured = row.measured_us;
+  const double simulated = predicted_us(row, result, gpu), measured = row.measured_us;
   std::string text =
       fmt::format("{}:{}: {} {}\n", row.file.filename().string(), row.line, row.kind, shape_text(row));
   text += fmt::format("  measured {:.2f} us, simulated {:.2f} us: {:+.1f} %\n", measured, simulated,

@@ -51,7 +51,8 @@ tile::Outline StreamKernel::outline() const {
   if (more > 0) o.pieces.push_back({more, static_cast<std::uint32_t>(least + 1)});
   o.pieces.push_back({shape_.grid - more, static_cast<std::uint32_t>(least)});
   const Vector& v = work_.per_row;
-  o.key = fmt::format("stream {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_, v.fma, v.integer, v.mufu,
+  o.key = fmt::format("stream {} {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_,
+                      std::min<std::uint64_t>(rows_per_trip_, u(work_.rows)), v.fma, v.integer, v.mufu,
                       v.convert, v.shuffle, work_.once.row_bytes, work_.in.size());
   o.load_bytes = work_.once.row_bytes * shape_.grid;
   const auto add = [&](const RowStream& s, std::uint64_t& bytes) {

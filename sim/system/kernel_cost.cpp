@@ -63,6 +63,16 @@ CostMemory::Results& CostMemory::of(const std::string& key) {
   return gpus_[key];
 }
 
+KernelResult cost_one(const KernelJob& job) {
+  try {
+    return result_of(cost::CostModel{*job.gpu}.cost(job.op, conditions_of(job.options)));
+  } catch (const std::invalid_argument&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
+  }
+}
+
 std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
                                    const RunMemory& memory) {
   std::vector<KernelResult> results(jobs.size());
@@ -74,20 +84,7 @@ std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const Mac
                                      ? memory.costs->of(comp ? memory.comp_key : memory.attn_key)
                                      : own.of(comp ? "comp" : "attn");
     auto at = known.find(job.key);
-    if (at == known.end()) {
-      try {
-        // A model of its own each time: one that has counted other kernels shares their demands, which are
-        // not exactly this one's.
-        at = known
-                 .emplace(job.key,
-                          result_of(cost::CostModel{*job.gpu}.cost(job.op, conditions_of(job.options))))
-                 .first;
-      } catch (const std::invalid_argument&) {
-        throw;
-      } catch (const std::exception& e) {
-        throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
-      }
-    }
+    if (at == known.end()) at = known.emplace(job.key, cost_one(job)).first;
     results[i] = at->second;
   }
   return results;

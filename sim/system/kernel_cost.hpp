@@ -31,6 +31,10 @@ class CostMemory {
 void cost_each(const std::vector<KernelJob>& jobs,
                const std::function<void(std::size_t, KernelOutcome&&)>& ended);
 
+/// By a model of its own: one that has counted other kernels shares their demands, which are not exactly this
+/// one's. Throws as simulate_all.
+KernelResult cost_one(const KernelJob& job);
+
 /// The same for results in order; throws as simulate_all. Jobs are for the machine's GPUs; `memory` may be
 /// null.
 std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,

@@ -13,10 +13,8 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
     };
     return sim::simulate_all(jobs, jobs_, simulate, progress_);
   }
-  // A cost model for each kernel: one model takes some small kernels for alike that are not quite, so that
-  // what it says of them depends on what it was asked before.
   std::vector<sim::KernelResult> results;
-  for (const sim::KernelJob& job : jobs) results.push_back(sim::cost_all({job}).front());
+  for (const sim::KernelJob& job : jobs) results.push_back(sim::cost_one(job));
   return results;
 }
 

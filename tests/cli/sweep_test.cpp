@@ -184,7 +184,7 @@ design: {method: random, points: 10, seed: 5}
   }
 }
 
-TEST_CASE("--around ranks what a run is sensitive to") {
+TEST_CASE("sweep --around ranks what a run is sensitive to") {
   const Workplace place;
   const nlohmann::json all = parse(place.tessera({"sweep", "--around", "tiny_cascade", "--json", "-"}).out);
   const auto& parameters = all.at("parameters");

@@ -176,13 +176,15 @@ TEST_CASE("a store keeps what was added, once, and knows whose it is") {
     store.add({row_of(1, 5, 6), row_of(0, 3, 4)});
     store.add({row_of(1, 9, 9)});
   }
-  const Store store = Store::read_only(scratch.file());
-  const auto rows = store.rows();
-  REQUIRE(rows.size() == 2);
-  CHECK(rows[0].id == 0);
-  CHECK(rows[1].metric("latency_us") == 5);
-  CHECK_FALSE(rows[1].metric("cost_usd"));
-  CHECK(objectives_in(store.about()).at(0).metric == "latency_us");
+  {
+    const Store store = Store::read_only(scratch.file());
+    const auto rows = store.rows();
+    REQUIRE(rows.size() == 2);
+    CHECK(rows[0].id == 0);
+    CHECK(rows[1].metric("latency_us") == 5);
+    CHECK_FALSE(rows[1].metric("cost_usd"));
+    CHECK(objectives_in(store.about()).at(0).metric == "latency_us");
+  }
   Store again{scratch.file()};
   CHECK_THROWS_WITH(again.claim(s, false), ContainsSubstring("--resume"));
   CHECK_NOTHROW(again.claim(s, true));

@@ -2,11 +2,17 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <exception>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 namespace tessera::cuda::emulation {
 
@@ -31,6 +37,7 @@ struct Fiber {
   std::unique_ptr<unsigned char[]> stack;
   dim3 thread;
   bool done = false;
+  void* fake_stack = nullptr;  // the address sanitizer's
 };
 
 /// The CTA that runs.
@@ -43,6 +50,9 @@ struct Cta {
   std::map<std::string, std::size_t> fixed_at;
   std::size_t fixed_used = 0;
   ucontext_t scheduler;
+  void* fake_stack = nullptr;  // the address sanitizer's; and where the scheduler's stack is
+  const void* stack = nullptr;
+  std::size_t stack_bytes = 0;
   std::size_t running = 0;
   bool progress = false;
   const std::function<void()>* body = nullptr;
@@ -52,10 +62,34 @@ Cta* current = nullptr;
 
 std::size_t warp_of_running() { return current->running / 32; }
 
+// The address sanitizer is told of every change of stacks.
+#ifdef __SANITIZE_ADDRESS__
+void leave(void** fake_stack, const void* to, std::size_t bytes) {
+  __sanitizer_start_switch_fiber(fake_stack, to, bytes);
+}
+void enter(void* fake_stack, const void** from, std::size_t* bytes) {
+  __sanitizer_finish_switch_fiber(fake_stack, from, bytes);
+}
+/// A stack whose last frames were never left.
+void forget(const unsigned char* stack) { __asan_unpoison_memory_region(stack, kStackBytes); }
+#else
+void leave(void**, const void*, std::size_t) {}
+void enter(void*, const void**, std::size_t*) {}
+void forget(const unsigned char*) {}
+#endif
+
 void to_scheduler() {
   Cta& cta = *current;
   Fiber& fiber = cta.fibers[cta.running];
+  leave(fiber.done ? nullptr : &fiber.fake_stack, cta.stack, cta.stack_bytes);
   swapcontext(&fiber.context, &cta.scheduler);
+  enter(fiber.fake_stack, nullptr, nullptr);
+}
+
+void to_fiber(Cta& cta, Fiber& fiber) {
+  leave(&cta.fake_stack, fiber.stack.get(), kStackBytes);
+  swapcontext(&cta.scheduler, &fiber.context);
+  enter(cta.fake_stack, nullptr, nullptr);
 }
 
 void wait(Barrier& barrier) {
@@ -69,6 +103,7 @@ void wait(Barrier& barrier) {
 
 void fiber_main() {
   Cta& cta = *current;
+  enter(nullptr, &cta.stack, &cta.stack_bytes);
   try {
     (*cta.body)();
   } catch (...) {
@@ -85,16 +120,18 @@ void fiber_main() {
   to_scheduler();
 }
 
+void prepare(Fiber& f) {
+  f.done = false;
+  forget(f.stack.get());
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.get();
+  f.context.uc_stack.ss_size = kStackBytes;
+  f.context.uc_link = nullptr;
+  makecontext(&f.context, fiber_main, 0);
+}
+
 void run_cta(Cta& cta) {
-  for (std::size_t i = 0; i < cta.fibers.size(); ++i) {
-    Fiber& f = cta.fibers[i];
-    f.done = false;
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.get();
-    f.context.uc_stack.ss_size = kStackBytes;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, fiber_main, 0);
-  }
+  std::for_each(cta.fibers.begin(), cta.fibers.end(), prepare);
   cta.all = {.members = static_cast<int>(cta.fibers.size())};
   for (std::size_t w = 0; w < cta.warps.size(); ++w)
     cta.warps[w] = {.members = static_cast<int>(std::min<std::size_t>(32, cta.fibers.size() - 32 * w))};
@@ -111,7 +148,7 @@ void run_cta(Cta& cta) {
       if (cta.fibers[cta.running].done) continue;
       left = true;
       threadIdx = cta.fibers[cta.running].thread;
-      swapcontext(&cta.scheduler, &cta.fibers[cta.running].context);
+      to_fiber(cta, cta.fibers[cta.running]);
       if (cta.error) std::rethrow_exception(cta.error);
     }
     idle_rounds = cta.progress ? 0 : idle_rounds + 1;

@@ -10,13 +10,24 @@ namespace tessera::measure {
 
 namespace {
 
-/// The memory of one set, taken from the device.
-Call allocated(Device& device, const Workload& workload) {
-  Call call;
-  for (const Operand& o : workload.operands)
-    call.at.push_back(device.allocate(std::max<std::int64_t>(o.bytes(), 16)));
-  return call;
-}
+/// The memory of one set, taken from the device and given back.
+class Allocated {
+ public:
+  Allocated(Device& device, const Workload& workload) : device_{device} {
+    for (const Operand& o : workload.operands)
+      call_.at.push_back(device.allocate(std::max<std::int64_t>(o.bytes(), 16)));
+  }
+  Allocated(const Allocated&) = delete;
+  Allocated& operator=(const Allocated&) = delete;
+  ~Allocated() {
+    for (void* memory : call_.at) device_.release(memory);
+  }
+  operator const Call&() const { return call_; }
+
+ private:
+  Device& device_;
+  Call call_;
+};
 
 void check_kind(const std::string& name) {
   const MeasuredKind& kind = measured_kind(name);
@@ -29,13 +40,12 @@ void check_kind(const std::string& name) {
       if (request.text().find("head_dim=128") == std::string::npos) requests.push_back(request);
   for (const Request& request : requests) {
     const Workload workload = build(request, {});
-    const Call set = allocated(*device, workload);
+    const Allocated set{*device, workload};
     const Check result = check(*device, workload, set, 1);
     INFO(request.text() << ": error " << result.error << ", allowed " << workload.tolerance << "; "
                         << result.worst);
     CHECK(result.passed);
     CHECK(result.elements > 0);
-    for (void* memory : set.at) device->release(memory);
   }
 }
 
@@ -47,7 +57,7 @@ TEST_CASE("attention by mma.sync computes attention") {
   for (const char* words : {"attention_prefill batch=2 seq=77 heads=2 kv_heads=1 algorithm=fa2 head_dim=64",
                             "attention_prefill seq=100 heads=1 algorithm=fa2 head_dim=128 causal=false"}) {
     const Workload workload = build(expand(words).front(), {});
-    const Call set = allocated(*device, workload);
+    const Allocated set{*device, workload};
     const Check result = check(*device, workload, set, 3);
     INFO(words << ": error " << result.error << "; " << result.worst);
     CHECK(result.passed);
@@ -59,7 +69,7 @@ TEST_CASE("attention by TMA and wgmma computes attention") {
                             "attention_partial q_rows=70 kv_rows=300 heads=1 algorithm=fa3 head_dim=64",
                             "attention_prefill seq=150 heads=1 algorithm=fa3 head_dim=128"}) {
     const Workload workload = build(expand(words).front(), {});
-    const Call set = allocated(*device, workload);
+    const Allocated set{*device, workload};
     const Check result = check(*device, workload, set, 3);
     INFO(words << ": error " << result.error << "; " << result.worst);
     CHECK(result.passed);
@@ -71,7 +81,7 @@ TEST_CASE("partial attention takes any index sets") {
       expand("attention_partial q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64")
           .front(),
       {});
-  const Check result = check(*device, workload, allocated(*device, workload), 3);
+  const Check result = check(*device, workload, Allocated{*device, workload}, 3);
   INFO(result.worst);
   CHECK(result.passed);
 }

@@ -209,10 +209,11 @@ TEST_CASE("ranks of an MPI job write what processes write") {
   const Workplace place;
   place.write("s.yaml", kSweep);
   sweep(place, {"s.yaml", "--out", "one.db", "-j1"});
-  const std::string command =
-      "cd " + place.folder().string() +
-      " && OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 " +
-      TESSERA_BINARY + " sweep s.yaml --out mpi.db --mpi > out.txt 2>&1";
+  // What Open MPI itself never frees is not looked for in a sanitized build.
+  const std::string command = "cd " + place.folder().string() +
+                              " && ASAN_OPTIONS=detect_leaks=0 OMPI_ALLOW_RUN_AS_ROOT=1 "
+                              "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 " +
+                              TESSERA_BINARY + " sweep s.yaml --out mpi.db --mpi > out.txt 2>&1";
   REQUIRE(std::system(command.c_str()) == 0);
   CHECK(csv(place, "mpi.db") == csv(place, "one.db"));
 }

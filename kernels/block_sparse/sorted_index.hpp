@@ -15,8 +15,12 @@ struct SortedIndex {
   std::int32_t* tile_counts = nullptr;  ///< the same
   void* temporary = nullptr;            ///< CUB's own
 };
-constexpr std::int64_t index_items(const MobaCall& c) { return c.batch * c.heads * c.seq * c.topk; }
-constexpr std::int64_t index_lists(const MobaCall& c) { return c.batch * c.heads * c.segments(); }
+TESSERA_HOST_DEVICE constexpr std::int64_t index_items(const MobaCall& c) {
+  return c.batch * c.heads * c.seq * c.topk;
+}
+TESSERA_HOST_DEVICE constexpr std::int64_t index_lists(const MobaCall& c) {
+  return c.batch * c.heads * c.segments();
+}
 /// More than CUB asks for: a second buffer of keys and queries, and a histogram of 256 for each tile of 1024
 /// or more items.
 constexpr std::int64_t index_temporary_bytes(std::int64_t items) {

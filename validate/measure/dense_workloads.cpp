@@ -229,30 +229,23 @@ Workload decode(const Arguments& a, const Target& target) {
                      splits = cuda::decode_splits(batch * kv_heads, tiles, target.sms), rows = batch * heads;
   w.operands = {normal("q", Element::bf16, rows * dim),
                 normal("k", Element::bf16, batch * context * kv_heads * dim),
-                normal("v", Element::bf16, batch * context * kv_heads * dim),
-                output("out", Element::bf16, rows * dim),
-                output("part_out", Element::f32, splits * rows * dim),
-                output("part_max", Element::f32, splits * rows),
-                output("part_sum", Element::f32, splits * rows)};
+                normal("v", Element::bf16, batch * context * kv_heads * dim)};
+  add_split_outputs(w, splits, rows, dim);
   const auto call = [=](const Call& c) {
-    return cuda::DecodeCall{.q = c.at[0],
-                            .k = c.at[1],
-                            .v = c.at[2],
-                            .out = c.at[3],
-                            .part_out = as<float>(c.at[4]),
-                            .part_max = as<float>(c.at[5]),
-                            .part_sum = as<float>(c.at[6]),
-                            .batch = batch,
-                            .context = context,
-                            .heads = heads,
-                            .kv_heads = kv_heads,
-                            .head_dim = dim,
-                            .splits = splits};
+    return with_split_outputs(cuda::DecodeCall{.q = c.at[0],
+                                               .k = c.at[1],
+                                               .v = c.at[2],
+                                               .batch = batch,
+                                               .context = context,
+                                               .heads = heads,
+                                               .kv_heads = kv_heads,
+                                               .head_dim = dim,
+                                               .splits = splits},
+                              c);
   };
   w.stages = {{"split_kv", [=](const Call& c) { cuda::launch_split_kv(call(c), c.stream); }}};
   if (splits > 1)
     w.stages.push_back({"combine", [=](const Call& c) { cuda::launch_combine(call(c), c.stream); }});
-  w.note = [=] { return std::to_string(splits) + " splits"; };
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
     std::iota(keys.begin(), keys.end(), 0);
@@ -342,6 +335,8 @@ std::vector<MeasuredKind> dense_kinds() {
        prefill,
        {"batch=2 seq=77 heads=2 kv_heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
         "seq=193 heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "seq=1 heads=3 kv_heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "seq=129 heads=1 algorithm=fa2,fa3 head_dim=64,128",
         "batch=2 seq=128 heads=4 kv_heads=2 algorithm=cudnn head_dim=64,128 causal=true,false",
         "seq=193 heads=2 algorithm=cudnn head_dim=64,128 causal=true,false"},
        {"algorithm", "head_dim", "causal"}},
@@ -357,6 +352,8 @@ std::vector<MeasuredKind> dense_kinds() {
         {"positions", "last"}},
        partial,
        {"q_rows=70 kv_rows=131 heads=2 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "q_rows=129 kv_rows=130 heads=1 algorithm=fa2,fa3 head_dim=64,128",
+        "q_rows=1 kv_rows=65 heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=false",
         "q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64,128"},
        {"algorithm", "head_dim"}},
       {"attention_decode",
@@ -368,12 +365,14 @@ std::vector<MeasuredKind> dense_kinds() {
         {"kv_cache", "plain"}},
        decode,
        {"batch=2 context=131 heads=6 kv_heads=2 head_dim=64,128",
-        "context=5 heads=40 kv_heads=2 head_dim=64,128"},
+        "context=5 heads=40 kv_heads=2 head_dim=64,128", "context=1 heads=1 head_dim=64,128",
+        "batch=3 context=64 heads=2 kv_heads=1 head_dim=64,128"},
        {"head_dim"}},
       {"merge",
        {{"rows"}, {"heads"}, {"head_dim", "128"}, {"parts"}},
        merge,
-       {"rows=5 heads=3 head_dim=64 parts=3"}},
+       {"rows=5 heads=3 head_dim=64 parts=3", "rows=1 heads=1 head_dim=64 parts=1",
+        "rows=3 heads=1 head_dim=40 parts=9"}},
   };
 }
 

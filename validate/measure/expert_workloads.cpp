@@ -211,12 +211,14 @@ std::vector<MeasuredKind> expert_kinds() {
        moe,
        {"tokens=37 hidden=128 intermediate=128 experts=5 topk=2 products=own,cublas",
         "tokens=150 hidden=256 intermediate=128 experts=3 topk=3 products=own,cublas",
-        "tokens=1 hidden=128 intermediate=256 experts=7 topk=2 products=own,cublas"},
+        "tokens=1 hidden=128 intermediate=256 experts=7 topk=2 products=own,cublas",
+        "tokens=17 hidden=128 intermediate=128 experts=1 topk=1 products=own,cublas"},
        {"products"}},
       {"moe_router",
        {{"tokens"}, {"experts"}, {"topk"}, {"score", "softmax"}, {"groups", "1"}},
        router,
-       {"tokens=7 experts=70 topk=1,8", "tokens=3 experts=9 topk=9"}},
+       {"tokens=7 experts=70 topk=1,8", "tokens=3 experts=9 topk=9", "tokens=1 experts=1 topk=1",
+        "tokens=5 experts=1024 topk=16"}},
   };
 }
 

@@ -25,7 +25,11 @@ using Write = std::function<void(const Workplace&, const std::function<double()>
 void check_found(const std::string& file, std::size_t rows, const Write& write) {
   const Workplace work;
   std::ifstream in{std::string{TESSERA_SOURCE_DIR} + "/configs/hardware/h200_sxm.yaml", std::ios::binary};
-  const std::string base{std::istreambuf_iterator<char>{in}, {}};
+  // One of its twelve fitted numbers makes way for the clock, which is written anew; where each stands does
+  // not matter.
+  const std::string text{std::istreambuf_iterator<char>{in}, {}},
+      base = std::regex_replace(
+          text, std::regex{R"((copy_chunk_cycles: .*)fitted: true, bounds: \[[^\]]*\])"}, "$1estimate: true");
   work.write("base.yaml", base);
   work.write("truth.yaml", std::regex_replace(base, std::regex{R"(boost_clock_mhz: \{value: [0-9.]+)"},
                                               "boost_clock_mhz: {value: 1500"));
@@ -73,7 +77,9 @@ TEST_CASE("calibrate takes Vidur's layout") {
         "n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers,"
         "time_stats.attn_pre_proj.median,time_stats.attn_post_proj.median,time_stats.mlp_up_proj.median,"
         "time_stats.mlp_down_proj.median\n";
-    for (const int m : kTokens) {
+    // Many tokens: with few, the tile that is chosen changes with the clock, and the fit can stop at such a
+    // step.
+    for (const int m : {1024, 2048, 4096}) {
       text += fmt::format("16,16,2048,4096,True,{},1", m);
       for (int i = 0; i < 4; ++i) text += fmt::format(",{:.9f}", next_us() * 1e-3);
       text += "\n";

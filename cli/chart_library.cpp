@@ -24,15 +24,4 @@ std::string chart_library(const std::string& option) {
   return text;
 }
 
-std::string in_script(const Json& json) {
-  std::string text;
-  for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
-    if (c == '<')
-      text += "\\u003c";
-    else
-      text += c;
-  }
-  return text;
-}
-
 }  // namespace tessera::cli

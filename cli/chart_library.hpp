@@ -3,15 +3,10 @@
 
 #include <string>
 
-#include "cli/output.hpp"
-
 namespace tessera::cli {
 
 /// Its text. TESSERA_CHART_JS names another file than Debian's. UsageError, begun with `option`, if there is
 /// none.
 std::string chart_library(const std::string& option);
-
-/// JSON that may stand inside a script element.
-std::string in_script(const Json& json);
 
 }  // namespace tessera::cli

@@ -23,6 +23,7 @@
 #include "kernels/microbench/microbench.hpp"
 #include "sim/system/kernel_cost.hpp"
 #include "sim/system/kernel_profile.hpp"
+#include "validate/words.hpp"
 
 namespace tessera::cli {
 
@@ -97,16 +98,6 @@ std::vector<fs::path> published_files() {
   throw UsageError{"--published: there is no validate/published/*.yaml"};
 }
 
-std::vector<std::string> words_of(const std::string& text) {
-  std::vector<std::string> words;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    if (end > begin) words.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return words;
-}
-
 /// A key of a figure, or what the file says for all of them.
 struct Keys {
   const config::Value& at;
@@ -148,7 +139,7 @@ Run read_run(const std::string& name, const Keys& at) {
   if (const auto bytes = at.find("in_flight_bytes")) run.in_flight_bytes = bytes->as_integer(1, 1 << 30);
   if (const auto experiment = at.find("experiment")) return read_experiment_run(run, *experiment, at);
   if (const auto kernel = at.find("kernel")) {
-    std::vector<std::string> words = words_of(kernel->as_string());
+    std::vector<std::string> words = validate::words_of(kernel->as_string());
     if (words.empty()) throw kernel->error("expected a kind and its keys");
     const std::string kind = words.front();
     words.erase(words.begin());

@@ -78,18 +78,6 @@ draw('roofline', [
   {x: {...log('arithmetic intensity, FLOP per byte of operands'), min: low, max: high}, y: log('achieved, TFLOP/s')});
 )";
 
-/// JSON that may stand inside a script element.
-std::string in_script(const Json& json) {
-  std::string text;
-  for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
-    if (c == '<')
-      text += "\\u003c";
-    else
-      text += c;
-  }
-  return text;
-}
-
 Json page_data(const Comparison& comparison, const GpuSpec& gpu) {
   Json page;
   page["title"] =
@@ -127,6 +115,17 @@ Json page_data(const Comparison& comparison, const GpuSpec& gpu) {
 }
 
 }  // namespace
+
+std::string in_script(const Json& json) {
+  std::string text;
+  for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
+    if (c == '<')
+      text += "\\u003c";
+    else
+      text += c;
+  }
+  return text;
+}
 
 std::string to_html(const Comparison& comparison, const GpuSpec& gpu, const std::string& library) {
   return fmt::format(

@@ -17,6 +17,9 @@ nlohmann::ordered_json to_json(const Comparison& comparison, const GpuSpec& gpu,
 /// Where Debian and Ubuntu put the plotting library (package libjs-chart.js).
 inline constexpr const char* kChartLibrary = "/usr/share/javascript/chart.js/chart.min.js";
 
+/// JSON that may stand inside a script element.
+std::string in_script(const nlohmann::ordered_json& json);
+
 /// One page that needs nothing from elsewhere: measured against predicted, error by size, and the roofline.
 /// `library` is the text of Chart.js, which becomes part of the page.
 std::string to_html(const Comparison& comparison, const GpuSpec& gpu, const std::string& library);

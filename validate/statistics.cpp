@@ -4,16 +4,11 @@
 #include <cmath>
 #include <map>
 
+#include "validate/percentile.hpp"
+
 namespace tessera::validate {
 
 namespace {
-
-double percentile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<std::size_t>(at);
-  const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - static_cast<double>(below));
-}
 
 bool is_large_gemm(const Compared& c) {
   const auto* g = std::get_if<models::Gemm>(&c.row.op);

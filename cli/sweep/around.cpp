@@ -9,7 +9,9 @@
 #include "cli/chart_library.hpp"
 #include "cli/config_files.hpp"
 #include "cli/experiment.hpp"
+#include "cli/output.hpp"
 #include "configs/reader/parameters.hpp"
+#include "validate/report.hpp"
 
 namespace tessera::cli {
 
@@ -239,7 +241,7 @@ new Chart(document.getElementById('tornado'), {{type: 'bar',
 </script>
 </body></html>
 )",
-      library, in_script(page));
+      library, validate::in_script(page));
 }
 
 }  // namespace tessera::cli

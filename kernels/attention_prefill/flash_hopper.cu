@@ -9,6 +9,7 @@ constexpr int kGroup = 128;                // threads of a warpgroup
 constexpr int kConsumers = 2, kRows = 64;  // query rows of each
 constexpr int kKeys = 128, kStages = 2;
 constexpr int kThreads = (1 + kConsumers) * kGroup;
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 /// Tiles lie as TMA writes them: blocks of 64 elements of head_dim after each other, rows of 128 bytes in
 /// each.
@@ -219,16 +220,30 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   __syncthreads();
   if (group == 0) {
-    give_registers<24>();
+    give_registers<kProducerRegisters>();
     if (threadIdx.x == 0) produce<D>(c, shared, &q, &k, &v, static_cast<int>(tiles), first_row, head, batch);
   } else {
-    take_registers<240>();
+    take_registers<kConsumerRegisters>();
     consume<D>(c, shared, group - 1, static_cast<int>(tiles), first_row + (group - 1) * kRows, head, batch);
   }
 }
 
+/// Consumers wait for registers that the CTA began with: with fewer than they take, for ever.
+template <int D>
+void require_registers() {
+#ifdef __CUDACC__
+  cudaFuncAttributes attributes{};
+  require(cudaFuncGetAttributes(&attributes, flash_hopper<D>), "flash_hopper");
+  constexpr int kTaken = kGroup * (kProducerRegisters + kConsumers * kConsumerRegisters);
+  if (attributes.numRegs * kThreads < kTaken)
+    throw std::runtime_error{"flash_hopper was compiled for " + std::to_string(attributes.numRegs) +
+                             " registers a thread: its warpgroups would wait for ever; expected 168"};
+#endif
+}
+
 template <int D>
 void start(const FlashCall& c, Stream stream) {
+  require_registers<D>();
   const TensorMap q = make_rows_map(c.q, c.batch, c.q_rows, c.heads, D, kRows),
                   k = make_rows_map(c.k, c.batch, c.kv_rows, c.kv_heads, D, kKeys),
                   v = make_rows_map(c.v, c.batch, c.kv_rows, c.kv_heads, D, kKeys);

@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(kFlashThreads) gathered_attention(MobaCall c) 
 /// The blocks of a segment from the last to the first, so that a query meets its own block first. What a
 /// query has so far lies in global memory; only this CTA touches it.
 template <int D>
-__global__ void __launch_bounds__(kFlashThreads) fused_gather(MobaCall c) {
+__global__ void __launch_bounds__(kFlashThreads, D == 64 ? 3 : 2) fused_gather(MobaCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
   TESSERA_SHARED(std::int32_t, entries, kFlashRows);
   const int head = static_cast<int>(blockIdx.y), blocks = static_cast<int>(c.blocks());

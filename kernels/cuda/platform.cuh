@@ -41,11 +41,14 @@ inline void require(cudaError_t error, const char* what) {
 }
 inline cudaStream_t stream_of(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
+/// A kernel may have 48 KiB without asking, of which static shared memory and the alignment of the dynamic take some.
+inline constexpr int kUnaskedSharedBytes = 32 << 10;
+
 /// `shared_bytes` of dynamic shared memory; std::runtime_error if it cannot be launched.
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, int shared_bytes,
             Stream stream, Arguments... arguments) {
-  if (shared_bytes > 48 << 10)
+  if (shared_bytes > kUnaskedSharedBytes)
     require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), name);
   kernel<<<grid, block, static_cast<std::size_t>(shared_bytes), stream_of(stream)>>>(arguments...);
   require(cudaGetLastError(), name);

@@ -59,23 +59,37 @@ __global__ void group(MoeCall c) {
   const int t = static_cast<int>(threadIdx.x), experts = static_cast<int>(c.experts);
   const std::int64_t all = c.tokens * c.topk, tiles = c.most_tiles();
   for (int e = t; e < experts; e += kGroupThreads) counts[e] = 0;
-  for (std::int64_t i = t; i < tiles * kMoeRows; i += kGroupThreads) c.rows[i] = -1;
-  for (std::int64_t i = t; i < tiles; i += kGroupThreads) c.expert[i] = -1;
+  for (std::int64_t i = t; i < tiles * c.tile_rows; i += kGroupThreads) c.rows[i] = -1;
+  if (c.expert != nullptr)
+    for (std::int64_t i = t; i < tiles; i += kGroupThreads) c.expert[i] = -1;
   __syncthreads();
   for (std::int64_t i = t; i < all; i += kGroupThreads) atomicAdd(&counts[c.ids[i]], 1);
   __syncthreads();
   if (t == 0) {
+    const auto each = static_cast<std::int32_t>(c.tile_rows);
     std::int32_t tile = 0;
     for (int e = 0; e < experts; ++e) {
-      const std::int32_t used = (counts[e] + kMoeRows - 1) / kMoeRows;
-      counts[e] = tile * kMoeRows;
-      for (std::int32_t i = 0; i < used; ++i) c.expert[tile + i] = e;
+      const std::int32_t used = (counts[e] + each - 1) / each;
+      counts[e] = tile * each;
+      if (c.expert != nullptr)
+        for (std::int32_t i = 0; i < used; ++i) c.expert[tile + i] = e;
       tile += used;
     }
   }
   __syncthreads();
-  for (std::int64_t i = t; i < all; i += kGroupThreads)
-    c.rows[atomicAdd(&counts[c.ids[i]], 1)] = static_cast<std::int32_t>(i);
+  for (std::int64_t i = t; i < all; i += kGroupThreads) {
+    const std::int32_t place = atomicAdd(&counts[c.ids[i]], 1);
+    c.rows[place] = static_cast<std::int32_t>(i);
+    if (c.place != nullptr) c.place[i] = place;
+  }
+}
+
+/// A CTA for each place.
+__global__ void gather(MoeCall c) {
+  const std::int64_t place = blockIdx.x, token = c.rows[place] / c.topk;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * 8; i < c.hidden; i += kThreads * 8)
+    store_eight(static_cast<bf16*>(c.gathered) + place * c.hidden + i,
+                load_eight(static_cast<const bf16*>(c.x) + token * c.hidden + i));
 }
 
 /// out[row, n] = sum_k in[source(row), k] weights[expert, n, k] for the gathered rows of one tile; four
@@ -144,14 +158,24 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void grouped_addresses(GroupedAddresses c) {
+  auto* const at = static_cast<const void**>(c.addresses);
+  for (std::int64_t g = threadIdx.x; g < c.groups; g += kThreads) {
+    const std::int64_t expert = c.listed[g], first = c.listed[c.groups + g];
+    at[g] = static_cast<const bf16*>(c.weights) + expert * c.width * c.depth;
+    at[c.groups + g] = static_cast<const bf16*>(c.in) + first * c.depth;
+    at[2 * c.groups + g] = static_cast<const bf16*>(c.out) + first * c.width;
+  }
+}
+
 /// A CTA for each token.
 __global__ void weighted_sum(MoeCall c) {
   const std::int64_t token = blockIdx.x;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * 8; i < c.hidden; i += 256 * 8) {
     float sum[8] = {};
     for (std::int64_t choice = 0; choice < c.topk; ++choice) {
-      const std::int64_t row = token * c.topk + choice;
-      const Eight x = load_eight(static_cast<const bf16*>(c.results) + row * c.hidden + i);
+      const std::int64_t row = token * c.topk + choice, at = c.place != nullptr ? c.place[row] : row;
+      const Eight x = load_eight(static_cast<const bf16*>(c.results) + at * c.hidden + i);
       const float weight = c.weights[row];
       for (int j = 0; j < 8; ++j) sum[j] += weight * x.get(j);
     }
@@ -185,6 +209,12 @@ void launch_moe_activation(const MoeCall& c, Stream stream) {
 }
 void launch_moe_down(const MoeCall& c, Stream stream) {
   product(c, c.active, c.down, c.results, c.hidden, c.intermediate, 1, stream);
+}
+void launch_grouped_addresses(const GroupedAddresses& c, Stream stream) {
+  launch("grouped_addresses", grouped_addresses, {1}, {kThreads}, 0, stream, c);
+}
+void launch_moe_gather(const MoeCall& c, Stream stream) {
+  launch("gather", gather, {static_cast<unsigned>(c.tokens * c.topk)}, {kThreads}, 0, stream, c);
 }
 void launch_moe_sum(const MoeCall& c, Stream stream) {
   launch("weighted_sum", weighted_sum, {static_cast<unsigned>(c.tokens)}, {256}, 0, stream, c);

@@ -5,11 +5,9 @@
 #ifdef TESSERA_HAS_CUDA
 
 #include <cublasLt.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-#include <vector>
+#include "kernels/cuda/loaded_library.hpp"
 
 namespace tessera::cuda {
 
@@ -36,39 +34,27 @@ void require(cublasStatus_t status, const char* what) {
     throw std::runtime_error{fmt::format("{}: cuBLAS status {}", what, static_cast<int>(status))};
 }
 
-template <class F>
-void find(void* library, const char* name, F& function) {
-  function = reinterpret_cast<F>(::dlsym(library, name));
-  if (function == nullptr) throw std::runtime_error{fmt::format("libcublasLt has no {}", name)};
-}
-
 const Library& library() {
   static const Library loaded = [] {
-    void* handle = nullptr;
-    std::vector<std::string> names;
-    if (const char* given = std::getenv("TESSERA_CUBLASLT")) names.emplace_back(given);
-    for (const char* folder : {"", "/usr/local/cuda/lib64/"})
-      for (const char* version : {".13", ".12", ""})
-        names.push_back(fmt::format("{}libcublasLt.so{}", folder, version));
-    for (const std::string& name : names)
-      if (handle == nullptr) handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr)
-      throw std::runtime_error{
-          "libcublasLt.so.13 was not found: put its folder into LD_LIBRARY_PATH, or its path into "
-          "TESSERA_CUBLASLT (it "
-          "comes with the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublasLt.so.13)"};
+    const LibraryName name{
+        .name = "cuBLASLt",
+        .variable = "TESSERA_CUBLASLT",
+        .file = "libcublasLt.so",
+        .versions = {".13", ".12", ""},
+        .comes_with = "from the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublasLt.so.13"};
+    void* const handle = open_library(name);
     Library l;
-    find(handle, "cublasLtCreate", l.create);
-    find(handle, "cublasLtMatmulDescCreate", l.desc_create);
-    find(handle, "cublasLtMatmulDescSetAttribute", l.desc_set);
-    find(handle, "cublasLtMatrixLayoutCreate", l.layout_create);
-    find(handle, "cublasLtMatrixLayoutSetAttribute", l.layout_set);
-    find(handle, "cublasLtMatmulPreferenceCreate", l.preference_create);
-    find(handle, "cublasLtMatmulPreferenceSetAttribute", l.preference_set);
-    find(handle, "cublasLtMatmulAlgoGetHeuristic", l.heuristic);
-    find(handle, "cublasLtMatmulAlgoConfigGetAttribute", l.config_get);
-    find(handle, "cublasLtMatmul", l.matmul);
-    find(handle, "cublasLtGetVersion", l.version);
+    find_symbol(handle, name, "cublasLtCreate", l.create);
+    find_symbol(handle, name, "cublasLtMatmulDescCreate", l.desc_create);
+    find_symbol(handle, name, "cublasLtMatmulDescSetAttribute", l.desc_set);
+    find_symbol(handle, name, "cublasLtMatrixLayoutCreate", l.layout_create);
+    find_symbol(handle, name, "cublasLtMatrixLayoutSetAttribute", l.layout_set);
+    find_symbol(handle, name, "cublasLtMatmulPreferenceCreate", l.preference_create);
+    find_symbol(handle, name, "cublasLtMatmulPreferenceSetAttribute", l.preference_set);
+    find_symbol(handle, name, "cublasLtMatmulAlgoGetHeuristic", l.heuristic);
+    find_symbol(handle, name, "cublasLtMatmulAlgoConfigGetAttribute", l.config_get);
+    find_symbol(handle, name, "cublasLtMatmul", l.matmul);
+    find_symbol(handle, name, "cublasLtGetVersion", l.version);
     require(l.create(&l.handle), "cublasLtCreate");
     return l;
   }();

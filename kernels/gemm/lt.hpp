@@ -21,7 +21,8 @@ class LtGemm {
   ~LtGemm();
   LtGemm(const LtGemm&) = delete;
   LtGemm& operator=(const LtGemm&) = delete;
-  /// Takes the heuristic's first algorithm at the first call. std::runtime_error: no library, or it refuses.
+  /// Takes the heuristic's first algorithm at the first call. LibraryMissing; std::runtime_error: it
+  /// refuses.
   void run(const void* a, const void* weights, void* c, void* workspace, Stream stream);
   /// "tile 128x256, stages ..., cluster 2x1, split-k 1": after a run.
   const std::string& algorithm() const { return algorithm_; }

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr int kLine = 128, kChaseSteps = 4000, kNearSteps = 200, kLines = 16, kShortSteps = 1000,
-              kTmaSteps = 2000, kTmaBytes = 2048, kWgmmaSteps = 2000, kMufuSteps = 4096;
+              kTmaSteps = 2000, kTmaBytes = 2048, kWgmmaGroup = 64, kWgmmaSteps = 32 * kWgmmaGroup,
+              kMufuSteps = 4096;
 constexpr std::int64_t kChaseL1 = 8192, kReadL2 = 16 * kMiB, kReadHbm = 256 * kMiB, kWriteHbm = 512 * kMiB;
 constexpr int kReadPasses = 8;
 
@@ -250,7 +251,9 @@ __global__ void barrier_round(float* result) {
 #endif
 }
 
-/// A warpgroup, four products in flight. The operands are zeros: what is measured is the rate of issue.
+/// A warpgroup; groups of products, one waited for before the next begins: in flight over the turn of a loop, accumulators
+/// and A in registers would be moved, and ptxas would serialise the products (C7511). The operands are zeros: what is measured
+/// is the rate of issue, and of each group the last product's latency, about a hundredth of it.
 template <int N, bool kARegisters>
 __global__ void __launch_bounds__(128) products(float* result) {
   TESSERA_DYNAMIC_SHARED(memory);
@@ -262,26 +265,27 @@ __global__ void __launch_bounds__(128) products(float* result) {
   __syncthreads();
   const std::uint64_t a = wgmma_descriptor(shared_address(memory), 16, 1024),
                       b = wgmma_descriptor(shared_address(memory + 64 * 128), 16, 1024);
-  std::uint32_t registers[4] = {0, 0, 0, 0};
+  std::uint32_t registers[4];
+  for (int i = 0; i < 4; ++i) registers[i] = reinterpret_cast<const std::uint32_t*>(memory)[threadIdx.x * 4 + i];
   float c[N / 2];
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) c[i] = 0;
-  // Out of the compiler's sight, so that they stay in the same registers from product to product.
-#pragma unroll
-  for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(registers[i]));
   keep(c);
-  wgmma_fence();
   const std::int64_t start = now();
-  for (int i = 0; i < kWgmmaSteps; ++i) {
-    if constexpr (kARegisters)
-      wgmma<N, false>(c, registers, b, true);
-    else
-      wgmma<N, false>(c, a, b, true);
+#pragma unroll 1
+  for (int group = 0; group < kWgmmaSteps / kWgmmaGroup; ++group) {
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < kWgmmaGroup; ++i) {
+      if constexpr (kARegisters)
+        wgmma<N, false>(c, registers, b, true);
+      else
+        wgmma<N, false>(c, a, b, true);
+    }
     wgmma_commit();
-    wgmma_wait<3>();
+    wgmma_wait<0>();
+    keep(c);
   }
-  wgmma_wait<0>();
-  keep(c);
   const std::int64_t end = now();
   float sum = 0;
 #pragma unroll

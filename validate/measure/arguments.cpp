@@ -7,22 +7,11 @@
 #include <stdexcept>
 
 #include "configs/reader/document.hpp"
+#include "validate/words.hpp"
 
 namespace tessera::measure {
 
-namespace {
-
-std::vector<std::string> split(const std::string& text, char at) {
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(at, begin), text.size());
-    if (end > begin) parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
-}  // namespace
+using validate::words_of;
 
 std::string Request::text() const {
   std::string all = kind;
@@ -31,7 +20,7 @@ std::string Request::text() const {
 }
 
 std::vector<Request> expand(const std::string& words) {
-  const std::vector<std::string> parts = split(words, ' ');
+  const std::vector<std::string> parts = words_of(words);
   if (parts.empty())
     throw std::invalid_argument{"expected a kind and its keys, such as \"gemm m=512 n=512 k=512\""};
   std::vector<Request> all{{.kind = parts.front()}};
@@ -44,7 +33,7 @@ std::vector<Request> expand(const std::string& words) {
       if (other == key) throw std::invalid_argument{fmt::format("{} is given twice", key)};
     std::vector<Request> longer;
     for (const Request& request : all) {
-      for (const std::string& value : split(parts[i].substr(equals + 1), ',')) {
+      for (const std::string& value : words_of(parts[i].substr(equals + 1), ',')) {
         longer.push_back(request);
         longer.back().given.emplace_back(key, value);
       }

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "kernels/block_sparse/moba.hpp"
+#include "kernels/block_sparse/sorted_index.hpp"
 #include "validate/measure/attend.hpp"
 #include "validate/measure/kinds.hpp"
 #include "validate/measure/operands.hpp"
@@ -93,6 +94,11 @@ Workload moba(const Arguments& a, const Target&) {
     w.unlike =
         "five_step stands for moba_efficient's PyTorch kernels, with key heads expanded; these are Tessera's "
         "own";
+  const bool sorted = a.choice("index", {"own", "cub"}) == "cub";
+  if (sorted) {
+    w.implementation += ", index by CUB";
+    if (fused) w.unlike = "its index is by CUB's sort; the tile program stands for FlashMoBA's";
+  }
   set_cost(w, models::Moba{.batch = s.batch,
                            .seq = s.seq,
                            .heads = s.heads,
@@ -144,6 +150,22 @@ Workload moba(const Arguments& a, const Target&) {
   w.stages = {{"mean_pool", [=](const Call& c) { cuda::launch_mean_pool(call(c), c.stream); }},
               {"gate_topk", [=](const Call& c) { cuda::launch_gate_topk(call(c), c.stream); }},
               {"index_build", [=](const Call& c) { cuda::launch_index_build(call(c), c.stream); }}};
+  if (sorted) {
+    const std::int64_t items = cuda::index_items(shape);
+    w.operands.insert(w.operands.end(),
+                      {output("keys", Element::i32, 2 * items), output("queries", Element::i32, items),
+                       output("list_of", Element::i32, lists), output("tile_counts", Element::i32, lists),
+                       output("temporary", Element::i32, cuda::index_temporary_bytes(items) / 4)});
+    w.stages.back().launch = [=](const Call& c) {
+      cuda::launch_sorted_index(call(c),
+                                {.keys = as<std::uint32_t>(c.at[13]),
+                                 .queries = as<std::int32_t>(c.at[14]),
+                                 .list_of = as<std::int32_t>(c.at[15]),
+                                 .tile_counts = as<std::int32_t>(c.at[16]),
+                                 .temporary = c.at[17]},
+                                c.stream);
+    };
+  }
   if (fused) {
     w.stages.push_back(
         {"fused_gather", [=](const Call& c) { cuda::launch_fused_gather(call(c), c.stream); }});
@@ -273,15 +295,20 @@ std::vector<MeasuredKind> block_sparse_kinds() {
         {"block"},
         {"topk"},
         {"variant", "fused"},
-        {"selection", "uniform"}},
+        {"selection", "uniform"},
+        {"index", "own"}},
        moba,
-       {"batch=2 seq=300 heads=2 kv_heads=1 block=64 topk=3 variant=fused,five_step head_dim=64,128",
-        "seq=520 heads=1 block=128 topk=2 variant=fused,five_step head_dim=64,128"},
-       {"variant", "head_dim"}},
+       {"batch=2 seq=300 heads=2 kv_heads=1 block=64 topk=3 variant=fused,five_step head_dim=64,128 "
+        "index=own,cub",
+        "seq=520 heads=1 block=128 topk=2 variant=fused,five_step head_dim=64,128",
+        "seq=70 heads=1 block=64 topk=5 variant=fused,five_step head_dim=64,128 index=own,cub",
+        "seq=1 heads=1 block=64 topk=1 variant=fused,five_step head_dim=64,128 index=own,cub"},
+       {"variant", "head_dim", "index"}},
       {"block_pool",
        {{"batch", "1"}, {"kv_rows"}, {"kv_heads"}, {"head_dim", "128"}, {"block"}},
        pool,
-       {"batch=2 kv_rows=300 kv_heads=3 block=128 head_dim=64,128"},
+       {"batch=2 kv_rows=300 kv_heads=3 block=128 head_dim=64,128",
+        "kv_rows=1 kv_heads=1 block=64 head_dim=64,128"},
        {"head_dim"}},
       {"block_gate",
        {{"batch", "1"},

@@ -10,6 +10,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "kernels/cuda/loaded_library.hpp"
 #include "validate/measure/check.hpp"
 #include "validate/measure/kinds.hpp"
 #include "validate/measure/run.hpp"
@@ -26,13 +27,14 @@ constexpr std::int64_t kColdL2s = 3;                        // sets in turn are 
 /// Device memory for `sets` sets of operands, filled.
 class Sets {
  public:
-  Sets(Device& device, const Workload& workload, int sets, std::uint64_t seed) : device_{device} {
+  /// Delegates, so that what was allocated is released if the next does not fit.
+  Sets(Device& device, const Workload& workload, int sets, std::uint64_t seed) : Sets{device} {
     for (int s = 0; s < sets; ++s) {
       Call call;
       for (std::size_t i = 0; i < workload.operands.size(); ++i) {
         // Never empty: an unused operand has an address too.
-        call.at.push_back(device.allocate(std::max<std::int64_t>(workload.operands[i].bytes(), 16)));
-        memory_.push_back(call.at.back());
+        memory_.push_back(device.allocate(std::max<std::int64_t>(workload.operands[i].bytes(), 16)));
+        call.at.push_back(memory_.back());
         device.fill(call.at.back(), workload.operands[i], seed_of(seed + static_cast<std::uint64_t>(s), i));
       }
       calls_.push_back(std::move(call));
@@ -47,6 +49,7 @@ class Sets {
   const std::vector<Call>& calls() const { return calls_; }
 
  private:
+  explicit Sets(Device& device) : device_{device} {}
   Device& device_;
   std::vector<void*> memory_;
   std::vector<Call> calls_;
@@ -239,6 +242,10 @@ Json measure_case(Device& device, const Suite& suite, const Case& which, const R
     row["min_bytes"] = workload.min_bytes;
   } catch (const NotMeasured& e) {
     row["skipped"] = e.what();
+  } catch (const cuda::LibraryMissing& e) {
+    // Measured once the library is there: such a row does not stand for the measurement.
+    row["skipped"] = e.what();
+    row.erase("key");
   } catch (const std::exception& e) {
     row["failed"] = e.what();
   }

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/attention_decode/split_kv.hpp"
+#include "kernels/attention_prefill/cudnn_attention.hpp"
 #include "kernels/attention_prefill/flash_hopper.hpp"
 #include "kernels/attention_prefill/flash_mma.hpp"
 #include "kernels/cuda/tiles.hpp"
@@ -52,10 +53,10 @@ struct AttentionShape {
   std::vector<std::int32_t> q_positions = {}, kv_positions = {};  // empty: the last query at the last key
 };
 
-/// Operands 0 to 3: q, k, v, out; then, of partial attention, max and expsum; then the positions.
-Workload attention(const AttentionShape& s, bool hopper) {
+/// Operands 0 to 3: q, k, v, out; then, of partial attention, max and expsum; then the positions. Without a
+/// stage.
+Workload attention_operands(const AttentionShape& s) {
   Workload w;
-  w.implementation = hopper ? "Tessera flash (TMA, wgmma)" : "Tessera flash (mma.sync)";
   w.operands = {normal("q", Element::bf16, s.batch * s.q_rows * s.heads * s.qk_dim),
                 normal("k", Element::bf16, s.batch * s.kv_rows * s.kv_heads * s.qk_dim),
                 normal("v", Element::bf16, s.batch * s.kv_rows * s.kv_heads * s.v_dim),
@@ -70,27 +71,6 @@ Workload attention(const AttentionShape& s, bool hopper) {
     w.operands.push_back(listed("kv_positions", s.kv_positions));
   }
   const double scale = 1 / std::sqrt(static_cast<double>(s.qk_dim));
-  w.stages = {{"attention", [=](const Call& c) {
-                 const cuda::FlashCall call{.q = c.at[0],
-                                            .k = c.at[1],
-                                            .v = c.at[2],
-                                            .out = c.at[3],
-                                            .max = s.partial ? as<float>(c.at[4]) : nullptr,
-                                            .expsum = s.partial ? as<float>(c.at[5]) : nullptr,
-                                            .q_positions = placed ? as<std::int32_t>(c.at[6]) : nullptr,
-                                            .kv_positions = placed ? as<std::int32_t>(c.at[7]) : nullptr,
-                                            .batch = s.batch,
-                                            .q_rows = s.q_rows,
-                                            .kv_rows = s.kv_rows,
-                                            .heads = s.heads,
-                                            .kv_heads = s.kv_heads,
-                                            .causal = s.causal,
-                                            .scale = static_cast<float>(scale)};
-                 if (hopper)
-                   cuda::launch_flash_hopper(call, s.qk_dim, c.stream);
-                 else
-                   cuda::launch_flash_mma(call, s.qk_dim, s.v_dim, c.stream);
-               }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(s.batch * s.q_rows * s.heads, s.v_dim, limit, [&](std::int64_t r) {
       const std::int64_t head = r % s.heads, row = r / s.heads % s.q_rows, batch = r / s.heads / s.q_rows,
@@ -115,6 +95,52 @@ Workload attention(const AttentionShape& s, bool hopper) {
       return rows;
     });
   };
+  return w;
+}
+
+/// By Tessera's own kernels.
+Workload attention(const AttentionShape& s, bool hopper) {
+  Workload w = attention_operands(s);
+  w.implementation = hopper ? "Tessera flash (TMA, wgmma)" : "Tessera flash (mma.sync)";
+  const bool placed = !s.q_positions.empty();
+  const double scale = 1 / std::sqrt(static_cast<double>(s.qk_dim));
+  w.stages = {{"attention", [=](const Call& c) {
+                 const cuda::FlashCall call{.q = c.at[0],
+                                            .k = c.at[1],
+                                            .v = c.at[2],
+                                            .out = c.at[3],
+                                            .max = s.partial ? as<float>(c.at[4]) : nullptr,
+                                            .expsum = s.partial ? as<float>(c.at[5]) : nullptr,
+                                            .q_positions = placed ? as<std::int32_t>(c.at[6]) : nullptr,
+                                            .kv_positions = placed ? as<std::int32_t>(c.at[7]) : nullptr,
+                                            .batch = s.batch,
+                                            .q_rows = s.q_rows,
+                                            .kv_rows = s.kv_rows,
+                                            .heads = s.heads,
+                                            .kv_heads = s.kv_heads,
+                                            .causal = s.causal,
+                                            .scale = static_cast<float>(scale)};
+                 if (hopper)
+                   cuda::launch_flash_hopper(call, s.qk_dim, c.stream);
+                 else
+                   cuda::launch_flash_mma(call, s.qk_dim, s.v_dim, c.stream);
+               }}};
+  return w;
+}
+
+/// By cuDNN's.
+Workload library_attention(const AttentionShape& s) {
+  Workload w = attention_operands(s);
+  w.implementation = "cuDNN";
+  w.unlike = "cuDNN's own kernel; the tile programs stand for FlashAttention's";
+  w.operands.push_back(output("workspace", Element::i32, cuda::kCudnnWorkspaceBytes / 4));
+  const auto cudnn = std::make_shared<cuda::CudnnAttention>(
+      cuda::CudnnShape{s.batch, s.q_rows, s.heads, s.kv_heads, s.qk_dim, s.causal});
+  w.stages = {{"attention", [cudnn](const Call& c) {
+                 cudnn->run(c.at[0], c.at[1], c.at[2], c.at[3], c.at[4], c.stream);
+               }}};
+  w.emulable = false;
+  w.note = [cudnn] { return cudnn->algorithm(); };
   return w;
 }
 
@@ -145,8 +171,9 @@ Workload prefill(const Arguments& a, const Target& target) {
   const AttentionShape s{a.integer("batch"), seq,  seq, a.integer("heads"), a.integer("kv_heads"), dim, dim,
                          a.truth("causal"),  false};
   require_flash(dim, dim);
-  const bool hopper = takes_hopper(a, target, dim);
-  Workload w = attention(s, hopper);
+  const bool library = a.choice("algorithm", {"fa3", "fa2", "cudnn"}) == "cudnn";
+  const bool hopper = !library && takes_hopper(a, target, dim);
+  Workload w = library ? library_attention(s) : attention(s, hopper);
   set_cost(w, models::Attention{.batch = s.batch,
                                 .q_rows = seq,
                                 .kv_rows = seq,
@@ -202,30 +229,23 @@ Workload decode(const Arguments& a, const Target& target) {
                      splits = cuda::decode_splits(batch * kv_heads, tiles, target.sms), rows = batch * heads;
   w.operands = {normal("q", Element::bf16, rows * dim),
                 normal("k", Element::bf16, batch * context * kv_heads * dim),
-                normal("v", Element::bf16, batch * context * kv_heads * dim),
-                output("out", Element::bf16, rows * dim),
-                output("part_out", Element::f32, splits * rows * dim),
-                output("part_max", Element::f32, splits * rows),
-                output("part_sum", Element::f32, splits * rows)};
+                normal("v", Element::bf16, batch * context * kv_heads * dim)};
+  add_split_outputs(w, splits, rows, dim);
   const auto call = [=](const Call& c) {
-    return cuda::DecodeCall{.q = c.at[0],
-                            .k = c.at[1],
-                            .v = c.at[2],
-                            .out = c.at[3],
-                            .part_out = as<float>(c.at[4]),
-                            .part_max = as<float>(c.at[5]),
-                            .part_sum = as<float>(c.at[6]),
-                            .batch = batch,
-                            .context = context,
-                            .heads = heads,
-                            .kv_heads = kv_heads,
-                            .head_dim = dim,
-                            .splits = splits};
+    return with_split_outputs(cuda::DecodeCall{.q = c.at[0],
+                                               .k = c.at[1],
+                                               .v = c.at[2],
+                                               .batch = batch,
+                                               .context = context,
+                                               .heads = heads,
+                                               .kv_heads = kv_heads,
+                                               .head_dim = dim,
+                                               .splits = splits},
+                              c);
   };
   w.stages = {{"split_kv", [=](const Call& c) { cuda::launch_split_kv(call(c), c.stream); }}};
   if (splits > 1)
     w.stages.push_back({"combine", [=](const Call& c) { cuda::launch_combine(call(c), c.stream); }});
-  w.note = [=] { return std::to_string(splits) + " splits"; };
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
     std::iota(keys.begin(), keys.end(), 0);
@@ -314,7 +334,11 @@ std::vector<MeasuredKind> dense_kinds() {
         {"kv_cache", "plain"}},
        prefill,
        {"batch=2 seq=77 heads=2 kv_heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
-        "seq=193 heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false"},
+        "seq=193 heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "seq=1 heads=3 kv_heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "seq=129 heads=1 algorithm=fa2,fa3 head_dim=64,128",
+        "batch=2 seq=128 heads=4 kv_heads=2 algorithm=cudnn head_dim=64,128 causal=true,false",
+        "seq=193 heads=2 algorithm=cudnn head_dim=64,128 causal=true,false"},
        {"algorithm", "head_dim", "causal"}},
       {"attention_partial",
        {{"batch", "1"},
@@ -328,6 +352,8 @@ std::vector<MeasuredKind> dense_kinds() {
         {"positions", "last"}},
        partial,
        {"q_rows=70 kv_rows=131 heads=2 algorithm=fa2,fa3 head_dim=64,128 causal=true,false",
+        "q_rows=129 kv_rows=130 heads=1 algorithm=fa2,fa3 head_dim=64,128",
+        "q_rows=1 kv_rows=65 heads=1 algorithm=fa2,fa3 head_dim=64,128 causal=false",
         "q_rows=70 kv_rows=75 heads=2 algorithm=fa2 positions=clusters head_dim=64,128"},
        {"algorithm", "head_dim"}},
       {"attention_decode",
@@ -339,12 +365,14 @@ std::vector<MeasuredKind> dense_kinds() {
         {"kv_cache", "plain"}},
        decode,
        {"batch=2 context=131 heads=6 kv_heads=2 head_dim=64,128",
-        "context=5 heads=40 kv_heads=2 head_dim=64,128"},
+        "context=5 heads=40 kv_heads=2 head_dim=64,128", "context=1 heads=1 head_dim=64,128",
+        "batch=3 context=64 heads=2 kv_heads=1 head_dim=64,128"},
        {"head_dim"}},
       {"merge",
        {{"rows"}, {"heads"}, {"head_dim", "128"}, {"parts"}},
        merge,
-       {"rows=5 heads=3 head_dim=64 parts=3"}},
+       {"rows=5 heads=3 head_dim=64 parts=3", "rows=1 heads=1 head_dim=64 parts=1",
+        "rows=3 heads=1 head_dim=40 parts=9"}},
   };
 }
 

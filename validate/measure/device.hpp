@@ -64,9 +64,10 @@ class Device {
 /// from a seed: everything but the launch is as on a GPU.
 struct Emulation {
   std::int64_t memory_bytes = std::int64_t{16} << 30;
-  std::string wrong_kind;  ///< results of this kind are wrong
-  std::string crash_kind;  ///< a call of this kind ends the process
-  std::string hang_kind;   ///< a call of this kind never ends
+  std::string wrong_kind;       ///< results of this kind are wrong
+  std::string crash_kind;       ///< a call of this kind ends the process
+  std::string hang_kind;        ///< a call of this kind never ends
+  std::string no_library_kind;  ///< a call of this kind finds no library
 };
 std::unique_ptr<Device> make_emulated_device(const Emulation& emulation = {});
 

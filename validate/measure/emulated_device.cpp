@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "kernels/cuda/loaded_library.hpp"
 #include "kernels/cuda/random.hpp"
 #include "validate/measure/check.hpp"
 #include "validate/measure/device.hpp"
@@ -83,6 +84,8 @@ class EmulatedDevice final : public Device {
     if (workload.request.kind == emulation_.crash_kind) _exit(77);
     if (workload.request.kind == emulation_.hang_kind)
       for (;;) pause();
+    if (workload.request.kind == emulation_.no_library_kind)
+      throw cuda::LibraryMissing{"cuDNN not found: TESSERA_CUDNN is not set"};
     if (workload.emulable && !has_cuda() && workload.flops <= kEmulatedFlops) {
       for (const Stage& stage : workload.stages) stage.launch(set);
     } else if (workload.expect) {

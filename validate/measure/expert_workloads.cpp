@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "kernels/experts/grouped_product.hpp"
 #include "kernels/experts/moe.hpp"
 #include "validate/measure/kinds.hpp"
 #include "validate/measure/operands.hpp"
@@ -37,7 +38,10 @@ Workload moe(const Arguments& a, const Target&) {
         "moe: hidden and intermediate must be multiples of 128, topk at most 16 and no more than experts, "
         "experts at "
         "most 1024"};
-  Workload w{.implementation = "Tessera MoE (mma.sync)"};
+  const bool library = a.choice("products", {"own", "cublas"}) == "cublas";
+  Workload w{
+      .implementation = library ? "cuBLAS grouped products" : "Tessera MoE (mma.sync)",
+      .unlike = library ? "cuBLAS's own kernels; the tile programs stand for vLLM's Triton kernels" : ""};
   models::Moe op{.tokens = tokens,
                  .hidden = hidden,
                  .intermediate = inner,
@@ -48,8 +52,12 @@ Workload moe(const Arguments& a, const Target&) {
                               0, experts);
   set_cost(w, op);
   const std::int64_t rows = tokens * topk;
-  const cuda::MoeCall shape{
-      .tokens = tokens, .hidden = hidden, .intermediate = inner, .experts = experts, .topk = topk};
+  const cuda::MoeCall shape{.tokens = tokens,
+                            .hidden = hidden,
+                            .intermediate = inner,
+                            .experts = experts,
+                            .topk = topk,
+                            .tile_rows = library ? 1 : cuda::kMoeRows};
   const auto ids = balanced(tokens, experts, topk);
   const auto scale = [](std::int64_t depth) { return 1 / std::sqrt(static_cast<float>(depth)); };
   w.operands = {normal("x", Element::bf16, tokens * hidden),
@@ -58,12 +66,12 @@ Workload moe(const Arguments& a, const Target&) {
                 listed("ids", ids),
                 uniform("weights", Element::f32, rows),
                 output("out", Element::bf16, tokens * hidden),
-                output("rows", Element::i32, shape.most_tiles() * cuda::kMoeRows),
-                output("expert", Element::i32, shape.most_tiles()),
+                output("rows", Element::i32, shape.most_tiles() * shape.tile_rows),
+                output("expert", Element::i32, library ? 0 : shape.most_tiles()),
                 output("gate_up", Element::bf16, rows * 2 * inner),
                 output("active", Element::bf16, rows * inner),
                 output("results", Element::bf16, rows * hidden)};
-  const auto call = [shape](const Call& c) {
+  const auto call = [shape, library](const Call& c) {
     cuda::MoeCall m = shape;
     m.x = c.at[0];
     m.up = c.at[1];
@@ -76,6 +84,11 @@ Workload moe(const Arguments& a, const Target&) {
     m.gate_up = c.at[8];
     m.active = c.at[9];
     m.results = c.at[10];
+    if (library) {
+      m.expert = nullptr;
+      m.place = as<std::int32_t>(c.at[11]);
+      m.gathered = c.at[12];
+    }
     return m;
   };
   w.stages = {{"group", [=](const Call& c) { cuda::launch_moe_group(call(c), c.stream); }},
@@ -83,6 +96,29 @@ Workload moe(const Arguments& a, const Target&) {
               {"activation", [=](const Call& c) { cuda::launch_moe_activation(call(c), c.stream); }},
               {"down", [=](const Call& c) { cuda::launch_moe_down(call(c), c.stream); }},
               {"sum", [=](const Call& c) { cuda::launch_moe_sum(call(c), c.stream); }}};
+  if (library) {
+    const auto groups = cuda::expert_rows(ids, experts);
+    const auto up = std::make_shared<const cuda::GroupedProduct>(groups, 2 * inner, hidden),
+               down = std::make_shared<const cuda::GroupedProduct>(groups, hidden, inner);
+    constexpr std::int64_t kWordsOfAddress = 2;
+    w.operands.insert(w.operands.end(),
+                      {output("place", Element::i32, rows), output("gathered", Element::bf16, rows * hidden),
+                       listed("groups", up->listed()),
+                       output("up_addresses", Element::i32, 3 * kWordsOfAddress * up->groups()),
+                       output("down_addresses", Element::i32, 3 * kWordsOfAddress * up->groups()),
+                       output("workspace", Element::i32, cuda::kGroupedWorkspaceBytes / 4)});
+    w.stages[1].launch = [=](const Call& c) { up->run(c.at[14], c.at[16], c.stream); };
+    w.stages[3].launch = [=](const Call& c) { down->run(c.at[15], c.at[16], c.stream); };
+    w.stages.insert(w.stages.begin() + 1, {"gather", [=](const Call& c) {
+                                             const cuda::MoeCall m = call(c);
+                                             const auto* const list = as<std::int32_t>(c.at[13]);
+                                             cuda::launch_moe_gather(m, c.stream);
+                                             up->place(c.at[14], list, m.up, m.gathered, m.gate_up, c.stream);
+                                             down->place(c.at[15], list, m.down, m.active, m.results,
+                                                         c.stream);
+                                           }});
+    w.note = [] { return cuda::cublas_version(); };
+  }
   w.expect = [=](const Inputs& in, std::size_t limit) {
     // One output element needs a token's whole intermediate row of each of its experts.
     const bool all = tokens * hidden <= static_cast<std::int64_t>(limit);
@@ -170,14 +206,19 @@ std::vector<MeasuredKind> expert_kinds() {
         {"distribution", "balanced"},
         {"ep", "1"},
         {"tp", "1"},
-        {"activation", "swiglu"}},
+        {"activation", "swiglu"},
+        {"products", "own"}},
        moe,
-       {"tokens=37 hidden=128 intermediate=128 experts=5 topk=2",
-        "tokens=150 hidden=256 intermediate=128 experts=3 topk=3"}},
+       {"tokens=37 hidden=128 intermediate=128 experts=5 topk=2 products=own,cublas",
+        "tokens=150 hidden=256 intermediate=128 experts=3 topk=3 products=own,cublas",
+        "tokens=1 hidden=128 intermediate=256 experts=7 topk=2 products=own,cublas",
+        "tokens=17 hidden=128 intermediate=128 experts=1 topk=1 products=own,cublas"},
+       {"products"}},
       {"moe_router",
        {{"tokens"}, {"experts"}, {"topk"}, {"score", "softmax"}, {"groups", "1"}},
        router,
-       {"tokens=7 experts=70 topk=1,8", "tokens=3 experts=9 topk=9"}},
+       {"tokens=7 experts=70 topk=1,8", "tokens=3 experts=9 topk=9", "tokens=1 experts=1 topk=1",
+        "tokens=5 experts=1024 topk=16"}},
   };
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The kinds of kernel that can be measured: their keys are those of `tessera kernel`.
+// The kinds of kernel that can be measured: their keys are those of `tessera kernel`, and some that choose a library.
 
 #include <functional>
 #include <string>

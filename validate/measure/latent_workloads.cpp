@@ -31,28 +31,21 @@ Workload decode(const Arguments& a, const Target& target) {
                      rows = batch * heads, width = cuda::kMlaLatent + cuda::kMlaRope;
   w.operands = {normal("q_latent", Element::bf16, rows * cuda::kMlaLatent, 0.3F),
                 normal("q_rope", Element::bf16, rows * cuda::kMlaRope),
-                normal("cache", Element::bf16, batch * context * width),
-                output("out", Element::bf16, rows * cuda::kMlaLatent),
-                output("part_out", Element::f32, splits * rows * cuda::kMlaLatent),
-                output("part_max", Element::f32, splits * rows),
-                output("part_sum", Element::f32, splits * rows)};
+                normal("cache", Element::bf16, batch * context * width)};
+  add_split_outputs(w, splits, rows, cuda::kMlaLatent);
   const auto call = [=](const Call& c) {
-    return cuda::MlaDecodeCall{.q_latent = c.at[0],
-                               .q_rope = c.at[1],
-                               .cache = c.at[2],
-                               .out = c.at[3],
-                               .part_out = as<float>(c.at[4]),
-                               .part_max = as<float>(c.at[5]),
-                               .part_sum = as<float>(c.at[6]),
-                               .batch = batch,
-                               .context = context,
-                               .heads = heads,
-                               .splits = splits,
-                               .scale = static_cast<float>(kScale)};
+    return with_split_outputs(cuda::MlaDecodeCall{.q_latent = c.at[0],
+                                                  .q_rope = c.at[1],
+                                                  .cache = c.at[2],
+                                                  .batch = batch,
+                                                  .context = context,
+                                                  .heads = heads,
+                                                  .splits = splits,
+                                                  .scale = static_cast<float>(kScale)},
+                              c);
   };
   w.stages = {{"mla_decode", [=](const Call& c) { cuda::launch_mla_decode(call(c), c.stream); }},
               {"combine", [=](const Call& c) { cuda::launch_mla_combine(call(c), c.stream); }}};
-  w.note = [=] { return std::to_string(splits) + " splits"; };
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
     std::iota(keys.begin(), keys.end(), 0);
@@ -141,7 +134,7 @@ std::vector<MeasuredKind> latent_kinds() {
         {"latent", "512"},
         {"rope", "64"}},
        decode,
-       {"batch=2 context=77 heads=5", "context=40 heads=66"}},
+       {"batch=2 context=77 heads=5", "context=40 heads=66", "context=1 heads=1"}},
       {"mla_prefill",
        {{"batch", "1"},
         {"seq"},
@@ -154,7 +147,7 @@ std::vector<MeasuredKind> latent_kinds() {
         {"value", "128"},
         {"latent", "512"}},
        prefill,
-       {"seq=130 heads=2 causal=true,false"}},
+       {"seq=130 heads=2 causal=true,false", "seq=1 heads=1", "batch=2 seq=65 heads=1"}},
   };
 }
 

@@ -227,7 +227,7 @@ std::vector<MeasuredKind> linear_kinds() {
         {"chunk", "64"},
         {"initial_state", "true"}},
        prefill,
-       {"batch=2 seq=70 heads=1", "seq=131 heads=1"}},
+       {"batch=2 seq=70 heads=1", "seq=131 heads=1", "seq=1 heads=2", "seq=64 heads=1"}},
       {"kda_decode",
        {{"batch", "1"}, {"heads"}, {"tokens", "1"}, {"k_dim", "128"}, {"v_dim", "k_dim"}, {"form", "packed"}},
        decode,

@@ -36,6 +36,25 @@ T* as(void* at) {
   return static_cast<T*>(at);
 }
 
+/// A decode in splits: out [rows, width], and what each split leaves of it. Operands 3 to 6.
+inline void add_split_outputs(Workload& workload, std::int64_t splits, std::int64_t rows,
+                              std::int64_t width) {
+  workload.operands.push_back(output("out", Element::bf16, rows * width));
+  workload.operands.push_back(output("part_out", Element::f32, splits * rows * width));
+  workload.operands.push_back(output("part_max", Element::f32, splits * rows));
+  workload.operands.push_back(output("part_sum", Element::f32, splits * rows));
+  workload.note = [splits] { return std::to_string(splits) + " splits"; };
+}
+/// Their addresses, into the kernels' call.
+template <class KernelCall>
+KernelCall with_split_outputs(KernelCall call, const Call& c) {
+  call.out = c.at[3];
+  call.part_out = as<float>(c.at[4]);
+  call.part_max = as<float>(c.at[5]);
+  call.part_sum = as<float>(c.at[6]);
+  return call;
+}
+
 /// What the operator's definition says. std::invalid_argument for an impossible shape.
 inline void set_cost(Workload& workload, const models::Operator& op) {
   models::check(op);

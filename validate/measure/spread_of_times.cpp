@@ -4,18 +4,11 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "validate/percentile.hpp"
+
 namespace tessera::measure {
 
-namespace {
-
-double percentile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const auto low = static_cast<std::size_t>(at);
-  const std::size_t high = std::min(low + 1, sorted.size() - 1);
-  return sorted[low] + (at - static_cast<double>(low)) * (sorted[high] - sorted[low]);
-}
-
-}  // namespace
+using validate::median, validate::percentile;
 
 Times spread_of(const std::vector<double>& samples) {
   if (samples.empty()) throw std::invalid_argument{"no samples"};
@@ -34,8 +27,7 @@ Times spread_of(const std::vector<double>& samples) {
 
   std::vector<double> distances;
   for (const double x : samples) distances.push_back(std::abs(x - t.median));
-  std::sort(distances.begin(), distances.end());
-  const double limit = std::max(5 * 1.4826 * percentile(distances, 0.5), 0.01 * t.median);
+  const double limit = std::max(5 * 1.4826 * median(distances), 0.01 * t.median);
   for (std::size_t i = 0; i < samples.size(); ++i)
     if (std::abs(samples[i] - t.median) > limit) t.outliers.push_back(i);
   return t;

@@ -130,6 +130,19 @@ TEST_CASE("a kernel that never ends is given up") {
   CHECK_THAT(scratch.rows()[0]["failed"].get<std::string>(), Catch::Matchers::ContainsSubstring("given up"));
 }
 
+TEST_CASE("a library that is missing skips its rows, which are measured once it is there") {
+  const Scratch scratch;
+  const RunSummary summary = run(suite_of(kTwo), scratch, {.no_library_kind = "sum"});
+  CHECK(summary.skipped == 1);
+  CHECK(summary.measured == 1);
+  CHECK_THAT(scratch.rows()[0]["skipped"].get<std::string>(),
+             Catch::Matchers::ContainsSubstring("TESSERA_CUDNN"));
+  const RunSummary again = run(suite_of(kTwo), scratch);
+  CHECK(again.measured == 1);
+  CHECK(again.already_there == 1);
+  CHECK(scratch.rows().back()["kind"] == "sum");
+}
+
 TEST_CASE("what does not fit in memory is skipped, and said to be") {
   const Scratch scratch;
   const RunSummary summary = run(suite_of("  a: {kernel: \"memcpy bytes=1024,4Gi\"}\n"), scratch,

@@ -1,8 +1,11 @@
 #include "cli/analysis.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 namespace tessera::cli {
 
@@ -22,8 +25,9 @@ std::size_t index_of(models::Stage stage) { return static_cast<std::size_t>(stag
 
 /// Sorted, disjoint.
 std::vector<Interval> merged(std::vector<Interval> intervals) {
-  std::sort(intervals.begin(), intervals.end(),
-            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  const auto earlier = [](const Interval& a, const Interval& b) { return a.begin < b.begin; };
+  if (!std::is_sorted(intervals.begin(), intervals.end(), earlier))
+    std::sort(intervals.begin(), intervals.end(), earlier);
   std::vector<Interval> result;
   for (const Interval& i : intervals) {
     if (!result.empty() && i.begin <= result.back().end) {
@@ -114,42 +118,73 @@ Time unloaded_latency(const FabricSpec& fabric, std::uint32_t a, std::uint32_t b
   return Time::from_ns(ns);
 }
 
-/// Adds a span's time to the resources that held it.
+/// Microseconds by what held a span. Names live as long as the run's results.
+class Limits {
+ public:
+  void add(std::string_view name, double us) {
+    const auto at =
+        std::find_if(times_.begin(), times_.end(), [&](const auto& t) { return t.first == name; });
+    if (at != times_.end())
+      at->second += us;
+    else
+      times_.emplace_back(name, us);
+  }
+  /// Shares of all, largest first, and those that are equal by name.
+  std::vector<LimitShare> shares() const {
+    auto by_name = times_;
+    std::sort(by_name.begin(), by_name.end());
+    double sum = 0;
+    for (const auto& [name, us] : by_name) sum += us;
+    std::vector<LimitShare> shares;
+    for (const auto& [name, us] : by_name) shares.push_back({std::string{name}, sum > 0 ? us / sum : 0});
+    std::stable_sort(shares.begin(), shares.end(),
+                     [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
+    return shares;
+  }
+
+ private:
+  std::vector<std::pair<std::string_view, double>> times_;
+};
+
+/// Adds a span's time to the resources that held it, in each list.
 void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResult& run,
-                const FabricSpec& fabric, std::map<std::string, double>& limits) {
+                const FabricSpec& fabric, std::initializer_list<Limits*> lists) {
+  const auto add = [&](std::string_view name, Time time) {
+    for (Limits* limits : lists) limits->add(name, time.us());
+  };
   const Time taken = span.end - span.begin;
   const Task& task = graph.tasks[span.task];
   if (span.kind == PathSpan::Kind::launch) {
-    limits["launch"] += taken.us();
+    add("launch", taken);
   } else if (span.kind == PathSpan::Kind::kernel) {
     // A kernel named for its launch executes for less time than that: dependent latencies, no pipe in use for
     // long.
     const std::string& bottleneck = run.kernels[run.tasks[span.task].kernel].result.bottleneck;
-    limits[bottleneck == "launch" ? "latency" : bottleneck] += taken.us();
+    add(bottleneck == "launch" ? "latency" : std::string_view{bottleneck}, taken);
   } else {
     const auto& transfer = std::get<models::Transfer>(task.work);
     const Time latency = min(taken, unloaded_latency(fabric, task.node, transfer.destination));
     const bool wire_bound =
         transfer_time(transfer.bytes, fabric.node_gb_per_s).us() >= fabric.message_overhead_us;
-    limits["interconnect latency"] += latency.us();
-    limits[wire_bound ? "interconnect bandwidth" : "interconnect message rate"] += (taken - latency).us();
+    add("interconnect latency", latency);
+    add(wire_bound ? "interconnect bandwidth" : "interconnect message rate", taken - latency);
   }
-}
-
-/// Largest first.
-std::vector<LimitShare> shares_of(const std::map<std::string, double>& limits) {
-  double sum = 0;
-  for (const auto& [name, us] : limits) sum += us;
-  std::vector<LimitShare> shares;
-  for (const auto& [name, us] : limits) shares.push_back({name, sum > 0 ? us / sum : 0});
-  std::stable_sort(shares.begin(), shares.end(),
-                   [](const LimitShare& a, const LimitShare& b) { return a.share > b.share; });
-  return shares;
 }
 
 void add_uses(const TaskGraph& graph, const sim::RunResult& run, Analysis& analysis) {
   std::map<models::NodeKind, int> nodes;
   for (const models::Node& node : graph.nodes) ++nodes[node.kind];
+  struct Shares {
+    double tensor, mufu, hbm, l2;
+  };
+  std::vector<Shares> shares;  // by kernel
+  for (const sim::KernelUse& k : run.kernels) {
+    const auto of = [&](const char* name) {
+      const auto share = k.result.utilization.find(name);
+      return share == k.result.utilization.end() ? 0.0 : share->second;
+    };
+    shares.push_back({of("tensor"), of("mufu"), of("hbm"), of("l2")});
+  }
   for (TaskId t = 0; t < graph.tasks.size(); ++t) {
     const Task& task = graph.tasks[t];
     if (!is_kernel(task)) continue;
@@ -157,18 +192,14 @@ void add_uses(const TaskGraph& graph, const sim::RunResult& run, Analysis& analy
     if (phase.latency_us <= 0) continue;
     const models::NodeKind kind = graph.nodes[task.node].kind;
     PhaseUse& use = kind == models::NodeKind::comp ? phase.comp : phase.attn;
-    const std::map<std::string, double>& utilization = run.kernels[run.tasks[t].kernel].result.utilization;
     const double of_peak = phase.latency_us * nodes[kind];
     const double executing = (run.tasks[t].end - execution_start(run, t)).us() / of_peak;
-    const auto add = [&](double& sum, const char* name) {
-      if (const auto share = utilization.find(name); share != utilization.end())
-        sum += executing * share->second;
-    };
+    const Shares& of = shares[run.tasks[t].kernel];
     use.busy += (run.tasks[t].end - run.tasks[t].start).us() / of_peak;
-    add(use.tensor, "tensor");
-    add(use.mufu, "mufu");
-    add(use.hbm, "hbm");
-    add(use.l2, "l2");
+    use.tensor += executing * of.tensor;
+    use.mufu += executing * of.mufu;
+    use.hbm += executing * of.hbm;
+    use.l2 += executing * of.l2;
   }
 }
 
@@ -196,7 +227,6 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
   }
 
   const auto previous = previous_kernels(graph);
-  using Limits = std::map<std::string, double>;
   Limits limits, prefill_limits, decode_limits;
   std::vector<Limits> prefill_of_layer(analysis.layers.size()), decode_of_layer(analysis.layers.size());
   Time from;
@@ -220,10 +250,9 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
         (prefill ? layer.prefill_stages : layer.decode_stages)[stage] += us;
         if (!is_kernel(task)) phase.exposed_communication_us += us;
       }
-      add_limits(span, graph, run, fabric, limits);
-      add_limits(span, graph, run, fabric, prefill ? prefill_limits : decode_limits);
       add_limits(span, graph, run, fabric,
-                 (prefill ? prefill_of_layer : decode_of_layer)[static_cast<std::size_t>(task.layer + 1)]);
+                 {&limits, prefill ? &prefill_limits : &decode_limits,
+                  &(prefill ? prefill_of_layer : decode_of_layer)[static_cast<std::size_t>(task.layer + 1)]});
     }
     from = end;
   }
@@ -255,12 +284,12 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
     }
   }
   for (std::size_t l = 0; l < analysis.layers.size(); ++l) {
-    analysis.layers[l].prefill_limits = shares_of(prefill_of_layer[l]);
-    analysis.layers[l].decode_limits = shares_of(decode_of_layer[l]);
+    analysis.layers[l].prefill_limits = prefill_of_layer[l].shares();
+    analysis.layers[l].decode_limits = decode_of_layer[l].shares();
   }
-  analysis.limits = shares_of(limits);
-  analysis.prefill.limits = shares_of(prefill_limits);
-  analysis.decode.limits = shares_of(decode_limits);
+  analysis.limits = limits.shares();
+  analysis.prefill.limits = prefill_limits.shares();
+  analysis.decode.limits = decode_limits.shares();
   add_uses(graph, run, analysis);
   analysis.bottleneck = analysis.limits.empty() ? "none" : analysis.limits.front().name;
   return analysis;

@@ -17,6 +17,10 @@
 
 namespace tessera::cli {
 
+struct ConfigMemory::Hashed {
+  boost::uuids::detail::sha1 hash;
+};
+
 namespace {
 
 using config::Document;
@@ -46,8 +50,8 @@ std::string canonical(const Value& value) {
   return fmt::format("{}:{};", scalar.size(), scalar);
 }
 
-std::string sha1(const std::string& text) {
-  boost::uuids::detail::sha1 hash;
+/// Of what has gone into `hash`, and then `text`.
+std::string sha1(boost::uuids::detail::sha1 hash, const std::string& text) {
   hash.process_bytes(text.data(), text.size());
   unsigned int digest[5];
   hash.get_digest(digest);
@@ -140,12 +144,14 @@ class Reader {
           memory_.followed.emplace(key, ConfigMemory::Followed{named, canonical(named.root()) + "\n"}).first;
     }
     hashed_ += known->second.canonical;
+    hashed_files_ += key + "\n";
     return {std::move(key), known->second.document};
   }
 
   /// A file whose name stands in a document that was followed.
   void add_to_hash(const std::filesystem::path& file) {
     hashed_ += canonical(read_document(file, memory_).root()) + "\n";
+    hashed_files_ += file.native() + "\n";
   }
 
   /// UsageError if an override was below a name that the experiment does not have.
@@ -156,7 +162,17 @@ class Reader {
                                  document_.root().file().string())};
   }
 
-  std::string hash() const { return sha1(hashed_ + canonical(root())); }
+  std::string hash() const {
+    auto& known = memory_.hashed;
+    if (known.size() >= kMostRemembered) known.clear();
+    std::shared_ptr<const ConfigMemory::Hashed>& files = known[hashed_files_];
+    if (!files) {
+      ConfigMemory::Hashed all;
+      all.hash.process_bytes(hashed_.data(), hashed_.size());
+      files = std::make_shared<const ConfigMemory::Hashed>(all);
+    }
+    return sha1(files->hash, canonical(root()));
+  }
   ConfigMemory& memory() { return memory_; }
 
  private:
@@ -172,7 +188,7 @@ class Reader {
   ConfigMemory& memory_;
   Document document_;
   std::vector<Override> overrides_;
-  std::string hashed_;
+  std::string hashed_, hashed_files_;  // what is hashed before the experiment itself, and which files that is
 };
 
 std::shared_ptr<const Hardware> hardware_of(const Named& named, ConfigMemory& memory) {
@@ -567,7 +583,7 @@ std::string hash_of(const config::Value& value, const std::vector<std::string>& 
   }
   std::string all;
   for (const auto& [key, text] : texts) all += fmt::format("{}:{}=", key.size(), key) + text;
-  return sha1(all);
+  return sha1({}, all);
 }
 
 void apply_override(config::Document& document, const std::string& text) {

@@ -107,6 +107,8 @@ struct ConfigMemory {
   std::map<std::string, Followed> followed;                         ///< by file and changes
   std::map<std::string, std::shared_ptr<const Hardware>> hardware;  ///< by the same
   std::map<std::string, models::Architecture> models;
+  struct Hashed;
+  std::map<std::string, std::shared_ptr<const Hashed>> hashed;  ///< what is hashed of files, by all of them
 };
 
 /// Reads `file` and all it names. `overrides` are "dotted.key=value"; a key that goes on below a name changes

@@ -1,9 +1,7 @@
 #include "cli/sweep/crew.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +14,8 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include "sim/system/child_process.hpp"
 
 namespace tessera::cli {
 
@@ -72,8 +72,7 @@ class LocalCrew : public Crew {
     for (Member& m : members_) {
       close(m.socket);
       kill(m.process, SIGKILL);  // idle, or at work that nobody will ask for
-      while (waitpid(m.process, nullptr, 0) < 0 && errno == EINTR) {
-      }
+      (void)sim::status_of(m.process);
     }
   }
 
@@ -111,12 +110,7 @@ class LocalCrew : public Crew {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
       throw std::system_error{errno, std::generic_category(), "socketpair"};
-    const pid_t parent = getpid();
-    const pid_t child = fork();
-    if (child < 0) throw std::system_error{errno, std::generic_category(), "fork"};
-    if (child == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (getppid() != parent) _exit(1);
+    const pid_t child = sim::start_child([&] {
       close(ends[0]);
       for (const Member& m : members_) {
         if (m.socket >= 0) close(m.socket);  // else its end would not be seen
@@ -127,8 +121,7 @@ class LocalCrew : public Crew {
             work(task->second, [&](const std::string& text) { (void)write_message(ends[1], false, text); });
         if (!write_message(ends[1], true, last)) break;
       }
-      _exit(0);
-    }
+    });
     close(ends[1]);
     members_[place] = {child, ends[0]};
   }
@@ -138,9 +131,7 @@ class LocalCrew : public Crew {
     Member& m = members_[place];
     close(m.socket);
     m.socket = -1;
-    int status = 0;
-    while (waitpid(m.process, &status, 0) < 0 && errno == EINTR) {
-    }
+    const int status = sim::status_of(m.process);
     hire(place);
     return WIFSIGNALED(status) ? fmt::format("the worker died: {}", strsignal(WTERMSIG(status)))
                                : fmt::format("the worker ended with code {}", WEXITSTATUS(status));

@@ -2,14 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -23,6 +21,7 @@
 #include "cli/run_report.hpp"
 #include "configs/reader/hardware.hpp"
 #include "sim/gpu/kernel_run.hpp"
+#include "sim/system/child_process.hpp"
 
 namespace tessera::cli {
 
@@ -33,25 +32,15 @@ namespace {
 std::string in_child(const std::function<std::string()>& work) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw std::system_error{errno, std::generic_category(), "pipe"};
-  const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child < 0) throw std::system_error{errno, std::generic_category(), "fork"};
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
+  const pid_t child = sim::start_child([&] {
     std::string text;
     try {
       text = "+" + work();
     } catch (const std::exception& e) {
       text = std::string{"-"} + e.what();
     }
-    for (std::size_t at = 0; at < text.size();) {
-      const ssize_t n = write(ends[1], text.data() + at, text.size() - at);
-      if (n < 0 && errno != EINTR) _exit(1);
-      if (n > 0) at += static_cast<std::size_t>(n);
-    }
-    _exit(0);
-  }
+    sim::write_all(ends[1], text);
+  });
   close(ends[1]);
   std::string text;
   char buffer[4096];
@@ -61,9 +50,7 @@ std::string in_child(const std::function<std::string()>& work) {
     if (n == 0 || (n < 0 && errno != EINTR)) break;
   }
   close(ends[0]);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  const int status = sim::status_of(child);
   if (WIFSIGNALED(status))
     throw std::runtime_error{fmt::format("the simulation died: {}", strsignal(WTERMSIG(status)))};
   if (text.empty()) throw std::runtime_error{"the simulation said nothing"};
@@ -194,7 +181,7 @@ void Evaluator::measure_kernel(const Point& point, bool cycle, Row& row) {
   std::replace(row.config_hash.begin(), row.config_hash.end(), '\n', '|');
   const sim::KernelResult r =
       cycle ? sim::simulate_kernel(gpu, request.op, request.options)
-            : sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
+            : sim::cost_one(costs_.of(key, gpu).model, {&gpu, request.op, request.options, {}});
   row.bottleneck = r.bottleneck;
   row.metric("latency_us") = r.latency.us();
   row.metric("execution_us") = r.execution.us();

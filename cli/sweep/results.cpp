@@ -90,8 +90,9 @@ std::vector<Objective> parse_objectives(const std::string& text) {
     const std::vector<std::string> known{kMetrics.begin(), kMetrics.end()};
     if (std::find(known.begin(), known.end(), metric) == known.end()) {
       const std::string near = config::nearest(metric, known);
-      throw UsageError{fmt::format("--objectives: '{}' is no metric{}", metric,
-                                   near.empty() ? "" : fmt::format("; did you mean '{}'?", near))};
+      throw UsageError{fmt::format("--objectives: '{}' is no metric; {}", metric,
+                                   near.empty() ? fmt::format("there is: {}", fmt::join(known, ", "))
+                                                : fmt::format("did you mean '{}'?", near))};
     }
     if (way != "min" && way != "max")
       throw UsageError{fmt::format("--objectives: {}: expected min or max", one)};
@@ -121,7 +122,10 @@ void run_pareto(const ParetoOptions& options) {
                    ? "cycle"
                    : "cost";
   std::erase_if(rows, [&](const Row& r) { return r.fidelity != fidelity; });
-  const std::vector<std::size_t> front = pareto_front(rows, objectives);
+  std::vector<std::size_t> front = pareto_front(rows, objectives);
+  // Searches with other weights come upon the same designs.
+  std::set<std::string> designs;
+  std::erase_if(front, [&](std::size_t r) { return !designs.insert(rows[r].axes.dump()).second; });
   if (!options.json.empty()) {
     Json json{{"objectives", Json::object()}, {"fidelity", fidelity}, {"front", Json::array()}};
     for (const Objective& o : objectives) json["objectives"][o.metric] = o.most ? "max" : "min";
@@ -208,7 +212,15 @@ Result result_in(const std::string& name) {
     for (const Row& row : rows) {
       if (row.id == number && (fidelity.empty() || row.fidelity == fidelity)) found = &row;
     }
-    if (found == nullptr) throw UsageError{fmt::format("{}: there is no such point", name)};
+    if (found == nullptr) {
+      std::set<std::string> fidelities;
+      for (const Row& row : rows) fidelities.insert(row.fidelity);
+      throw UsageError{rows.empty()
+                           ? fmt::format("{}: there is no such point, nor any other", name)
+                           : fmt::format("{}: there is no such point; {} rows, from #{} to #{}, fidelity {}",
+                                         name, rows.size(), rows.front().id, rows.back().id,
+                                         fmt::join(fidelities, " and "))};
+    }
     if (found->status == "failed")
       throw UsageError{fmt::format("{}: the point failed: {}", name, found->error)};
     r.bottleneck = found->bottleneck;
@@ -333,7 +345,6 @@ void run_merge(const MergeOptions& options) {
   std::map<std::string, std::string> about;
   for (const std::string& file : options.files) {
     const auto own = Store::read_only(file).about();
-    if (own.find("hash") == own.end()) throw UsageError{fmt::format("{}: holds no results of a sweep", file)};
     if (!about.empty() && about.at("hash") != own.at("hash"))
       throw UsageError{fmt::format("{}: is of another sweep than {}", file, options.files.front())};
     about = own;
@@ -348,8 +359,8 @@ void run_merge(const MergeOptions& options) {
     rows = out.known().size();
   }
   std::filesystem::rename(unfinished, options.out);
-  fmt::print("{} rows of {} files in {}\n", count_text(static_cast<double>(rows)), options.files.size(),
-             options.out);
+  fmt::print("{} rows of {} file{} in {}\n", count_text(static_cast<double>(rows)), options.files.size(),
+             options.files.size() == 1 ? "" : "s", options.out);
 }
 
 }  // namespace
@@ -360,7 +371,8 @@ void add_pareto(CLI::App& app) {
   command->add_option("RESULTS", options->file, "Results of tessera sweep")->required();
   command->add_option("--objectives", options->objectives,
                       "latency_us:min,tokens_per_usd:max; default: the sweep's own");
-  command->add_option("--fidelity", options->fidelity, "cost or cycle; default: cycle where there is any");
+  command->add_option("--fidelity", options->fidelity, "cost or cycle; default: cycle where there is any")
+      ->check(CLI::IsMember({"cost", "cycle"}));
   command->add_option("--json", options->json, "As JSON to a file, or - for standard output");
   command->callback([options] { run_pareto(*options); });
 }

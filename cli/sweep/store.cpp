@@ -61,6 +61,8 @@ Store Store::read_only(const std::filesystem::path& file) {
     throw UsageError{fmt::format("{}: no such file", file.string())};
   Store store;
   store.open(file, SQLITE_OPEN_READWRITE);  // write-ahead files need to be recovered
+  if (store.about().count("hash") == 0)
+    throw UsageError{fmt::format("{}: holds no results of a sweep", file.string())};
   return store;
 }
 
@@ -71,14 +73,16 @@ void Store::open(const std::filesystem::path& file, int flags) {
 }
 
 void Store::fail(const std::string& what) const {
+  if (const int code = sqlite3_errcode(db_); code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
+    throw UsageError{
+        fmt::format("{}: is damaged, or no file of tessera sweep: {}", file_.string(), sqlite3_errmsg(db_))};
+  }
   throw std::runtime_error{fmt::format("{}: {}: {}", file_.string(), what, sqlite3_errmsg(db_))};
 }
 
 void Store::run(const std::string& sql) const {
   if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) {
     if (sqlite3_errcode(db_) == SQLITE_BUSY) fail("another sweep is at work in it");
-    if (sqlite3_errcode(db_) == SQLITE_NOTADB)
-      throw UsageError{fmt::format("{}: is no database", file_.string())};
     fail("SQLite");
   }
 }
@@ -86,7 +90,7 @@ void Store::run(const std::string& sql) const {
 sqlite3_stmt* Store::prepare(const std::string& sql) const {
   sqlite3_stmt* statement = nullptr;
   if (sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) {
-    if (sqlite3_errcode(db_) == SQLITE_NOTADB || sqlite3_errcode(db_) == SQLITE_ERROR)
+    if (sqlite3_errcode(db_) == SQLITE_ERROR)
       throw UsageError{
           fmt::format("{}: holds no results of a sweep ({})", file_.string(), sqlite3_errmsg(db_))};
     fail("SQLite");
@@ -94,10 +98,16 @@ sqlite3_stmt* Store::prepare(const std::string& sql) const {
   return statement;
 }
 
+bool Store::next(sqlite3_stmt* statement) const {
+  const int code = sqlite3_step(statement);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) fail("cannot be read");
+  return code == SQLITE_ROW;
+}
+
 std::map<std::string, std::string> Store::about() const {
   std::map<std::string, std::string> about;
   const Statement s{prepare("SELECT key, value FROM sweep")};
-  while (sqlite3_step(s.get()) == SQLITE_ROW) about[text_in(s.get(), 0)] = text_in(s.get(), 1);
+  while (next(s.get())) about[text_in(s.get(), 0)] = text_in(s.get(), 1);
   return about;
 }
 
@@ -163,8 +173,7 @@ void Store::add(const std::vector<Row>& rows) {
 std::set<std::pair<std::string, std::int64_t>> Store::known() const {
   std::set<std::pair<std::string, std::int64_t>> known;
   const Statement s{prepare("SELECT fidelity, id FROM points")};
-  while (sqlite3_step(s.get()) == SQLITE_ROW)
-    known.emplace(text_in(s.get(), 0), sqlite3_column_int64(s.get(), 1));
+  while (next(s.get())) known.emplace(text_in(s.get(), 0), sqlite3_column_int64(s.get(), 1));
   return known;
 }
 
@@ -172,7 +181,7 @@ std::vector<Row> Store::rows() const {
   std::vector<Row> rows;
   const Statement s{prepare(
       fmt::format("SELECT {}{}, stages FROM points ORDER BY fidelity, id", kColumns, metric_list("")))};
-  while (sqlite3_step(s.get()) == SQLITE_ROW) {
+  while (next(s.get())) {
     Row row{.id = sqlite3_column_int64(s.get(), 0),
             .fidelity = text_in(s.get(), 1),
             .axes = Json::parse(text_in(s.get(), 2)),

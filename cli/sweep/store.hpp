@@ -50,6 +50,7 @@ class Store {
   void open(const std::filesystem::path& file, int flags);
   void run(const std::string& sql) const;
   sqlite3_stmt* prepare(const std::string& sql) const;
+  bool next(sqlite3_stmt* statement) const;  // to a row; false after the last
   [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path file_;

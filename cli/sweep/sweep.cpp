@@ -239,7 +239,8 @@ Sweep read_sweep(const std::filesystem::path& file) {
       const std::vector<std::string> known{kMetrics.begin(), kMetrics.end()};
       if (std::find(known.begin(), known.end(), metric) == known.end()) {
         const std::string near = config::nearest(metric, known);
-        throw way.error("is no metric" + (near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+        throw way.error(near.empty() ? fmt::format("is no metric; there is: {}", fmt::join(known, ", "))
+                                     : fmt::format("is no metric; did you mean '{}'?", near));
       }
       sweep.objectives.push_back({metric, way.as_one_of({"min", "max"}) == "max"});
     }

@@ -9,6 +9,7 @@ set logscale y
 set xlabel "AttnNodes"
 set xtics ("1" 1, "4" 4, "9" 9, "16" 16, "36" 36, "64" 64)
 set logscale x
+set xrange [0.9:75]
 set grid y
 at(f, c) = (strcol("fabric") eq f ? column(c) : NaN)
 set ylabel "prefill of 1M tokens, s"

@@ -5,7 +5,10 @@ set terminal svg size 760,340 font "sans,12" background "white"
 set output "kimi_tokens_per_usd.svg"
 set multiplot layout 1,2
 set grid y
-set logscale xy 2
+set logscale x 2
+set logscale y
+set xrange [0.9:36]
+set ytics (10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6)
 set xlabel "batch"
 set xtics (1, 2, 4, 8, 16, 32)
 # A step decodes a token of each sequence; the machine is paid for by the hour.

@@ -179,9 +179,10 @@ tile::Outline PagedFlash::outline() const {
           sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
     }
   }
-  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q),
+  o.key = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q),
                       row_bytes_, sequences_per_turn(), splits > 1 ? 2 : 1,
-                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0);
+                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0,
+                      at_.schedule % tile::kLineBytes);
   return o;
 }
 

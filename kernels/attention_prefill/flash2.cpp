@@ -106,7 +106,6 @@ Flash2::Tile Flash2::tile_at(std::uint32_t index) const {
 tile::Outline Flash2::outline() const {
   tile::Outline o;
   const std::uint64_t row_bytes = std::uint64_t{head_dim_} * element_bytes_;
-  std::uint32_t masked = 0;
   const auto add = [&](std::uint64_t count, std::uint32_t trips) {
     if (count == 0) return;
     if (!o.pieces.empty() && o.pieces.back().trips == trips)
@@ -128,7 +127,6 @@ tile::Outline Flash2::outline() const {
       const std::uint64_t count = many ? alike * (s.q_rows / tile_q_) : alike;
       if (many) n = s.q_rows / tile_q_ - 1;
       add(count, t.kv_tiles);
-      masked = std::max(masked, t.kv_tiles - std::min(t.kv_tiles, t.unmasked_tiles));
       const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_tiles} * tile_kv_, s.kv_rows);
       o.load_bytes += count * (t.rows + 2 * keys) * row_bytes;
       // With a causal mask CTAs differ in length, so that they soon start one after another, evenly: between
@@ -140,8 +138,10 @@ tile::Outline Flash2::outline() const {
     }
     add(alike * (blocks_ - used), 0);
   }
-  o.key = fmt::format("flash2 {} {} {} {} {} {} {}", tile_q_, tile_kv_, head_dim_, element_bytes_,
-                      stats_bytes_, varlen_ ? tile_q_ : query_tiles_.front().rows, masked);
+  o.key = fmt::format("flash2 {} {} {} {} {} ", tile_q_, tile_kv_, head_dim_, element_bytes_, stats_bytes_);
+  o.key += varlen_
+               ? fmt::format("varlen {}", causal_)
+               : fmt::format("{} {}", query_tiles_.front().rows, excerpt_of(query_tiles_, 48).unmasked_tiles);
   if (o.reread_bytes > 0) o.rereads = 2;
   o.between_read = between_read_;
   o.between_written = between_written_;

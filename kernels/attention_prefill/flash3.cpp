@@ -113,7 +113,7 @@ std::uint64_t Flash3::kv_rows_in(std::uint32_t kv_tile) const {
 tile::Outline Flash3::outline() const {
   tile::Outline o{.in_turn = true,
                   .key = fmt::format("{} {} {} {} {}", shape_.name, element_bytes_, attention_.partial,
-                                     query_tiles_.front().rows, excerpt_of(query_tiles_, 16).unmasked_tiles)};
+                                     query_tiles_.front().rows, excerpt_of(query_tiles_, 48).unmasked_tiles)};
   add_pieces(o, query_tiles_, tile_kv_, attention_, element_bytes_, heads_per_section_, value_dim_,
              attention_.first_release);
   return o;

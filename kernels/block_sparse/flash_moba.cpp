@@ -32,7 +32,6 @@ BlockMeansKernel::BlockMeansKernel(const BlockMeans& means, const GpuSpec&) : me
   shape_.name = "mean pool";
   shape_.roles = {{"warps", kWarps}};
   shape_.registers_per_cta = kThreads * 64;
-  key_ = fmt::format("block_means {} {} {}", means.head_dim, means.element_bytes, means.out_bytes);
   std::int64_t first = 0;
   for (const std::int64_t rows : means.rows) {
     first_.push_back(first);
@@ -93,8 +92,6 @@ TiledTopKKernel::TiledTopKKernel(const TiledTopK& topk, const GpuSpec&) : topk_{
   }
   inserting_columns_ = inserting / mean * width;
   swaps_ = swaps / mean * width;
-  key_ = fmt::format("{} {} {:.4} {:.4} {} {}", shape_.name, topk.element_bytes, inserting_columns_, swaps_,
-                     topk.topk, topk.counts != 0);
   set_work(std::move(pieces_), u(topk.heads * topk.sequences));
 }
 
@@ -174,7 +171,6 @@ class OffsetsKernel final : public LoopKernel<OffsetsKernel> {
     shape_.name = "offsets";
     shape_.roles = {{"thread", 1}};
     shape_.registers_per_cta = 32 * 32;
-    key_ = "moba_offsets";
     set_work({{heads, static_cast<std::uint32_t>((blocks + 31) / 32)}}, 1);
   }
 
@@ -202,7 +198,6 @@ class ScatterKernel final : public LoopKernel<ScatterKernel> {
     shape_.name = "scatter ids";
     shape_.roles = {{"threads", kWarps}};
     shape_.registers_per_cta = kThreads * 40;
-    key_ = "moba_scatter";
     between_read_ = pairs * 4;
     between_written_ = pairs * 4;
     set_work({{(pairs + kEach - 1) / kEach, kEach / kThreads}}, 1);
@@ -236,7 +231,6 @@ class SortKernel final : public LoopKernel<SortKernel> {
     shape_.roles = {{"threads", 8}};
     shape_.registers_per_cta = 256 * 64;
     shape_.shared_bytes = 40960;
-    key_ = fmt::format("moba_sort {}", std::bit_ceil(keys_));
     between_read_ = pairs * 4;
     between_written_ = pairs * 4;
     // Tiles of at most 4864 keys; longer segments pass through memory once for every 6 bits.
@@ -323,8 +317,6 @@ GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const 
   const std::uint64_t row = u(call.head_dim);
   between_read_ = call.pairs * (row * 4 + 4);
   between_written_ = call.pairs * row * 4;
-  key_ = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, call.element_bytes, mean_rows_, groups_,
-                     searches_, std::bit_width(call.list_length), call.stats != 0, call.range_rows);
   set_work(std::move(pieces_),
            call.ranges.size() == call.ranges_per_head ? u(call.sequences * call.heads) : 1);
 }

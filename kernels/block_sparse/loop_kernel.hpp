@@ -22,7 +22,7 @@ class LoopKernel : public tile::Kernel {
     return static_cast<const Derived&>(*this).body(cta.index, trips_of(cta.index));
   }
   tile::Outline outline() const override {
-    tile::Outline o{.pieces = pieces_, .rounds = rounds_, .key = key_};
+    tile::Outline o{.pieces = pieces_, .rounds = rounds_};
     o.between_read = between_read_;
     o.between_written = between_written_;
     o.operand_bytes = operand_bytes_;
@@ -66,7 +66,6 @@ class LoopKernel : public tile::Kernel {
   }
 
   tile::LaunchShape shape_;
-  std::string key_;
   std::vector<tile::Pieces> pieces_;
   std::uint64_t rounds_ = 1;
   std::uint64_t between_read_ = 0, between_written_ = 0, reread_bytes_ = 0;

@@ -41,7 +41,6 @@ RowMoveKernel::RowMoveKernel(const RowMove& move, const GpuSpec& gpu) : move_{mo
   shape_.registers_per_cta = kMoveThreads * 32;
   between_read_ = move.between_read;
   between_written_ = move.between_written;
-  key_ = fmt::format("row_move {} {} {} {}", move.row_bytes, move.element_bytes, move.add, move.index_bytes);
   const std::uint64_t bytes = std::uint64_t{kMoveThreads} * move.element_bytes;
   const std::uint64_t trips = (move.rows * move.row_bytes + bytes - 1) / bytes;
   set_work(grid_stride(trips, gpu, stride_), 1);
@@ -87,7 +86,6 @@ CastProductKernel::CastProductKernel(const CastProduct& product, const GpuSpec& 
   shape_.registers_per_cta = kMoveThreads * 32;
   between_read_ = product.between_read;
   between_written_ = product.between_written;
-  key_ = fmt::format("cast_product {} {}", product.width, product.element_bytes);
   const std::uint64_t trips = (product.rows * product.width + kMoveThreads - 1) / kMoveThreads;
   set_work(grid_stride(trips, gpu, stride_, kElementwiseCtasPerSm), 1);
 }
@@ -126,7 +124,6 @@ StridedTopKKernel::StridedTopKKernel(const StridedTopK& topk, const GpuSpec&)
   shape_.shared_bytes = 256;
   between_read_ = topk.between_read;
   between_written_ = topk.between_written;
-  key_ = fmt::format("{} {}", shape_.name, topk.pitch % 128);
   set_work({{topk.slices, topk.passes()}}, 1);
 }
 
@@ -157,7 +154,6 @@ MaskScatterKernel::MaskScatterKernel(const MaskScatter& scatter, const GpuSpec& 
   shape_.registers_per_cta = kMoveThreads * 32;
   between_read_ = scatter.between_read;
   between_written_ = scatter.between_written;
-  key_ = "mask_scatter";
   set_work(grid_stride((scatter.indices + kMoveThreads - 1) / kMoveThreads, gpu, stride_), 1);
 }
 
@@ -187,7 +183,6 @@ SgemmKernel::SgemmKernel(const Sgemm& product, const GpuSpec&) : product_{produc
   shape_.shared_bytes = 4 * 2 * 128 * 8 * 4;
   between_read_ = product.between_read;
   between_written_ = product.between_written;
-  key_ = fmt::format("sgemm {} {}", product.k, std::min<std::uint64_t>(128, product.m));
   const std::uint64_t tiles = (product.m + 127) / 128 * ((product.n + 127) / 128) * product.batch;
   set_work({{tiles, (product.k + 7) / 8}}, 1);
 }

@@ -157,9 +157,9 @@ tile::Outline LatentFlash::outline() const {
     o.load_bytes += sequences_ * (t.rows + keys) * row_bytes;
     o.store_bytes += sequences_ * t.rows * out_bytes;
   }
-  o.key = fmt::format("{} {} {} {} {} {} {}", shape_.name, heads_, std::min(packed_rows(), kTileRows),
+  o.key = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, heads_, std::min(packed_rows(), kTileRows),
                       sequences_per_turn(), splits > 1 ? 2 : 1, at_.max_expsum != 0,
-                      context < 2 * kTileKeys ? context % kTileKeys : 0);
+                      context < 2 * kTileKeys ? context % kTileKeys : 0, at_.schedule % tile::kLineBytes);
   return o;
 }
 

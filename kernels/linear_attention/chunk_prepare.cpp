@@ -1,7 +1,5 @@
 #include "kernels/linear_attention/chunk_prepare.hpp"
 
-#include <fmt/format.h>
-
 #include <bit>
 
 namespace tessera::kernels {
@@ -22,8 +20,7 @@ ShortCtaLaunch decay_sums_launch(const ChunkedCall& c, std::uint32_t columns) {
           .load_bytes = values * c.element(),
           .store_bytes = values * 4,
           .reads = values * c.element(),
-          .writes = values * 4,
-          .key = fmt::format("decay sums {} {} {} {}", c.op.seq, c.op.heads, columns, c.op.chunk)};
+          .writes = values * 4};
 }
 
 std::uint64_t groups_of_heads(const ChunkedCall& c) {
@@ -41,9 +38,7 @@ ShortCtaLaunch diagonal_launch(const ChunkedCall& c, std::uint32_t tokens) {
                         of_head * (c.element() + 4) * (kSubChunk + tokens) / 2 / tokens,
           .store_bytes = c.head_tokens() * kSubChunk * (c.element() + 4),
           .reads = of_head * (2 * c.element() + 4),
-          .writes = c.head_tokens() * kSubChunk * (c.element() + 4),
-          .key = fmt::format("kda diagonal {} {} {} {} {}", tokens, c.op.seq, c.op.heads, c.op.k_dim,
-                             c.op.chunk)};
+          .writes = c.head_tokens() * kSubChunk * (c.element() + 4)};
 }
 
 ShortCtaLaunch scaled_dot_launch(const ChunkedCall& c) {
@@ -55,8 +50,7 @@ ShortCtaLaunch scaled_dot_launch(const ChunkedCall& c) {
           .load_bytes = k + c.head_tokens() * (c.element() + 4),
           .store_bytes = a,
           .reads = k,
-          .writes = a,
-          .key = fmt::format("scaled dot {} {} {} {}", c.op.seq, c.op.heads, c.op.k_dim, c.op.chunk)};
+          .writes = a};
 }
 
 }  // namespace

@@ -40,8 +40,7 @@ ShortCtaLaunch step_launch(const models::LinearDecode& op, std::uint32_t warps) 
           .warps = warps,
           .registers_per_thread = kMostRegisters,
           .load_bytes = state + inputs,
-          .store_bytes = out,
-          .key = fmt::format("recurrent {} {} {} {} {}", warps, op.tokens, op.heads, op.k_dim, op.v_dim)};
+          .store_bytes = out};
 }
 
 DecodeAddresses place(const models::LinearDecode& op, const Addresses& addresses) {
@@ -169,10 +168,7 @@ FusedDecode::FusedDecode(const models::LinearDecode& op, const GpuSpec& gpu, con
 tile::Outline FusedDecode::outline() const {
   std::uint64_t in = 0, out = 0;
   for (const models::Operand& o : models::operands(op_)) (o.written ? out : in) += u(o.bytes);
-  return {.pieces = {{shape_.grid, 1}},
-          .key = fmt::format("fused decode {} {} {}", op_.heads, op_.k_dim, op_.v_dim),
-          .load_bytes = in,
-          .store_bytes = out};
+  return {.pieces = {{shape_.grid, 1}}, .load_bytes = in, .store_bytes = out};
 }
 
 std::unique_ptr<tile::Kernel> FusedDecode::excerpt(std::uint32_t ctas, std::uint32_t, std::uint32_t) const {

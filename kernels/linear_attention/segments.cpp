@@ -1,7 +1,5 @@
 #include "kernels/linear_attention/segments.hpp"
 
-#include <fmt/format.h>
-
 #include "kernels/linear_attention/state_pass.hpp"
 
 namespace tessera::kernels {
@@ -29,8 +27,7 @@ ShortCtaLaunch scan_launch(const models::StateScan& op) {
           .registers_per_thread = 168,
           .shared_bytes = op.k_dim * (op.k_dim + kColumns) * 4,
           .load_bytes = each * (products * p * slice_count + u(op.maps + (op.initial_state ? 1 : 0)) * s),
-          .store_bytes = each * s,
-          .key = fmt::format("scan {} {} {} {} {}", op.heads, op.k_dim, op.v_dim, op.maps, op.initial_state)};
+          .store_bytes = each * s};
 }
 
 }  // namespace
@@ -60,8 +57,6 @@ tile::Outline MapPass::outline() const {
   const std::uint64_t map =
       u(call_.op.batch * models::map_bytes(call_.op.heads, call_.op.k_dim, call_.op.v_dim));
   return {.pieces = {{ctas_, trips_}},
-          .key = fmt::format("segment map {} {} {} {}", call_.op.k_dim, call_.op.v_dim, call_.op.heads,
-                             call_.op.chunk),
           .load_bytes = keys * blocks() + values,
           .store_bytes = map,
           .operand_bytes = 0,

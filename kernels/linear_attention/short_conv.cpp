@@ -1,7 +1,5 @@
 #include "kernels/linear_attention/short_conv.hpp"
 
-#include <fmt/format.h>
-
 #include <bit>
 
 namespace tessera::kernels {
@@ -61,8 +59,7 @@ ShortCtaLaunch conv_launch(const models::CausalConv1d& op) {
           .ctas = u(op.batch) * blocks_of_sequence(op) * channel_blocks(u(op.channels)),
           .registers_per_thread = kRegisters,
           .load_bytes = x + x * u(op.taps - 1) / kBlockTokens,
-          .store_bytes = x + state,
-          .key = fmt::format("short conv {} {} {}", op.seq, op.channels, op.taps)};
+          .store_bytes = x + state};
 }
 
 ShortCtaLaunch update_launch(const models::CausalConv1d& op) {
@@ -72,8 +69,7 @@ ShortCtaLaunch update_launch(const models::CausalConv1d& op) {
           .ctas = u(op.batch * op.seq) * channel_blocks(all),
           .registers_per_thread = kRegisters,
           .load_bytes = x * u(op.taps + 1),
-          .store_bytes = x * u(op.taps),
-          .key = fmt::format("short conv update {} {} {}", op.seq, all, op.taps)};
+          .store_bytes = x * u(op.taps)};
 }
 
 }  // namespace

@@ -27,7 +27,6 @@ struct ShortCtaLaunch {
   std::uint64_t load_bytes = 0, store_bytes = 0;
   /// Distinct bytes among these, of a kernel between others of its operator; 0: the only kernel.
   std::uint64_t reads = 0, writes = 0;
-  std::string key;  ///< equal for grids whose CTAs are equal
 };
 
 /// CTAs of one warp that share an SM run on different sub-cores. As the pipes here are those of a whole SM,
@@ -44,7 +43,7 @@ class ShortCtas : public tile::Kernel {
   const tile::LaunchShape& shape() const override { return shape_; }
 
   tile::Outline outline() const override {
-    tile::Outline o{.key = launch_.key, .load_bytes = launch_.load_bytes, .store_bytes = launch_.store_bytes};
+    tile::Outline o{.load_bytes = launch_.load_bytes, .store_bytes = launch_.store_bytes};
     if (launch_.reads > 0) {
       o.operand_bytes = 0;
       o.between_read = launch_.reads;

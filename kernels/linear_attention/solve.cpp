@@ -1,7 +1,5 @@
 #include "kernels/linear_attention/solve.hpp"
 
-#include <fmt/format.h>
-
 namespace tessera::kernels {
 
 using tile::Program;
@@ -40,9 +38,7 @@ ShortCtaLaunch solve_launch(const ChunkedCall& c, bool fused) {
           .load_bytes = in + again + c.head_tokens() * kSubChunk * 4,
           .store_bytes = out,
           .reads = in,
-          .writes = out,
-          .key = fmt::format("solve {} {} {} {} {} {} {}", fused, c.op.seq, c.op.heads, c.op.k_dim,
-                             c.op.v_dim, c.op.chunk, c.vector_decay())};
+          .writes = out};
 }
 
 ShortCtaLaunch recompute_launch(const ChunkedCall& c) {
@@ -59,9 +55,7 @@ ShortCtaLaunch recompute_launch(const ChunkedCall& c) {
       .load_bytes = in,
       .store_bytes = out,
       .reads = in,
-      .writes = out,
-      .key = fmt::format("recompute {} {} {} {} {} {}", c.op.seq, c.op.heads, c.op.k_dim, c.op.v_dim,
-                         c.op.chunk, c.vector_decay())};
+      .writes = out};
 }
 
 }  // namespace

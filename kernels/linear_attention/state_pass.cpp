@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uint32_t kStateColumns = 32, kOutputColumns = 64, kKeyColumns = 64;
 
-ShortCtaLaunch output_launch(const ChunkedCall& c, std::uint32_t columns, std::uint32_t slices) {
+ShortCtaLaunch output_launch(const ChunkedCall& c, std::uint32_t slices) {
   const std::uint64_t k = c.head_tokens() * c.k_dim() * c.element(),
                       v = c.head_tokens() * c.v_dim() * c.element(),
                       states = c.head_chunks() * c.k_dim() * c.v_dim() * c.element(),
@@ -25,9 +25,7 @@ ShortCtaLaunch output_launch(const ChunkedCall& c, std::uint32_t columns, std::u
           .load_bytes = shared * slices + states + v,
           .store_bytes = v,
           .reads = shared + states + v,
-          .writes = v,
-          .key = fmt::format("chunk output {} {} {} {} {} {} {}", columns, c.op.seq, c.op.heads, c.op.k_dim,
-                             c.op.v_dim, c.op.chunk, c.sums_per_token())};
+          .writes = v};
 }
 
 }  // namespace
@@ -66,15 +64,12 @@ tile::Outline StatePass::outline() const {
                       states = call_.head_chunks() * call_.k_dim() * call_.v_dim() * call_.element();
   const std::uint64_t keys = k * (call_.op.rule.delta ? 2 : 1), first = call_.op.initial_state ? state : 0,
                       out = states + state + (call_.op.rule.delta ? v : 0);
-  return {
-      .pieces = {{ctas_, trips_}},
-      .key = fmt::format("state pass {} {} {} {} {} {} {}", columns_, call_.op.k_dim, call_.op.heads,
-                         call_.op.chunk, call_.op.rule.delta, call_.sums_per_token(), call_.op.initial_state),
-      .load_bytes = keys * slices + v + first,
-      .store_bytes = out,
-      .operand_bytes = 0,
-      .between_read = keys + v + first,
-      .between_written = out};
+  return {.pieces = {{ctas_, trips_}},
+          .load_bytes = keys * slices + v + first,
+          .store_bytes = out,
+          .operand_bytes = 0,
+          .between_read = keys + v + first,
+          .between_written = out};
 }
 
 std::unique_ptr<tile::Kernel> StatePass::excerpt(std::uint32_t ctas, std::uint32_t,
@@ -195,9 +190,7 @@ Program StatePass::program(tile::Cta cta, std::uint32_t) const {
 }
 
 ChunkOutput::ChunkOutput(const ChunkedCall& call, const GpuSpec& gpu)
-    : ShortCtas{output_launch(call, std::min(call.v_dim(), kOutputColumns),
-                              (call.v_dim() + kOutputColumns - 1) / kOutputColumns),
-                gpu},
+    : ShortCtas{output_launch(call, (call.v_dim() + kOutputColumns - 1) / kOutputColumns), gpu},
       call_{call},
       columns_{std::min(call.v_dim(), kOutputColumns)},
       slices_{(call.v_dim() + kOutputColumns - 1) / kOutputColumns},

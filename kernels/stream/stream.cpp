@@ -54,10 +54,12 @@ tile::Outline StreamKernel::outline() const {
   o.key = fmt::format("stream {} {} {} {} {} {} {} {} {} {}", pieces_, rows_per_trip_,
                       std::min<std::uint64_t>(rows_per_trip_, u(work_.rows)), v.fma, v.integer, v.mufu,
                       v.convert, v.shuffle, work_.once.row_bytes, work_.in.size());
+  o.key += fmt::format(" {}", work_.once.address % tile::kLineBytes);
   o.load_bytes = work_.once.row_bytes * shape_.grid;
   const auto add = [&](const RowStream& s, std::uint64_t& bytes) {
     bytes += u(work_.rows) * s.row_bytes;
-    o.key.append(reinterpret_cast<const char*>(&s.row_bytes), sizeof s.row_bytes);
+    for (const std::uint64_t n : {s.row_bytes, s.pitch, s.address % tile::kLineBytes})
+      o.key.append(reinterpret_cast<const char*>(&n), sizeof n);
   };
   for (const RowStream& s : work_.in) add(s, o.load_bytes);
   for (const RowStream& s : work_.out) add(s, o.store_bytes);

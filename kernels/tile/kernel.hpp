@@ -58,7 +58,7 @@ struct Outline {
   std::vector<Pieces> pieces;     ///< in the order in which they are taken
   std::uint64_t rounds = 1;       ///< how many times, one after another
   bool in_turn = false;           ///< each CTA takes one after another; else a piece is a CTA
-  std::string key;                ///< equal for kernels whose excerpts are equal
+  std::string key;                ///< equal for kernels whose excerpts are; empty: no other operator has such
   std::uint64_t load_bytes = 0;   ///< that all CTAs together ask of the L2
   std::uint64_t store_bytes = 0;  ///< and send to it
   /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.

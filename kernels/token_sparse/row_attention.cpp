@@ -42,8 +42,6 @@ RowAttentionKernel::RowAttentionKernel(const RowAttention& call, const GpuSpec& 
   operand_bytes_ = call.operand_bytes;
   between_read_ = call.between_read;
   between_written_ = call.between_written;
-  key_ = fmt::format("row_attention {} {} {} {} {} {} {} {} {}", rows_, wgmma_, call.group, call.key_dim,
-                     call.value_dim, call.value_in_key, call.list_block, call.splits > 1, call.element_bytes);
   std::uint64_t gathered = 0;
   for (const std::int64_t keys : call.keys) {
     const std::int64_t tiles = std::max<std::int64_t>(1, ceil_div(keys, kTileKeys));
@@ -159,8 +157,6 @@ BlockRankingKernel::BlockRankingKernel(const BlockRanking& call, const GpuSpec&)
   shape_.shared_bytes =
       (std::int64_t{padded(call.heads / call.kv_heads)} + 2 * kTileKeys) * call.head_dim * call.element_bytes;
   shape_.prologue_cycles = 200;
-  key_ =
-      fmt::format("{} {} {} {}", shape_.name, call.heads / call.kv_heads, call.head_dim, call.element_bytes);
   for (const std::int64_t keys : call.keys)
     add_ctas(u(call.kv_heads), u(std::max<std::int64_t>(1, ceil_div(keys, kTileKeys))));
   set_work(std::move(pieces_), u(call.sequences));
@@ -224,7 +220,6 @@ IndexLogitsKernel::IndexLogitsKernel(const IndexLogits& call, const GpuSpec& gpu
   shape_.registers_per_cta = 128 * 168;
   shape_.shared_bytes = (tile_rows_ * call.heads + 2 * kIndexKeys) * call.dim * call.element_bytes + 2048;
   shape_.prologue_cycles = 200;
-  key_ = fmt::format("{} {} {} {}", shape_.name, call.dim, call.element_bytes, wgmma_);
   for (std::int64_t row = 0; row < query_rows; row += tile_rows_) {
     const std::int64_t keys = call.keys[u(std::min(row + tile_rows_, query_rows) - 1)];
     const std::int64_t steps = std::max<std::int64_t>(1, ceil_div(keys, kIndexKeys));
@@ -290,7 +285,6 @@ RowTopKKernel::RowTopKKernel(const RowTopK& call, const GpuSpec&) : call_{call} 
   shape_.roles = {{"threads", kTopKThreads / 32}};
   shape_.registers_per_cta = kTopKThreads * 32;
   shape_.shared_bytes = 32768;
-  key_ = shape_.name;
   operand_bytes_ = 0;
   for (const std::int64_t keys : call.keys) {
     // All of a short row are taken as they are.

@@ -202,6 +202,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   std::size_t main = 0;  // the kernel that moves most
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
+    if (outlines[i].key.empty()) outlines[i].key = fmt::format("{} {}", i, models::signature_of(op));
     c.kernels.push_back(kernels[i]->shape().name);
     if (outlines[i].load_bytes + outlines[i].store_bytes >
         outlines[main].load_bytes + outlines[main].store_bytes)

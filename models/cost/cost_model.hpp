@@ -44,10 +44,13 @@ struct Cost {
   std::vector<std::string> kernels;  ///< names
 };
 
-/// Not for several threads at a time: it remembers the demands that it has counted.
+/// Not for several threads at a time: it remembers the demands that it has counted. Costs do not depend on
+/// those.
 class CostModel {
  public:
   explicit CostModel(const GpuSpec& gpu);
+  CostModel(const CostModel&) = delete;
+  CostModel& operator=(const CostModel&) = delete;
 
   /// Throws std::invalid_argument for a shape or dtype that no kernel supports.
   Cost cost(const models::Operator& op, const Conditions& conditions);

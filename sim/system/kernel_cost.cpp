@@ -38,39 +38,37 @@ KernelResult result_of(const cost::Cost& c) {
   return r;
 }
 
-void cost_each(const std::vector<KernelJob>& jobs,
-               const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
-  std::map<const GpuSpec*, cost::CostModel> costs;
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    const KernelJob& job = jobs[i];
-    cost::CostModel& model = costs.try_emplace(job.gpu, *job.gpu).first->second;
-    KernelOutcome outcome;
-    try {
-      outcome.result = result_of(model.cost(job.op, conditions_of(job.options)));
-    } catch (const std::invalid_argument& e) {
-      outcome.invalid = e.what();
-    } catch (const std::exception& e) {
-      outcome.failure = fmt::format("{}: {}", models::signature_of(job.op), e.what());
-    }
-    ended(i, std::move(outcome));
-  }
-}
-
-CostMemory::Results& CostMemory::of(const std::string& key) {
-  constexpr std::size_t kMost = 512;  // a sweep over hardware may see any number
-  if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
-  if (gpus_.size() >= kMost) gpus_.clear();
-  return gpus_[key];
-}
-
-KernelResult cost_one(const KernelJob& job) {
+KernelResult cost_one(cost::CostModel& model, const KernelJob& job) {
   try {
-    return result_of(cost::CostModel{*job.gpu}.cost(job.op, conditions_of(job.options)));
+    return result_of(model.cost(job.op, conditions_of(job.options)));
   } catch (const std::invalid_argument&) {
     throw;
   } catch (const std::exception& e) {
     throw std::runtime_error{fmt::format("{}: {}", models::signature_of(job.op), e.what())};
   }
+}
+
+void cost_each(const std::vector<KernelJob>& jobs,
+               const std::function<void(std::size_t, KernelOutcome&&)>& ended) {
+  std::map<const GpuSpec*, cost::CostModel> costs;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    KernelOutcome outcome;
+    try {
+      outcome.result = cost_one(costs.try_emplace(jobs[i].gpu, *jobs[i].gpu).first->second, jobs[i]);
+    } catch (const std::invalid_argument& e) {
+      outcome.invalid = e.what();
+    } catch (const std::exception& e) {
+      outcome.failure = e.what();
+    }
+    ended(i, std::move(outcome));
+  }
+}
+
+GpuCosts& CostMemory::of(const std::string& key, const GpuSpec& gpu) {
+  constexpr std::size_t kMost = 512;  // a sweep over hardware may see any number
+  if (const auto known = gpus_.find(key); known != gpus_.end()) return known->second;
+  if (gpus_.size() >= kMost) gpus_.clear();
+  return gpus_.try_emplace(key, gpu).first->second;
 }
 
 std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const MachineSpec& machine,
@@ -80,11 +78,11 @@ std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const Mac
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const KernelJob& job = jobs[i];
     const bool comp = job.gpu == &machine.comp_gpu;
-    CostMemory::Results& known = memory.costs != nullptr
-                                     ? memory.costs->of(comp ? memory.comp_key : memory.attn_key)
-                                     : own.of(comp ? "comp" : "attn");
-    auto at = known.find(job.key);
-    if (at == known.end()) at = known.emplace(job.key, cost_one(job)).first;
+    GpuCosts& known = memory.costs != nullptr
+                          ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
+                          : own.of(comp ? "comp" : "attn", *job.gpu);
+    auto at = known.results.find(job.key);
+    if (at == known.results.end()) at = known.results.emplace(job.key, cost_one(known.model, job)).first;
     results[i] = at->second;
   }
   return results;

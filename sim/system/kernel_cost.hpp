@@ -15,25 +15,30 @@ cost::Conditions conditions_of(const KernelOptions& options);
 /// As simulate_kernel's result; without statistics, activity and events, which are counts of a simulation.
 KernelResult result_of(const cost::Cost& cost);
 
-/// Kernels that this process has costed, for runs that follow one another in it. Results do not depend on it.
-/// Not for several threads.
+/// What this process has costed on one GPU.
+struct GpuCosts {
+  explicit GpuCosts(const GpuSpec& gpu) : model{gpu} {}
+  cost::CostModel model;
+  std::unordered_map<std::string, KernelResult> results;  ///< by KernelJob::key
+};
+
+/// The same of all GPUs, for runs that follow one another in this process. Results do not depend on it. Not
+/// for several threads.
 class CostMemory {
  public:
-  using Results = std::unordered_map<std::string, KernelResult>;  ///< by KernelJob::key
-  /// What is known of a GPU; `key`: a text that is equal only for equal ones.
-  Results& of(const std::string& key);
+  /// `key`: a text that is equal only for equal GPUs. The reference holds until the next call.
+  GpuCosts& of(const std::string& key, const GpuSpec& gpu);
 
  private:
-  std::map<std::string, Results> gpus_;
+  std::map<std::string, GpuCosts> gpus_;
 };
 
 /// As simulate_each: costs each job in turn, and calls `ended` with its index. Nothing is forked.
 void cost_each(const std::vector<KernelJob>& jobs,
                const std::function<void(std::size_t, KernelOutcome&&)>& ended);
 
-/// By a model of its own: one that has counted other kernels shares their demands, which are not exactly this
-/// one's. Throws as simulate_all.
-KernelResult cost_one(const KernelJob& job);
+/// `model`: of the job's GPU. Throws as simulate_all.
+KernelResult cost_one(cost::CostModel& model, const KernelJob& job);
 
 /// The same for results in order; throws as simulate_all. Jobs are for the machine's GPUs; `memory` may be
 /// null.

@@ -30,19 +30,27 @@ std::int64_t& bytes_of(std::vector<Part>& parts, BufferId buffer) {
   return parts.emplace_back(Part{buffer, 0}).bytes;
 }
 
-/// The bytes of each buffer that a kernel touches. Operands of one buffer are different parts of it (q, k, v
-/// of the projections), except that what is written may be what was read (in place).
-std::vector<Part> touched(const std::vector<BufferId>& buffers,
-                          const std::vector<models::Operand>& operands) {
-  std::vector<Part> read, parts;
-  for (std::size_t i = 0; i < buffers.size(); ++i)
-    bytes_of(operands[i].written ? parts : read, buffers[i]) += operands[i].bytes;
-  for (const Part& r : read) {
-    std::int64_t& bytes = bytes_of(parts, r.buffer);
-    bytes = std::max(bytes, r.bytes);
+/// What a kernel touches. Operands of one buffer are different parts of it (q, k, v of the projections),
+/// except that what is written may be what was read (in place).
+class Touched {
+ public:
+  /// The bytes of each buffer; until the next call.
+  const std::vector<Part>& of(const std::vector<BufferId>& buffers,
+                              const std::vector<models::Operand>& operands) {
+    read_.clear();
+    parts_.clear();
+    for (std::size_t i = 0; i < buffers.size(); ++i)
+      bytes_of(operands[i].written ? parts_ : read_, buffers[i]) += operands[i].bytes;
+    for (const Part& r : read_) {
+      std::int64_t& bytes = bytes_of(parts_, r.buffer);
+      bytes = std::max(bytes, r.bytes);
+    }
+    return parts_;
   }
-  return parts;
-}
+
+ private:
+  std::vector<Part> read_, parts_;
+};
 
 /// The parts of buffers that a node touched, most recent last. Which part of its buffer a kernel touches is
 /// taken to be the part touched last; what is left of an earlier, larger part keeps its age. So a row
@@ -53,16 +61,20 @@ class Residency {
 
   /// Indices of the read operands that are still in L2, least recently used first: an operand is there or not
   /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there).
+  /// `needed`: of the kernel, as touched.
   std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers,
-                                  const std::vector<models::Operand>& operands) const {
-    std::vector<Part> needed = touched(buffers, operands);
+                                  const std::vector<models::Operand>& operands,
+                                  const std::vector<Part>& needed) const {
     std::vector<std::pair<std::size_t, std::uint32_t>> found;  // by age
     for (std::uint32_t i = 0; i < buffers.size(); ++i) {
       if (operands[i].written) continue;
+      const std::int64_t bytes = std::find_if(needed.begin(), needed.end(), [&](const Part& p) {
+                                   return p.buffer == buffers[i];
+                                 })->bytes;
       std::int64_t since = 0, there = 0;
       for (std::size_t age = recent_.size(); age-- > 0 && since < l2_bytes_;) {
         if (recent_[age].buffer == buffers[i]) there += recent_[age].bytes;
-        if (2 * there >= bytes_of(needed, buffers[i])) {
+        if (2 * there >= bytes) {
           found.emplace_back(age, i);
           break;
         }
@@ -75,8 +87,7 @@ class Residency {
     return indices;
   }
 
-  void touch(const std::vector<BufferId>& buffers, const std::vector<models::Operand>& operands) {
-    const std::vector<Part> now = touched(buffers, operands);
+  void touch(const std::vector<BufferId>& buffers, const std::vector<Part>& now) {
     for (Part again : now) {
       for (std::size_t age = recent_.size(); age-- > 0 && again.bytes > 0;) {
         if (recent_[age].buffer != again.buffer) continue;
@@ -135,9 +146,12 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
 
   // What each Compute task would run.
   struct Instance {
-    KernelJob job;
+    const GpuSpec* gpu = nullptr;
+    std::vector<std::uint32_t> warm_operands;
+    std::string key;
     std::string family;  // decode attention: the key without its context
     std::int64_t context = 0;
+    std::uint32_t job = UINT32_MAX;  // of jobs; UINT32_MAX: interpolated
   };
   std::vector<Instance> instances(graph.tasks.size());
   std::map<std::string, std::set<std::int64_t>> contexts;
@@ -145,32 +159,30 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   for (const models::Node& n : graph.nodes) {
     residency.emplace_back((n.kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu).l2.bytes);
   }
+  Touched touched;
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     const models::Task& task = graph.tasks[id];
     const auto* compute = std::get_if<models::Compute>(&task.work);
     if (compute == nullptr) continue;
     const std::vector<models::Operand> operands = models::operands_of(compute->op);
     Instance& instance = instances[id];
-    KernelJob& job = instance.job;
-    job.gpu = graph.nodes[task.node].kind == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
-    job.op = compute->op;
-    job.options.graph = options.cuda_graph;
-    job.options.exact = options.exact;
-    job.options.warm_operands = residency[task.node].warm(compute->operands, operands);
-    residency[task.node].touch(compute->operands, operands);
-    std::string tail = "|" + job.gpu->name + "|";
-    for (const std::uint32_t warm : job.options.warm_operands) tail += std::to_string(warm) + ",";
-    job.key = models::signature_of(job.op) + tail;
+    instance.gpu = graph.nodes[task.node].kind == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
+    const std::vector<Part>& now = touched.of(compute->operands, operands);
+    instance.warm_operands = residency[task.node].warm(compute->operands, operands, now);
+    residency[task.node].touch(compute->operands, now);
+    std::string tail = "|" + instance.gpu->name + "|";
+    for (const std::uint32_t warm : instance.warm_operands) tail += std::to_string(warm) + ",";
+    instance.key = models::signature_of(compute->op) + tail;
     if (options.exact) {
-      job.key += fmt::format("|{}", id);
+      instance.key += fmt::format("|{}", id);
     } else {
       const auto decodes = [&](auto decode) {
         instance.context = std::exchange(decode.context, 0);
         instance.family = models::signature_of(decode) + tail;
         contexts[instance.family].insert(instance.context);
       };
-      if (const auto* dense = std::get_if<models::AttentionDecode>(&job.op)) decodes(*dense);
-      if (const auto* latent = std::get_if<models::LatentDecode>(&job.op); latent && latent->q_rows == 1)
+      if (const auto* dense = std::get_if<models::AttentionDecode>(&compute->op)) decodes(*dense);
+      if (const auto* latent = std::get_if<models::LatentDecode>(&compute->op); latent && latent->q_rows == 1)
         decodes(*latent);
     }
   }
@@ -187,13 +199,21 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   std::vector<KernelJob> jobs;
   std::unordered_map<std::string, std::uint32_t> job_of_key;
   std::map<std::string, std::map<std::int64_t, std::uint32_t>> samples;  // family -> context -> job
-  for (const Instance& instance : instances) {
-    if (instance.job.gpu == nullptr) continue;
+  for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
+    Instance& instance = instances[id];
+    if (instance.gpu == nullptr) continue;
     const bool sampled = instance.family.empty() || contexts[instance.family].count(instance.context) != 0;
     if (!sampled) continue;
-    const auto [at, added] =
-        job_of_key.try_emplace(instance.job.key, static_cast<std::uint32_t>(jobs.size()));
-    if (added) jobs.push_back(instance.job);
+    const auto [at, added] = job_of_key.try_emplace(instance.key, static_cast<std::uint32_t>(jobs.size()));
+    if (added) {
+      KernelJob& job = jobs.emplace_back(KernelJob{.gpu = instance.gpu,
+                                                   .op = std::get<models::Compute>(graph.tasks[id].work).op,
+                                                   .key = std::move(instance.key)});
+      job.options.graph = options.cuda_graph;
+      job.options.exact = options.exact;
+      job.options.warm_operands = std::move(instance.warm_operands);
+    }
+    instance.job = at->second;
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
   const std::vector<KernelResult> results =
@@ -208,11 +228,11 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   std::vector<double> interval_us(jobs.size());  // of a kernel's instances, which err alike
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     const Instance& instance = instances[id];
-    if (instance.job.gpu == nullptr) continue;
+    if (instance.gpu == nullptr) continue;
     std::uint32_t kernel;
     Time duration;
-    if (const auto exact = job_of_key.find(instance.job.key); exact != job_of_key.end()) {
-      kernel = exact->second;
+    if (instance.job != UINT32_MAX) {
+      kernel = instance.job;
       duration = results[kernel].latency;
     } else {
       const auto& points = samples[instance.family];

@@ -18,6 +18,14 @@ namespace {
 /// Adds each kernel's share of its node's peaks, and its energy, to the node it ran on.
 void account_kernels(const models::TaskGraph& graph, const MachineSpec& spec, RunResult& run) {
   const double run_us = run.latency.us();
+  struct Shares {
+    double tensor, hbm, l2, mufu;
+  };
+  std::vector<Shares> shares;  // by kernel
+  for (const KernelUse& k : run.kernels) {
+    const auto& of = k.result.utilization;
+    shares.push_back({of.at("tensor"), of.at("hbm"), of.at("l2"), of.at("mufu")});
+  }
   for (std::size_t id = 0; id < graph.tasks.size(); ++id) {
     const TaskTiming& timing = run.tasks[id];
     if (timing.kernel == UINT32_MAX) continue;
@@ -30,10 +38,11 @@ void account_kernels(const models::TaskGraph& graph, const MachineSpec& spec, Ru
     const double share = k.execution.us() * scale / run_us;
     NodeUse& use = run.nodes[graph.tasks[id].node];
     use.busy += taken_us / run_us;
-    use.tensor += share * k.utilization.at("tensor");
-    use.hbm += share * k.utilization.at("hbm");
-    use.l2 += share * k.utilization.at("l2");
-    use.mufu += share * k.utilization.at("mufu");
+    const Shares& of = shares[timing.kernel];
+    use.tensor += share * of.tensor;
+    use.hbm += share * of.hbm;
+    use.l2 += share * of.l2;
+    use.mufu += share * of.mufu;
     use.energy_j += scale * (k.energy_j - gpu.power.idle_w * k.latency.seconds());
   }
 }

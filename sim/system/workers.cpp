@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,8 +10,10 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
+#include "sim/system/child_process.hpp"
 #include "sim/system/kernel_profile.hpp"
 
 namespace tessera::sim {
@@ -84,26 +85,11 @@ struct Worker {
   std::string output;
 };
 
-void write_all(int fd, const std::string& text) {
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t n = write(fd, text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
-    done += static_cast<std::size_t>(n);
-  }
-}
-
 Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) {
   int ends[2];
-  if (pipe(ends) != 0) throw std::runtime_error{"cannot create a pipe for a worker process"};
-  const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid < 0) throw std::runtime_error{"cannot start a worker process"};
-  if (pid == 0) {
+  if (pipe(ends) != 0) throw std::system_error{errno, std::generic_category(), "pipe"};
+  const pid_t pid = start_child([&] {
     close(ends[0]);
-    // A run that is killed takes its workers along.
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
     // Standard output is the parent's: SystemC remarks on it when a simulation ends early.
     if (const int nowhere = open("/dev/null", O_WRONLY); nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
     json reply;
@@ -115,9 +101,7 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
       reply["error"] = e.what();
     }
     write_all(ends[1], reply.dump());
-    close(ends[1]);
-    _exit(0);  // no destructors: the simulation is the process
-  }
+  });
   close(ends[1]);
   return {pid, ends[0], index, {}};
 }
@@ -197,8 +181,7 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
         }
         if (n < 0 && errno == EINTR) continue;
         close(w.pipe);
-        int status = 0;
-        waitpid(w.pid, &status, 0);
+        const int status = status_of(w.pid);
         const Worker gone = std::move(w);
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
         const std::string what = models::signature_of(jobs[gone.job].op);

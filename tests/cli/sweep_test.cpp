@@ -110,6 +110,35 @@ TEST_CASE("a killed sweep resumes with nothing lost and nothing done twice") {
   CHECK(place.tessera({"export", "killed.db", "--csv", "-", "--wall"}).out == before);
 }
 
+TEST_CASE("what is no file of results, or a damaged one, is refused") {
+  const Workplace place;
+  place.write(
+      "s.yaml",
+      "kernel: {kind: gemm, hardware: h200_sxm, n: 256, k: 256}\naxes: {m: {range: [8, 800], step: 8}}\n");
+  sweep(place, {"s.yaml", "--out", "r.db", "-j1"});
+  const std::string whole = place.read("r.db");
+  place.write("cut.db", whole.substr(0, whole.size() / 2));
+  std::string changed = whole;
+  for (std::size_t i = changed.size() / 4; i < changed.size(); ++i)
+    changed[i] = static_cast<char>(~changed[i]);
+  place.write("changed.db", changed);
+  for (const std::string file : {"cut.db", "changed.db", "s.yaml"}) {
+    require_bad_input(place.tessera({"export", file, "--csv", "-"}), {file});
+    require_bad_input(place.tessera({"pareto", file, "--objectives", "latency_us:min"}), {file});
+    require_bad_input(place.tessera({"compare", file + "#0", "r.db#1"}), {file});
+    require_bad_input(place.tessera({"merge", file, "--out", "m.db"}), {file});
+  }
+  place.write("empty.db", "");
+  require_bad_input(place.tessera({"export", "empty.db", "--csv", "-"}),
+                    {"empty.db", "no results of a sweep"});
+  require_bad_input(place.tessera({"compare", "r.db#0", "r.db#100"}),
+                    {"r.db#100", "100 rows, from #0 to #99, fidelity cost"});
+  require_bad_input(place.tessera({"pareto", "r.db", "--objectives", "energy:min"}),
+                    {"'energy' is no metric", "energy_j"});
+  require_bad_input(place.tessera({"pareto", "r.db", "--fidelity", "cyle", "--objectives", "latency_us"}),
+                    {"--fidelity", "cyle"});
+}
+
 TEST_CASE("a point that fails is a row, and the sweep goes on") {
   const Workplace place;
   place.write("s.yaml",

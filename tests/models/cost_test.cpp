@@ -197,41 +197,6 @@ TEST_CASE("what writes the cache before attention moves its bytes through the HB
         0.8 * 4 * rows / hopper().hbm.peak_bytes_per_us());
 }
 
-TEST_CASE("costs do not depend on what was costed before") {
-  using namespace models;
-  std::vector<Operator> operators = some_operators();
-  // Of one family, in small and in large, with and without a tail: what is counted of one may serve another.
-  for (const std::int64_t n : {1, 5, 8, 64, 700, 5000, 100'000}) {
-    operators.push_back(Norm{.rows = n, .width = 256, .residual = true});
-    operators.push_back(Norm{.rows = n, .width = 4096});
-    operators.push_back(Activation{.rows = n, .width = 1000});
-    operators.push_back(Rope{.rows = n, .heads = 8, .kv_heads = 2, .head_dim = 64});
-    operators.push_back(Merge{.rows = n, .heads = 8, .head_dim = 64, .parts = 3});
-    operators.push_back(Softmax{.rows = n, .width = 300});
-    operators.push_back(Copy{.bytes = n * 1000});
-    operators.push_back(Gemm{n, 1000, 512});
-    if (n <= 5000) {
-      operators.push_back(prefill(1, n, 4, 1, 128));
-      operators.push_back(paged(prefill(2, n, 4, 2, 64)));
-    }
-    operators.push_back(decode(3, n, 8, 2, 128));
-    operators.push_back(paged(decode(2, n, 8, 8, 64)));
-    operators.push_back(LatentDecode{.batch = 2, .context = n, .heads = 16});
-    operators.push_back(LinearDecode{.batch = n < 1000 ? n : 1000, .heads = 4});
-    operators.push_back(CausalConv1d{.batch = 1, .seq = n, .channels = 1024});
-    operators.push_back(LinearAttention{.batch = 1, .seq = n, .heads = 4});
-  }
-  std::mt19937 random{11};
-  CostModel one{hopper()};
-  for (int round = 0; round < 2; ++round) {
-    std::shuffle(operators.begin(), operators.end(), random);
-    for (const Operator& op : operators) {
-      INFO(signature_of(op));
-      CHECK(one.cost(op, {}).latency_us == latency(hopper(), op));
-    }
-  }
-}
-
 TEST_CASE("what no kernel supports is refused") {
   CostModel model{hopper()};
   CHECK_THROWS_AS(model.cost(models::Gemm{64, 64, 64, models::Dtype::fp8}, {}), std::invalid_argument);

@@ -11,25 +11,14 @@
 
 #include "models/operators/operator.hpp"
 #include "tests/models/random_sharding.hpp"
+#include "tests/models/random_values.hpp"
 
 namespace tessera::models {
 namespace {
 
 using namespace reference;
-
-double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
-  return worst;
-}
-
-std::vector<double> random_values(std::int64_t n, std::mt19937_64& random, double spread = 1) {
-  std::normal_distribution<double> normal{0, spread};
-  std::vector<double> v(static_cast<std::size_t>(n));
-  for (double& x : v) x = normal(random);
-  return v;
-}
+using testing::largest_difference;
+using testing::random_values;
 
 /// Some rows of `all`, which has one per position 0, 1, 2, ...
 Rows rows_at(const Rows& all, const std::vector<std::int32_t>& positions) {

@@ -4,23 +4,13 @@
 
 #include "models/reference/layer.hpp"
 #include "tests/models/random_sharding.hpp"
+#include "tests/models/random_values.hpp"
 
 namespace tessera::models::reference {
 namespace {
 
-double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
-  return worst;
-}
-
-std::vector<double> random_values(std::size_t n, std::mt19937_64& random, double spread = 1) {
-  std::normal_distribution<double> normal{0, spread};
-  std::vector<double> v(n);
-  for (double& x : v) x = normal(random);
-  return v;
-}
+using testing::largest_difference;
+using testing::random_values;
 
 Architecture random_model(std::mt19937_64& random) {
   const auto pick = [&](int least, int most) {
@@ -55,7 +45,7 @@ TEST_CASE("a sharded layer equals the unsharded one to 1e-12") {
     const LayerWeights weights = random_weights(model, random);
     const Sharding sharding{testing::random_partition(tokens, pick(1, 8), random),
                             testing::random_partition(tokens, pick(1, 4), random)};
-    const std::vector<double> hidden = random_values(static_cast<std::size_t>(tokens * model.hidden), random);
+    const std::vector<double> hidden = random_values(tokens * model.hidden, random);
     const std::vector<double> whole = layer(model, weights, hidden);
     INFO("case " << i << ": " << tokens << " tokens, alpha " << sharding.alpha() << ", beta "
                  << sharding.beta());
@@ -83,7 +73,7 @@ TEST_CASE("sharded prefill and decode over cached shards equal the causal model 
     const Sharding sharding{testing::random_partition(tokens, pick(1, 8), random),
                             testing::random_partition(tokens, pick(1, 4), random)};
     const auto width = static_cast<std::ptrdiff_t>(model.hidden);
-    const std::vector<double> inputs = random_values(static_cast<std::size_t>(tokens * model.hidden), random);
+    const std::vector<double> inputs = random_values(tokens * model.hidden, random);
     std::vector<double> expected = inputs;
     for (const LayerWeights& w : stack) expected = layer(model, w, expected);
 
@@ -129,9 +119,9 @@ TEST_CASE("attention equals the textbook: k and v repeated per query head, expli
       const std::vector<std::int32_t> at_q{1, 4, 5, 9}, at_k{2, 3, 5, 7, 8};
       const auto rows = static_cast<std::int64_t>(at_q.size()),
                  columns = static_cast<std::int64_t>(at_k.size());
-      const Rows q{at_q, random_values(static_cast<std::size_t>(rows * heads * d), random)},
-          k{at_k, random_values(static_cast<std::size_t>(columns * kv_heads * d), random)},
-          v{at_k, random_values(static_cast<std::size_t>(columns * kv_heads * d), random)};
+      const Rows q{at_q, random_values(rows * heads * d, random)},
+          k{at_k, random_values(columns * kv_heads * d, random)},
+          v{at_k, random_values(columns * kv_heads * d, random)};
       const Partial p = partial_attention(shape, q, k, v, causal);
       for (std::int64_t r = 0; r < rows; ++r) {
         for (std::int64_t h = 0; h < heads; ++h) {

@@ -11,33 +11,17 @@
 #include <stdexcept>
 
 #include "models/operators/operator.hpp"
+#include "tests/models/random_values.hpp"
 
 namespace tessera::models {
 namespace {
 
 using namespace reference;
+using testing::largest_difference;
+using testing::random_rows;
+using testing::random_values;
 
 std::size_t z(std::int64_t n) { return static_cast<std::size_t>(n); }
-
-double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
-  return worst;
-}
-
-std::vector<double> normal_values(std::int64_t n, std::mt19937_64& random) {
-  std::normal_distribution<double> normal;
-  std::vector<double> v(z(n));
-  for (double& x : v) x = normal(random);
-  return v;
-}
-
-Rows normal_rows(std::int64_t rows, std::int64_t width, std::mt19937_64& random) {
-  Rows r{std::vector<std::int32_t>(z(rows)), normal_values(rows * width, random)};
-  std::iota(r.positions.begin(), r.positions.end(), 0);
-  return r;
-}
 
 struct NativeCase {
   HeadShape shape;
@@ -52,9 +36,9 @@ NativeCase native_case(std::mt19937_64& random) {
   const std::int64_t kv_heads = pick(1, 2);
   c.shape = {kv_heads * pick(1, 3), kv_heads, pick(1, 6)};
   c.rows = pick(1, 40);
-  c.q = normal_rows(c.rows, c.shape.q_width(), random);
-  c.k = normal_rows(c.rows, c.shape.kv_width(), random);
-  c.v = normal_rows(c.rows, c.shape.kv_width(), random);
+  c.q = random_rows(c.rows, c.shape.q_width(), random);
+  c.k = random_rows(c.rows, c.shape.kv_width(), random);
+  c.v = random_rows(c.rows, c.shape.kv_width(), random);
   return c;
 }
 
@@ -75,7 +59,7 @@ TEST_CASE("each branch of NSA is dense attention if it leaves nothing out") {
     for (std::int64_t branch = 0; branch < 3; ++branch)
       CHECK(largest_difference(native_sparse(c.shape, all, c.q, c.k, c.v, only(c, branch)), dense) < 1e-12);
     // Gates weigh: any that sum to one.
-    std::vector<double> gates = normal_values(c.rows * c.shape.heads * 3, random);
+    std::vector<double> gates = random_values(c.rows * c.shape.heads * 3, random);
     for (std::size_t g = 0; g < gates.size(); g += 3) gates[g + 2] = 1 - gates[g] - gates[g + 1];
     CHECK(largest_difference(native_sparse(c.shape, all, c.q, c.k, c.v, gates), dense) < 1e-11);
   }
@@ -146,14 +130,14 @@ LatentCase latent_case(std::mt19937_64& random) {
   c.shape = {pick(1, 4), pick(1, 8), pick(1, 5), pick(1, 4), pick(1, 5)};
   const LatentShape& s = c.shape;
   const std::int64_t rows = pick(1, 30);
-  c.weights = {normal_values(s.heads * s.nope * s.latent, random),
-               normal_values(s.heads * s.value * s.latent, random)};
-  c.queries = normal_rows(rows, s.query_width(), random);
-  c.cache = normal_rows(rows, s.cache_width(), random);
+  c.weights = {random_values(s.heads * s.nope * s.latent, random),
+               random_values(s.heads * s.value * s.latent, random)};
+  c.queries = random_rows(rows, s.query_width(), random);
+  c.cache = random_rows(rows, s.cache_width(), random);
   c.indexer = {pick(1, 3), pick(1, 4), pick(1, 12)};
-  c.index_q = normal_values(rows * c.indexer.heads * c.indexer.dim, random);
-  c.index_weights = normal_values(rows * c.indexer.heads, random);
-  c.index_k = normal_values(rows * c.indexer.dim, random);
+  c.index_q = random_values(rows * c.indexer.heads * c.indexer.dim, random);
+  c.index_weights = random_values(rows * c.indexer.heads, random);
+  c.index_k = random_values(rows * c.indexer.dim, random);
   return c;
 }
 

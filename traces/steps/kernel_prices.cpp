@@ -14,7 +14,8 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
     return sim::simulate_all(jobs, jobs_, simulate, progress_);
   }
   std::vector<sim::KernelResult> results;
-  for (const sim::KernelJob& job : jobs) results.push_back(sim::cost_one(job));
+  for (const sim::KernelJob& job : jobs)
+    results.push_back(sim::cost_one(costs_.try_emplace(job.gpu, *job.gpu).first->second, job));
   return results;
 }
 

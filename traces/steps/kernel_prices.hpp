@@ -2,10 +2,12 @@
 // What kernels cost, remembered: by the cost model, or by the cycle model in worker processes.
 
 #include <functional>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "models/cost/cost_model.hpp"
 #include "sim/system/kernel_profile.hpp"
 
 namespace tessera::traces {
@@ -28,6 +30,7 @@ class KernelPrices {
   int jobs_;
   std::function<void(const sim::WorkDone&)> progress_;
   std::unordered_map<std::string, sim::KernelResult> known_;
+  std::map<const GpuSpec*, cost::CostModel> costs_;
 };
 
 }  // namespace tessera::traces

@@ -54,7 +54,8 @@ TEST_CASE("the cost model agrees with the cycle model on small kernels") {
   add(models::Copy{.bytes = 64 << 20});
 
   std::vector<KernelResult> costs;
-  for (const KernelJob& job : jobs) costs.push_back(cost_one(job));
+  cost::CostModel model{gpu};
+  for (const KernelJob& job : jobs) costs.push_back(cost_one(model, job));
   const std::vector<KernelResult> cycles = simulate_all(
       jobs, 0, [](const KernelJob& job) { return simulate_kernel(*job.gpu, job.op, job.options); }, {});
   double sum = 0, bytes_off = 0;

@@ -108,11 +108,6 @@ void replay(const Options& options) {
   e.workload.expert_load.seed = e.workload.selection.seed = options.stream.seed;
   if (!e.model.causal)
     throw UsageError{fmt::format("{}: {} is bidirectional: it cannot decode", e.file.string(), e.model.name)};
-  if (e.tensor_gpus > 0)
-    throw UsageError{
-        fmt::format("{}: key 'sharding': a tensor-parallel machine cannot serve a trace yet: "
-                    "expected mode single or cascade",
-                    e.file.string())};
   if (e.serving.prefill_replicas > 0 && e.machine.fabric.name.empty())
     throw UsageError{fmt::format(
         "{}: key 'fabric' is missing: caches are handed over from instance to instance", e.file.string())};
@@ -129,6 +124,7 @@ void replay(const Options& options) {
   const traces::ServedModel served{.model = &e.model,
                                    .workload = e.workload,
                                    .cascade = e.cascade,
+                                   .tensor_gpus = e.tensor_gpus,
                                    .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); }};
   try {
     record.memory = instance_memory(served, e.machine, e.serving);

@@ -1,10 +1,12 @@
+#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <utility>
 
 #include "configs/reader/hardware.hpp"
 #include "models/architecture/architecture.hpp"
-#include "traces/steps/schedule.hpp"
+#include "models/cost/schedule.hpp"
 #include "traces/steps/step_table.hpp"
 
 using namespace tessera;
@@ -98,19 +100,53 @@ TEST_CASE("a decode step is free of its prompt, and its attention grows with the
   }
 }
 
-TEST_CASE("the closed-form schedule of a cascade is the simulated machine's") {
-  // One SystemC machine per process: this test case is its own.
-  models::Workload w{.prefill_tokens = 256, .decode_steps = 2};
-  const ServedModel served = cascade(tiny_kimi());
-  const models::TaskGraph graph = build_cascade(tiny_kimi(), served.share_out(258), w);
-  const sim::RunResult run = sim::run_machine(graph, machine(), {.cost = true});
-  std::vector<Time> durations(graph.tasks.size());
-  for (std::size_t t = 0; t < durations.size(); ++t) {
-    if (std::holds_alternative<models::Compute>(graph.tasks[t].work))
-      durations[t] = Time{run.tasks[t].end.fs - run.tasks[t].start.fs};
+TEST_CASE("tensor-parallel steps: every GPU has its part of attention and of the caches") {
+  ServedModel served = single(tiny());
+  served.tensor_gpus = 2;
+  const ServedModel whole = single(tiny());
+  for (const auto& [parts, all] : {std::pair{prefill_graph(served, 128, 512), prefill_graph(whole, 128, 512)},
+                                   std::pair{decode_graph(served, 6, 700), decode_graph(whole, 6, 700)}}) {
+    CHECK(valid(parts));
+    CHECK(parts.nodes.size() == 2);
+    CHECK(attention_flops(parts) == Catch::Approx(attention_flops(all)));
   }
-  const Scheduled s = schedule(graph, durations, machine().fabric);
-  CHECK(s.latency.us() == Catch::Approx(run.latency.us()).epsilon(0.03));
+  CHECK(instance_memory(served, machine(), small()).token_bytes * 2 == tiny().kv_bytes_per_token());
+  StepTable table{served, machine(), small()}, alone{whole, machine(), small()};
+  const StepShape decode{.sequences = 8, .context_tokens = 8 * 4096};
+  CHECK(table.ns(decode, 0) > 0);
+  CHECK(table.ns(decode, 0) != alone.ns(decode, 0));
+  CHECK(table.busy_ns(0).size() == 2);
+}
+
+TEST_CASE("chunks are shared out on their own: no CompNode or AttnNode has all of one behind a cache") {
+  const models::Architecture& m = tiny();
+  ServedModel served{.model = &m, .cascade = true, .share_out = [](std::int64_t tokens) {
+                       return models::Sharding{models::contiguous(tokens, 4), models::contiguous(tokens, 2)};
+                     }};
+  std::vector<std::int64_t> rows(8);
+  for (const models::Task& t : prefill_graph(served, 64, 1024).tasks) {
+    const auto* c = std::get_if<models::Compute>(&t.work);
+    if (c == nullptr || t.layer != 0) continue;
+    if (const auto* a = std::get_if<models::Attention>(&c->op)) rows[t.node] = a->q_rows;
+    if (const auto* n = std::get_if<models::Norm>(&c->op); n && t.stage == models::Stage::norm)
+      rows[t.node] = n->rows;
+  }
+  CHECK(rows == std::vector<std::int64_t>{16, 16, 16, 16, 32, 32, 32, 32});
+}
+
+TEST_CASE("who fetches latents has them but for the last round") {
+  const auto sent = [](std::int64_t context) {
+    ServedModel served = cascade(tiny_kimi());
+    served.workload.latents = models::LatentPolicy::fetch;
+    const models::TaskGraph graph = decode_graph(served, 4, context);
+    CHECK(valid(graph));
+    std::int64_t bytes = 0;
+    for (const models::Task& t : graph.tasks) {
+      if (const auto* message = std::get_if<models::Transfer>(&t.work)) bytes += message->bytes;
+    }
+    return bytes;
+  };
+  CHECK(sent(512) == sent(4096));
 }
 
 TEST_CASE("a table gives the grid's steps themselves, and something in between between them") {
@@ -128,7 +164,9 @@ TEST_CASE("a table gives the grid's steps themselves, and something in between b
     sim::RunOptions cost;
     cost.price = [&](const std::vector<sim::KernelJob>& jobs) { return prices(jobs); };
     const sim::KernelProfile profile = profile_kernels(graph, machine(), cost, {});
-    return schedule(graph, profile.duration_of_task, machine().fabric).latency.ns();
+    const cost::Schedule s =
+        cost::schedule_tasks(graph, machine().fabric, profile.duration_of_task, /*spans=*/false);
+    return std::max_element(s.end.begin(), s.end.end())->ns();
   };
   CHECK(static_cast<double>(at(256, 1024, 0, 0)) ==
         Catch::Approx(direct(prefill_graph(single(tiny()), 256, 1024))).epsilon(1e-3));

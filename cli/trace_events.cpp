@@ -35,9 +35,10 @@ void Trace::slice(std::size_t process, int track, Time start, Time end, std::str
         args);
 }
 
-void Trace::counter(std::size_t process, Time at, std::string_view name, double percent) {
-  event(R"({{"ph":"C","pid":{},"ts":{},"name":{},"args":{{"percent":{:.2f}}}}})", process, us_text(ns_of(at)),
-        json_string(name), percent);
+void Trace::counter(std::size_t process, Time at, std::string_view name, double value,
+                    std::string_view unit) {
+  event(R"({{"ph":"C","pid":{},"ts":{},"name":{},"args":{{{}:{:.2f}}}}})", process, us_text(ns_of(at)),
+        json_string(name), unit == traces::kPercent ? "\"percent\"" : json_string(unit), value);
 }
 
 void Trace::note(std::string_view key, std::string_view text) {

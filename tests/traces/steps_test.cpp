@@ -1,7 +1,12 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "configs/reader/hardware.hpp"
@@ -188,6 +193,38 @@ TEST_CASE("a table gives the grid's steps themselves, and something in between b
   const std::vector<double> busy = table.busy_ns(0);
   REQUIRE(busy.size() == 1);
   CHECK(busy[0] > 0);
+}
+
+TEST_CASE("a memo gives back what was simulated, to the same machine only") {
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / ("tessera_memo_test_" + std::to_string(::getpid()));
+  sim::KernelResult result;
+  result.latency = Time::from_us(12.5);
+  result.execution = Time::from_us(9);
+  result.ci95_percent = 0.25;
+  {
+    KernelMemo memo{file, "machine"};
+    CHECK_FALSE(memo.find("gemm m1 n2|h200|0,", result));
+    memo.add("gemm m1 n2|h200|0,", result);
+    memo.save();
+    KernelMemo{file, "other"}.save();  // keeps what is not its own
+  }
+  sim::KernelResult kept;
+  CHECK_FALSE(KernelMemo(file, "other").find("gemm m1 n2|h200|0,", kept));
+  KernelMemo again{file, "machine"};
+  REQUIRE(again.find("gemm m1 n2|h200|0,", kept));
+  CHECK(again.found() == 1);
+  CHECK(kept.latency == result.latency);
+  CHECK(kept.execution == result.execution);
+  CHECK(kept.ci95_percent == result.ci95_percent);
+  // Prices that a memo has are not simulated.
+  KernelPrices prices{KernelPrices::Model::cycle, 1};
+  prices.remember_in(again, machine().comp_gpu);
+  again.add("comp a key", result);
+  CHECK(prices({{&machine().comp_gpu, models::Copy{1}, {}, "a key"}}).front().latency == result.latency);
+  std::ofstream{file} << "something else\n";
+  CHECK_THROWS_AS(KernelMemo(file, "machine"), config::InputError);
+  std::filesystem::remove(file);
 }
 
 TEST_CASE("over nodes the table knows how busy each was") {

@@ -54,6 +54,10 @@ void add_kernel(Counters& counters, std::size_t process, Time start, Time end,
     // Units are booked ahead: what a window counts beyond its length is work of the next.
     double ahead_us = 0;
     for (const sim::Activity& a : stretches) {
+      if (track == "power") {  // no unit: it may exceed the peak before the governor acts
+        counters.add(process, track, at(a.start), at(a.end), a.share);
+        continue;
+      }
       const double window_us = (a.end - a.start).us(), busy_us = a.share * window_us + ahead_us;
       counters.add(process, counter_name(track), at(a.start), at(a.end), std::min(1.0, busy_us / window_us));
       ahead_us = std::max(0.0, busy_us - window_us);
@@ -178,6 +182,7 @@ void draw_roles(traces::Timeline& trace, const sim::RoleRecorder& roles, std::si
   for (std::size_t i = 0; i < drawn; ++i) {
     const sim::RoleSpan& s = roles.spans()[i];
     const sim::RoleRecorder::Kernel& kernel = roles.kernels()[s.kernel];
+    if (s.start.fs / 1'000'000 == s.end.fs / 1'000'000) continue;  // formats have whole ns
     const int track = 1 + 1000 * s.kernel + 32 * s.slot + s.role;
     if (tracks.try_emplace({s.kernel, s.slot, s.role}, track).second) {
       trace.name_track(kProcess, track,

@@ -39,8 +39,7 @@ void RequestHistory::add(const RequestRecord& request) {
 }
 
 void SumHistory::add(std::int64_t now_ns, std::vector<double> sums) {
-  points_.push_back({now_ns, std::move(sums)});
-  if (points_.size() > most_) {
+  if (points_.size() >= most_) {
     width_ns_ *= 2;
     std::vector<Point> fewer;
     for (Point& p : points_) {
@@ -48,7 +47,8 @@ void SumHistory::add(std::int64_t now_ns, std::vector<double> sums) {
     }
     points_ = std::move(fewer);
   }
-  next_ns_ = points_.back().at_ns + width_ns_;
+  points_.push_back({now_ns, std::move(sums)});
+  next_ns_ = now_ns + width_ns_;
 }
 
 ServingHistory::ServingHistory(std::size_t instances, const Limits& limits, Busy busy)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <map>
+#include <string>
 
 #include "tests/cli/command.hpp"
 
@@ -147,7 +149,9 @@ TEST_CASE("replay: a timeline of instances, steps and requests") {
   }
   const nlohmann::json events = parse(work.read("t.json"))["traceEvents"];
   std::int64_t decoded = 0, handed_over = 0, finished = 0;
+  std::map<std::int64_t, std::string> arrows;  // by id: their events
   for (const nlohmann::json& e : events) {
+    if (e["ph"] == "s" || e["ph"] == "f") arrows[e["id"].get<std::int64_t>()] += e["ph"].get<std::string>();
     if (e["ph"] != "X") continue;
     if (e["args"].contains("steps")) decoded += e["args"]["decoded_tokens"].get<std::int64_t>();
     handed_over += e["cat"] == "handover";
@@ -155,6 +159,8 @@ TEST_CASE("replay: a timeline of instances, steps and requests") {
   }
   // The third asks for no token, the fourth is longer than the model's positions; first tokens are prefills'.
   CHECK(decoded == 5 + 3 + 20 - 3);
+  REQUIRE(arrows.size() == 3);
+  for (const auto& [id, events_of] : arrows) CHECK(events_of == "sf");
   CHECK(handed_over == 3);
   CHECK(finished == 3);
   CHECK(work.read("t.pftrace").find("cache memory held") != std::string::npos);

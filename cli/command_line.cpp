@@ -11,9 +11,9 @@
 
 #include "cli/command.hpp"
 #include "cli/measure.hpp"
+#include "cli/revision.hpp"
 #include "configs/reader/document.hpp"
 #include "sim/core/error.hpp"
-#include "tessera_revision.hpp"
 
 namespace tessera::cli {
 
@@ -70,7 +70,7 @@ int run_command_line(int argc, char** argv, const MakeCrew& make_crew) {
   add_calibrate(app);
   add_replay(app);
   add_trace(app);
-  set_up_measure(*app.add_subcommand("measure", "Measure real kernels on a GPU"), TESSERA_REVISION);
+  set_up_measure(*app.add_subcommand("measure", "Measure real kernels on a GPU"), revision());
   add_sweep(app, argc, argv, make_crew);
   add_pareto(app);
   add_export(app);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -21,6 +22,7 @@
 #include "configs/reader/calibration.hpp"
 #include "configs/reader/hardware.hpp"
 #include "sim/core/window_pool.hpp"
+#include "sim/gpu/recording.hpp"
 #include "sim/system/kernel_cost.hpp"
 
 namespace tessera::cli {
@@ -150,13 +152,16 @@ void run_kernel(const Options& options) {
   }
   const auto start = std::chrono::steady_clock::now();
   sim::KernelResult result;
+  std::optional<sim::Recording> recording;
   try {
     if (options.fidelity == "cost") {
       if (!options.timeline.empty())
         throw UsageError{"--timeline: the cost model has no timeline; use --fidelity cycle"};
       result = sim::result_of(cost::CostModel{gpu}.cost(request.op, sim::conditions_of(request.options)));
     } else {
-      result = sim::simulate_kernel(gpu, request.op, request.options);
+      result = options.timeline.empty()
+                   ? sim::simulate_kernel(gpu, request.op, request.options)
+                   : sim::simulate_recorded(gpu, request.op, request.options, recording.emplace());
     }
   } catch (const std::invalid_argument& e) {  // a shape or dtype that no kernel supports
     throw UsageError{fmt::format("kernel {}: {}", request.kind, e.what())};
@@ -166,7 +171,7 @@ void run_kernel(const Options& options) {
   const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op,
                                                      request.options.graph, request.options.random_data);
   if (!options.timeline.empty())
-    write_kernel_timeline(options.timeline, request.kind, result, detail_of(options.timeline, 1));
+    write_kernel_timeline(options.timeline, request.kind, result, *recording, detail_of(options.timeline, 1));
   if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, bar, result, wall_s));
   if (options.json != "-") fmt::print("{}", to_text(request, gpu, bar, result, wall_s));
 }
@@ -191,7 +196,8 @@ void add_kernel(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");
-  command->add_option("--timeline", options->timeline, "Write a Perfetto timeline");
+  command->add_option("--timeline", options->timeline,
+                      "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
   command->footer(kinds_text());
   command->callback([options] { run_kernel(*options); });
 }

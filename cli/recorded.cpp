@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <memory>
 #include <stdexcept>
 
 #include "cli/command.hpp"
+#include "traces/input/byte_stream.hpp"
 #include "traces/selections/routing.hpp"
 #include "traces/selections/selection.hpp"
 
@@ -16,8 +16,7 @@ namespace {
 
 template <class Read>
 auto read_trace(const std::filesystem::path& file, Read read) {
-  std::ifstream in{file};
-  if (!in) throw UsageError{fmt::format("{}: cannot be read", file.string())};
+  traces::ByteStream in{traces::open_file(file)};
   try {
     return read(in, file.string());
   } catch (const std::invalid_argument& e) {

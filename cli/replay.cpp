@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "cli/command.hpp"
@@ -16,6 +17,8 @@
 #include "cli/operator_replay.hpp"
 #include "cli/progress.hpp"
 #include "cli/replay_output.hpp"
+#include "cli/replay_timeline.hpp"
+#include "cli/revision.hpp"
 #include "traces/requests/parsers.hpp"
 #include "traces/serving/simulation.hpp"
 
@@ -24,13 +27,14 @@ namespace tessera::cli {
 namespace {
 
 struct Options {
-  std::string trace, experiment, format = "auto", fidelity = "cost", json, requests;
+  std::string trace, experiment, format = "auto", fidelity = "cost", json, requests, timeline, memo;
   std::vector<std::string> overrides;
   traces::StreamOptions stream;
   traces::Objective objective;
   double stop_s = 0;
   bool skip_bad = false;
   int funnel_steps = 8, jobs = 0;
+  double detail = 1;
 };
 
 constexpr int kCheckedSteps = 16;  // of the interpolation
@@ -54,6 +58,10 @@ Metrics. Times are simulated, from a request's arrival in the trace:
   busy        share of the simulated time that the instance was in a step; GPU: without the host's part;
               nodes busy: share that the node's GPU ran kernels
   memory      share of the cache memory that running requests hold; cached prefixes that nobody uses left out
+  prefix cache  share of the prompts' tokens of requests that began that were in it when they first began
+  hand over   prefill apart from decoding: from the first token to the cache's arrival where it is decoded, waiting
+              for room there and for the wire included; part of the second token's ITL
+  preempted   times that a running request gave back its memory, to be computed again
 Every request that arrived is counted once: finished, rejected with the reason, still waiting or running.
 
 Examples:
@@ -94,6 +102,8 @@ class RequestFile {
 void replay(const Options& options) {
   if (options.fidelity != "cost" && options.fidelity != "funnel")
     throw UsageError{fmt::format("--fidelity {}: expected cost or funnel", options.fidelity)};
+  if (!options.memo.empty() && options.fidelity != "funnel")
+    throw UsageError{"--funnel-memo needs --fidelity funnel: only that simulates kernels"};
   const auto start = std::chrono::steady_clock::now();
   Experiment e =
       read_experiment(resolve_config("experiments", options.experiment, "--experiment"), options.overrides);
@@ -108,16 +118,13 @@ void replay(const Options& options) {
   e.workload.expert_load.seed = e.workload.selection.seed = options.stream.seed;
   if (!e.model.causal)
     throw UsageError{fmt::format("{}: {} is bidirectional: it cannot decode", e.file.string(), e.model.name)};
-  if (e.tensor_gpus > 0)
-    throw UsageError{
-        fmt::format("{}: key 'sharding': a tensor-parallel machine cannot serve a trace yet: "
-                    "expected mode single or cascade",
-                    e.file.string())};
   if (e.serving.prefill_replicas > 0 && e.machine.fabric.name.empty())
     throw UsageError{fmt::format(
         "{}: key 'fabric' is missing: caches are handed over from instance to instance", e.file.string())};
   require_writable("--json", options.json);
   require_writable("--requests", options.requests);
+  require_writable("--timeline", options.timeline);
+  require_writable("--funnel-memo", options.memo);
 
   const traces::RequestReader::Options reading{.format = traces::parse_request_format(options.format),
                                                .skip_bad = options.skip_bad};
@@ -129,11 +136,12 @@ void replay(const Options& options) {
   const traces::ServedModel served{.model = &e.model,
                                    .workload = e.workload,
                                    .cascade = e.cascade,
+                                   .tensor_gpus = e.tensor_gpus,
                                    .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); }};
   try {
     record.memory = instance_memory(served, e.machine, e.serving);
     traces::StepTable steps{served, e.machine, e.serving};
-    const auto run = [&](const traces::RecordSink& sink) {
+    const auto run = [&](const traces::RecordSink& sink, traces::ServingObserver* observer) {
       traces::RequestReader reader = traces::RequestReader::open(options.trace, reading);
       const traces::Deployment deployment{
           .spec = e.serving,
@@ -150,6 +158,7 @@ void replay(const Options& options) {
           .max_tokens = e.model.max_positions};
       traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, options.stream};
       traces::Simulation simulation{deployment, steps, options.objective};
+      if (observer != nullptr) simulation.observe(*observer);
       const std::int64_t stop =
           options.stop_s > 0 ? static_cast<std::int64_t>(options.stop_s * 1e9) : INT64_MAX;
       record.report = simulation.run([&](traces::Request& r) { return stream.next(r); }, stop, sink);
@@ -157,15 +166,36 @@ void replay(const Options& options) {
       record.skipped = reader.skipped();
     };
     if (options.fidelity == "funnel") {
-      run({});
+      run({}, nullptr);
       record.interpolation = steps.interpolation_error(kCheckedSteps);
       Progress progress;
       traces::KernelPrices cycle{traces::KernelPrices::Model::cycle, options.jobs,
                                  [&](const sim::WorkDone& w) { progress.update(w); }};
+      std::optional<traces::KernelMemo> memo;
+      if (!options.memo.empty()) {
+        memo.emplace(options.memo, fmt::format("{} {}", e.config_hash, revision()));
+        cycle.remember_in(*memo, e.machine.comp_gpu);
+      }
       record.funnel = steps.simulate_most_used(options.funnel_steps, cycle);
     }
     RequestFile each{options.requests};
-    run(each.sink());
+    if (options.timeline.empty()) {
+      run(each.sink(), nullptr);
+    } else {
+      const auto instances = static_cast<std::size_t>(e.serving.replicas);
+      traces::ServingHistory history{
+          instances, limits_of(detail_of(options.timeline, options.detail), instances, steps.nodes().size()),
+          [&](std::uint32_t instance) { return steps.busy_ns(instance); }};
+      const traces::RecordSink write = each.sink();
+      run(
+          [&](const traces::RequestRecord& r) {
+            history.request(r);
+            if (write) write(r);
+          },
+          &history);
+      history.finish(record.report.end_ns);
+      write_timeline(options.timeline, [&](traces::Timeline& t) { draw_replay(t, history, steps.nodes()); });
+    }
     each.finish();
     if (options.fidelity == "cost") record.interpolation = steps.interpolation_error(kCheckedSteps);
     record.nodes = steps.nodes();
@@ -197,6 +227,9 @@ void add_replay(CLI::App& app) {
   command->add_option("--funnel-steps", options->funnel_steps, "How many steps the funnel simulates")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command->add_option("--funnel-memo", options->memo,
+                      "A file of simulated kernels: read if it is there, and written for the next run of the "
+                      "same experiment");
   command
       ->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
       ->allow_extra_args(false);
@@ -227,6 +260,11 @@ void add_replay(CLI::App& app) {
   command->add_option("--slo-e2e-ms", options->objective.e2e_ms, "Limit of its time end to end")
       ->check(CLI::PositiveNumber);
   command->add_flag("--skip-bad", options->skip_bad, "Count lines that cannot be read, and go on");
+  command->add_option("--timeline", options->timeline,
+                      "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
+  command->add_option("--timeline-detail", options->detail, "How much of it, as a multiple of what is usual")
+      ->check(CLI::Range(0.001, 1000.0))
+      ->capture_default_str();
   command->add_option("--requests", options->requests, "Write a CSV line about every request to this file");
   command->add_option("--json", options->json,
                       "Write the result as JSON to a file, or - for standard output");

@@ -68,6 +68,7 @@ Json replay_json(const ReplayRecord& record) {
       {"itl_ms", distribution(r.itl)},
       {"e2e_ms", distribution(r.e2e)},
       {"queue_ms", distribution(r.queue)},
+      {"handover_ms", distribution(r.handover)},
       {"throughput",
        {{"requests_per_s", rate(static_cast<double>(finished(r)), r)},
         {"input_tokens_per_s", rate(static_cast<double>(r.input_tokens), r)},
@@ -188,6 +189,7 @@ std::string replay_text(const ReplayRecord& record) {
   row("ITL", r.itl);
   row("end to end", r.e2e);
   row("queue", r.queue);
+  if (r.handover.count() > 0) row("hand over", r.handover);
   text += table.text() + "\n";
   Table instances{{"instance", "requests", "steps", "busy", "GPU", "nodes busy", "prefilled", "decoded",
                    "preempted", "memory"}};
@@ -224,18 +226,19 @@ std::string replay_text(const ReplayRecord& record) {
 
 std::string request_header() {
   return "line,fate,arrival_s,started_s,first_token_s,last_token_s,input_tokens,cached_tokens,output_tokens,"
-         "produced,preemptions,instance\n";
+         "produced,preemptions,instance,decode_instance,handed_over_s\n";
 }
 
 std::string request_line(const traces::RequestRecord& r) {
   const auto s = [](std::int64_t ns) {
     return ns < 0 ? std::string{} : fmt::format("{}.{:09}", ns / 1'000'000'000, ns % 1'000'000'000);
   };
-  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n", r.line,
+  const auto number = [](std::int32_t n) { return n < 0 ? std::string{} : fmt::format("{}", n); };
+  return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", r.line,
                      traces::kFates[static_cast<std::size_t>(r.fate)], s(r.arrival_ns), s(r.started_ns),
                      s(r.first_token_ns), s(r.last_token_ns), r.input_tokens, r.cached_tokens,
-                     r.output_tokens, r.produced, r.preemptions,
-                     r.instance < 0 ? std::string{} : fmt::format("{}", r.instance));
+                     r.output_tokens, r.produced, r.preemptions, number(r.instance),
+                     number(r.decode_instance), s(r.handed_over_ns));
 }
 
 }  // namespace tessera::cli

@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "cli/output.hpp"
 #include "cli/trace_events.hpp"
+#include "sim/gpu/recording.hpp"
 #include "traces/timelines/perfetto.hpp"
 #include "traces/timelines/vcd.hpp"
 
@@ -50,6 +54,10 @@ void add_kernel(Counters& counters, std::size_t process, Time start, Time end,
     // Units are booked ahead: what a window counts beyond its length is work of the next.
     double ahead_us = 0;
     for (const sim::Activity& a : stretches) {
+      if (track == "power") {  // no unit: it may exceed the peak before the governor acts
+        counters.add(process, track, at(a.start), at(a.end), a.share);
+        continue;
+      }
       const double window_us = (a.end - a.start).us(), busy_us = a.share * window_us + ahead_us;
       counters.add(process, counter_name(track), at(a.start), at(a.end), std::min(1.0, busy_us / window_us));
       ahead_us = std::max(0.0, busy_us - window_us);
@@ -165,8 +173,47 @@ void draw_run(traces::Timeline& trace, const models::TaskGraph& graph, const sim
                            : fmt::format("prefill and the first {} of {} decode steps", left_out, steps));
 }
 
+/// The roles of the CTAs on one SM, which take turns in its slots.
+void draw_roles(traces::Timeline& trace, const sim::RoleRecorder& roles, std::size_t most) {
+  constexpr std::size_t kProcess = 2;
+  trace.name_process(kProcess, "SM 0 of GPC 0");
+  std::map<std::tuple<std::uint16_t, std::uint8_t, std::uint8_t>, int> tracks;
+  const std::size_t drawn = std::min(most, roles.spans().size());
+  for (std::size_t i = 0; i < drawn; ++i) {
+    const sim::RoleSpan& s = roles.spans()[i];
+    const sim::RoleRecorder::Kernel& kernel = roles.kernels()[s.kernel];
+    if (s.start.fs / 1'000'000 == s.end.fs / 1'000'000) continue;  // formats have whole ns
+    const int track = 1 + 1000 * s.kernel + 32 * s.slot + s.role;
+    if (tracks.try_emplace({s.kernel, s.slot, s.role}, track).second) {
+      trace.name_track(kProcess, track,
+                       fmt::format("{}CTA {} {}", roles.kernels().size() > 1 ? kernel.name + ": " : "",
+                                   s.slot, kernel.roles[s.role]));
+    }
+    trace.slice(kProcess, track, s.start, s.end, sim::text_of(s, kernel),
+                s.blocked == sim::Blocked::no ? "operation" : "wait", "");
+  }
+  const std::size_t left_out = roles.spans().size() - drawn + roles.left_out();
+  trace.note("warp roles", left_out == 0 ? "all of one SM"
+                                         : fmt::format("of one SM; the last {} spans left out", left_out));
+}
+
+void draw_channels(traces::Timeline& trace, const sim::ChannelRecorder& recorder) {
+  constexpr std::size_t kProcess = 3;
+  trace.name_process(kProcess, "HBM");
+  for (std::size_t c = 0; c < recorder.channels().size(); ++c) {
+    const std::string name = fmt::format("pseudo-channel {:03}", c);
+    std::int64_t last = -1;
+    for (const sim::ChannelRecorder::Stretch& s : recorder.channels()[c]) {
+      const std::int64_t value = std::llround(1e4 * s.share);
+      if (value != last) trace.counter(kProcess, s.start, name, static_cast<double>(value) / 100);
+      last = value;
+    }
+    if (!recorder.channels()[c].empty()) trace.counter(kProcess, recorder.channels()[c].back().end, name, 0);
+  }
+}
+
 void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::KernelResult& result,
-                 const Detail& detail) {
+                 const sim::Recording& recording, const Detail& detail) {
   trace.name_process(1, "GPU");
   trace.name_track(1, kComputeTrack, "compute stream");
   trace.slice(1, kComputeTrack, Time{}, result.latency, title, "kernel",
@@ -177,11 +224,13 @@ void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::K
   Counters counters{result.latency, 2 * stretches <= detail.points, detail.points};
   add_kernel(counters, 1, Time{}, result.latency, result);
   counters.write(trace);
+  draw_roles(trace, recording.roles, detail.slices);
+  draw_channels(trace, recording.channels);
 }
 
-/// Draws into `file`, in the format that its name asks for. A protobuf is written as it is drawn.
-template <class Draw>
-void write_timeline(const std::string& file, Draw draw) {
+}  // namespace
+
+void write_timeline(const std::string& file, const std::function<void(traces::Timeline&)>& draw) {
   if (file.ends_with(".vcd")) {
     traces::VcdTimeline trace;
     draw(trace);
@@ -209,8 +258,6 @@ void write_timeline(const std::string& file, Draw draw) {
   std::filesystem::rename(temporary, file);
 }
 
-}  // namespace
-
 std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& run) {
   Trace trace;
   draw_run(trace, graph, run, {});
@@ -223,8 +270,8 @@ void write_run_timeline(const std::string& file, const models::TaskGraph& graph,
 }
 
 void write_kernel_timeline(const std::string& file, const std::string& title, const sim::KernelResult& result,
-                           const Detail& detail) {
-  write_timeline(file, [&](traces::Timeline& t) { draw_kernel(t, title, result, detail); });
+                           const sim::Recording& recording, const Detail& detail) {
+  write_timeline(file, [&](traces::Timeline& t) { draw_kernel(t, title, result, recording, detail); });
 }
 
 Detail detail_of(const std::string& file, double factor) {

@@ -7,11 +7,17 @@
 // The file's size is bounded. Where a run is too long to be drawn whole, counters become means over intervals
 // and the slices of later decode steps are left out; the file's "otherData" says so.
 
+#include <functional>
 #include <string>
 
 #include "models/dataflow/task_graph.hpp"
 #include "sim/gpu/kernel_run.hpp"
 #include "sim/system/machine.hpp"
+#include "traces/timelines/timeline.hpp"
+
+namespace tessera::sim {
+struct Recording;
+}
 
 namespace tessera::cli {
 
@@ -24,8 +30,12 @@ struct Detail {
 /// JSON.
 Detail detail_of(const std::string& file, double factor);
 
+/// Draws into `file`, in the format that its name asks for; a .pftrace is written as it is drawn. Throws
+/// std::runtime_error naming the file if it cannot be written.
+void write_timeline(const std::string& file, const std::function<void(traces::Timeline&)>& draw);
+
 /// The whole run. A message is drawn at both ends, from when its node hands it to the NIC to its last byte's
-/// arrival; those that overlap get a track each ("link out 1", "link out 2", ...). In a .pftrace an arrow
+/// arrival; those that overlap get a track each ("link out 1", "link out 2", ...). An arrow
 /// joins the two. Throws std::runtime_error naming the file if it cannot be written.
 void write_run_timeline(const std::string& file, const models::TaskGraph& graph, const sim::RunResult& run,
                         const Detail& detail);
@@ -33,8 +43,9 @@ void write_run_timeline(const std::string& file, const models::TaskGraph& graph,
 /// The same as the text of a JSON file of the usual detail.
 std::string run_timeline(const models::TaskGraph& graph, const sim::RunResult& run);
 
-/// One kernel: a slice and the same counters.
+/// One kernel: a slice and the same counters; a process with a track for each warp role of the CTAs on the
+/// first SM; and one with a counter for each pseudo-channel of the HBM.
 void write_kernel_timeline(const std::string& file, const std::string& title, const sim::KernelResult& result,
-                           const Detail& detail);
+                           const sim::Recording& recording, const Detail& detail);
 
 }  // namespace tessera::cli

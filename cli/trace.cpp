@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 
@@ -14,6 +15,7 @@
 #include "cli/config_files.hpp"
 #include "cli/operator_replay.hpp"
 #include "cli/output.hpp"
+#include "cli/recorded_traces.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
 #include "traces/operators/readers.hpp"
@@ -35,7 +37,8 @@ struct Options {
 
 constexpr const char* kFooter =
     R"(Traces of requests: Mooncake JSONL, Azure LLM CSV, BurstGPT CSV, our CSV. Traces of operators: MLCommons
-Chakra (.et), PyTorch profiler (Kineto) JSON. All may be gzip. Formats: docs/traces.md.
+Chakra (.et), PyTorch profiler (Kineto) JSON. Recorded choices of blocks (MoBA) and experts. All may be gzip.
+Formats: docs/traces.md.
 
 Examples:
   tessera trace stats mooncake_conversation_trace.jsonl
@@ -106,9 +109,13 @@ Json describe_operators(const Options& o) {
       {"recorded_us", recorded_us}};
 }
 
+bool is_choices(const Options& o) { return is_recorded(o.trace, o.format); }
+Json describe_choices(const Options& o) { return describe_recorded(o.trace); }
+
 bool any(const Options&) { return true; }
 
-constexpr Family kFamilies[] = {{"operators", is_operators, describe_operators},
+constexpr Family kFamilies[] = {{"selections and routings", is_choices, describe_choices},
+                                {"operators", is_operators, describe_operators},
                                 {"requests", any, describe_requests}};
 
 void give_out(const Options& o, const Json& json) {
@@ -124,6 +131,7 @@ void stats(const Options& o) {
 }
 
 void head(const Options& o) {
+  if (is_choices(o)) return fmt::print("{}", head_of_recorded(o.trace, o.lines));
   traces::RequestReader reader = open(o);
   Table table{{"line", "arrival", "input", "output", "blocks"}};
   traces::Request r;
@@ -136,6 +144,15 @@ void head(const Options& o) {
 }
 
 void validate(const Options& o) {
+  if (is_choices(o)) {
+    const RecordedCheck check = check_recorded(o.trace);
+    for (const std::string& what : check.first) fmt::print(stderr, "{}\n", what);
+    if (check.bad > 0)
+      throw UsageError{
+          fmt::format("{}: {} of {} records are wrong", o.trace, check.bad, check.bad + check.records)};
+    fmt::print("{} ({}): {} records, nothing wrong\n", o.trace, check.kind, check.records);
+    return;
+  }
   if (is_operators(o)) {
     const traces::OperatorTrace trace = traces::read_operators(o.trace);
     fmt::print("{}: {} nodes, nothing wrong\n", o.trace, trace.nodes.size());
@@ -155,29 +172,24 @@ void validate(const Options& o) {
   throw UsageError{fmt::format("{}: {} of {} requests cannot be read", o.trace, bad.lines, bad.lines + good)};
 }
 
-void convert(const Options& o) {
-  if (o.to != "csv" && o.to != "mooncake")
-    throw UsageError{fmt::format("--to {}: expected csv or mooncake", o.to)};
-  require_writable("--out", o.out);
-  const traces::RequestFormat to =
-      o.to == "csv" ? traces::RequestFormat::csv : traces::RequestFormat::mooncake;
-  traces::RequestReader reader = open(o);
-  traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, o.stream};
-  const bool console = o.out.empty() || o.out == "-";
-  const std::string temporary = o.out + ".tmp";
+using Write = std::function<void(const std::string&)>;
+
+/// Calls fill(write, bad), which returns how many `what` it wrote: to the console, or to a file, whole or not
+/// at all.
+template <class Fill>
+void write_out(const std::string& file, const char* what, Fill fill) {
+  const bool console = file.empty() || file == "-";
+  const std::string temporary = file + ".tmp";
   std::FILE* out = console ? stdout : std::fopen(temporary.c_str(), "wb");
   if (out == nullptr) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
-  const auto write = [&](const std::string& text) {
+  const Write write = [&](const std::string& text) {
     if (std::fwrite(text.data(), 1, text.size(), out) != text.size())
       throw std::runtime_error{
           fmt::format("{}: {}", console ? "standard output" : temporary, std::strerror(errno))};
   };
-  std::int64_t count = 0;
+  std::int64_t count = 0, bad = 0;
   try {
-    const bool blocks = reader.block_tokens() > 0;
-    write(traces::header_of(to, blocks));
-    for (traces::Request r; stream.next(r); ++count)
-      write(traces::line_of(to, r, blocks && (to == traces::RequestFormat::csv || !r.blocks.empty())));
+    count = fill(write, bad);
   } catch (...) {
     if (!console) {
       std::fclose(out);
@@ -187,10 +199,35 @@ void convert(const Options& o) {
   }
   if (console) return;
   if (std::fclose(out) != 0) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
-  std::filesystem::rename(temporary, o.out);
-  fmt::print(
-      "{}: {} requests{}\n", o.out, count,
-      reader.skipped().lines > 0 ? fmt::format(", {} bad lines passed over", reader.skipped().lines) : "");
+  std::filesystem::rename(temporary, file);
+  fmt::print("{}: {} {}{}\n", file, count, what,
+             bad > 0 ? fmt::format(", {} bad lines passed over", bad) : "");
+}
+
+void convert(const Options& o) {
+  const bool choices = is_choices(o);
+  if (o.to != "csv" && (o.to != "mooncake" || choices))
+    throw UsageError{fmt::format("--to {}: expected csv{}", o.to, choices ? "" : " or mooncake")};
+  require_writable("--out", o.out);
+  if (choices) {
+    write_out(o.out, "records", [&](const Write& write, std::int64_t& bad) {
+      return convert_recorded(o.trace, write, o.skip_bad ? &bad : nullptr);
+    });
+    return;
+  }
+  const traces::RequestFormat to =
+      o.to == "csv" ? traces::RequestFormat::csv : traces::RequestFormat::mooncake;
+  traces::RequestReader reader = open(o);
+  traces::RequestStream stream{[&](traces::Request& r) { return reader.next(r); }, o.stream};
+  write_out(o.out, "requests", [&](const Write& write, std::int64_t& bad) {
+    const bool blocks = reader.block_tokens() > 0;
+    write(traces::header_of(to, blocks));
+    std::int64_t count = 0;
+    for (traces::Request r; stream.next(r); ++count)
+      write(traces::line_of(to, r, blocks && (to == traces::RequestFormat::csv || !r.blocks.empty())));
+    bad = reader.skipped().lines;
+    return count;
+  });
 }
 
 void operators(const Options& o) {
@@ -217,7 +254,8 @@ void add_trace(CLI::App& app) {
     return sub;
   };
   const auto requests = [&](CLI::App* sub) {
-    sub->add_option("--format", o->format, "auto, mooncake, azure, burstgpt or csv")->capture_default_str();
+    sub->add_option("--format", o->format, "auto, mooncake, azure, burstgpt, csv, selection or routing")
+        ->capture_default_str();
     sub->add_flag("--skip-bad", o->skip_bad, "Count lines that cannot be read, and go on");
   };
   const auto window = [&](CLI::App* sub) {
@@ -235,14 +273,14 @@ void add_trace(CLI::App& app) {
   requests(sub);
   window(sub);
   sub->add_option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
-  sub = add("head", "The first requests", head);
+  sub = add("head", "The first requests or records", head);
   requests(sub);
   sub->add_option("-n", o->lines, "How many")->check(CLI::PositiveNumber)->capture_default_str();
   requests(add("validate", "Read all of a trace and name what is wrong", validate));
-  sub = add("convert", "Write requests in another format", convert);
+  sub = add("convert", "Write requests or records in another format", convert);
   requests(sub);
   window(sub);
-  sub->add_option("--to", o->to, "csv or mooncake")->capture_default_str();
+  sub->add_option("--to", o->to, "csv, or mooncake for requests")->capture_default_str();
   sub->add_option("--out", o->out, "The file to write; standard output without it");
   sub = add("operators", "Run a trace of operators again at our prices", operators);
   sub->add_option("--hardware", o->hardware, "A GPU of configs/hardware, or a file")->capture_default_str();

@@ -29,15 +29,21 @@ void Trace::name_track(std::size_t process, int track, std::string_view name) {
 }
 
 void Trace::slice(std::size_t process, int track, Time start, Time end, std::string_view name,
-                  std::string_view category, std::string_view args, std::uint64_t) {
+                  std::string_view category, std::string_view args, std::uint64_t flow) {
   event(R"({{"ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"name":{},"cat":{},"args":{{{}}}}})", process, track,
         us_text(ns_of(start)), us_text(ns_of(end) - ns_of(start)), json_string(name), json_string(category),
         args);
+  if (flow == 0) return;
+  const bool first = flows_.insert(flow).second;
+  if (!first) flows_.erase(flow);
+  event(R"({{"ph":"{}","pid":{},"tid":{},"ts":{},"id":{},"name":"message","cat":"flow"{}}})",
+        first ? 's' : 'f', process, track, us_text(ns_of(start)), flow, first ? "" : R"(,"bp":"e")");
 }
 
-void Trace::counter(std::size_t process, Time at, std::string_view name, double percent) {
-  event(R"({{"ph":"C","pid":{},"ts":{},"name":{},"args":{{"percent":{:.2f}}}}})", process, us_text(ns_of(at)),
-        json_string(name), percent);
+void Trace::counter(std::size_t process, Time at, std::string_view name, double value,
+                    std::string_view unit) {
+  event(R"({{"ph":"C","pid":{},"ts":{},"name":{},"args":{{{}:{:.2f}}}}})", process, us_text(ns_of(at)),
+        json_string(name), unit == traces::kPercent ? "\"percent\"" : json_string(unit), value);
 }
 
 void Trace::note(std::string_view key, std::string_view text) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,10 +26,11 @@ class Trace : public traces::Timeline {
  public:
   void name_process(std::size_t process, std::string_view name) override;
   void name_track(std::size_t process, int track, std::string_view name) override;
-  /// Flows are not drawn.
+  /// An arrow joins the first two slices of a flow.
   void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
              std::string_view category, std::string_view args, std::uint64_t flow = 0) override;
-  void counter(std::size_t process, Time at, std::string_view name, double percent) override;
+  void counter(std::size_t process, Time at, std::string_view name, double value,
+               std::string_view unit = traces::kPercent) override;
   void note(std::string_view key, std::string_view text) override;
   std::string finish() const;
 
@@ -39,6 +41,7 @@ class Trace : public traces::Timeline {
     fmt::format_to(std::back_inserter(events_), format, std::forward<Args>(args)...);
   }
   fmt::memory_buffer events_;
+  std::set<std::uint64_t> flows_;  // whose second slice is still to come
   std::string notes_;
 };
 

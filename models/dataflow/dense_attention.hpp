@@ -23,6 +23,13 @@ class DenseOnOneNode {
   TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after);
   /// The same with another operator for the attention itself, of the same operands: q, k, v, out.
   TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, Operator attention);
+  // run() in parts, for attention that takes several kernels:
+  /// Projections and the new rows in the cache;
+  TaskId begin(const DenseShape& shape, std::int64_t rows, TaskId after);
+  /// the output projection.
+  TaskId end(const DenseShape& shape, std::int64_t rows, TaskId attended);
+  const CompNode& node() const { return n_; }
+  BufferId cache() const { return cache_[static_cast<std::size_t>(g_.layer)]; }  ///< the current layer's
 
  private:
   GraphBuilder& g_;

@@ -15,13 +15,22 @@ namespace tessera::models {
 
 class MobaOnOneNode {
  public:
-  MobaOnOneNode(GraphBuilder& g, DenseOnOneNode& dense) : g_{g}, dense_{dense} {}
+  /// Allocates what a prompt behind a cache needs; nothing if the model has no MoBA layer.
+  MobaOnOneNode(GraphBuilder& g, DenseOnOneNode& dense);
   /// The current layer's attention of `rows` new rows: MoBA of the prompt, dense of a decoded token.
   TaskId run(const MobaShape& shape, std::int64_t rows, TaskId after);
 
  private:
+  /// New rows choose among all blocks, the cached ones too: block means, choice and attention apart, as over
+  /// AttnNodes.
+  TaskId behind_cache(const MobaShape& shape, std::int64_t rows, TaskId after);
+  BlockPool pool(const MobaShape& shape) const;
+  BlockGate gate(const MobaShape& shape) const;
+
   GraphBuilder& g_;
   DenseOnOneNode& dense_;
+  Positions new_;  // of the prompt's new rows
+  BufferId means_ = 0, chosen_ = 0, stats_ = 0;
 };
 
 class MobaOverNodes {

@@ -222,6 +222,8 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
 
   const double scaled = sm_pj_ * voltage_scale(gpu_.power, gpu_.boost_clock_mhz, clock_mhz_);
   energy_pj_ += scaled + memory_pj_;
+  const double watts = gpu_.power.idle_w + (scaled + memory_pj_) / window_us * 1e-6;  // pJ per us: 1e-6 W
+  activity_["power"].push_back({sampled_at_, end, watts / gpu_.power.peak_w});
   clock_time_ += clock_mhz_ * window_us;
   busy_time_ += window_us;
   sampled_at_ = end;
@@ -231,7 +233,6 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     sampling_ = false;
     return;
   }
-  const double watts = gpu_.power.idle_w + (scaled + memory_pj_) / window_us * 1e-6;  // pJ per us: 1e-6 W
   const bool was_capped = capped_;
   watch_mean(watts, window_us);
   // What passed trips would do to the clock is what measured ones have done to it.

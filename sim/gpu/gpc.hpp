@@ -25,6 +25,9 @@ class Gpc : public EventModule<GpcEvent> {
   /// Whether loop trips may be passed over. Before the simulation starts.
   void set_passes_trips(bool passes) { passes_trips_ = passes; }
 
+  /// Has its first SM tell what its roles do. Before the simulation starts.
+  void record(RoleRecorder& recorder) { sms_.front().record(recorder); }
+
   // For its SMs.
   const Clock& clock() const { return clock_; }
   const GpuSpec& gpu() const { return gpu_; }

@@ -13,6 +13,7 @@
 #include "sim/gpu/gpc.hpp"
 #include "sim/gpu/hbm/hbm.hpp"
 #include "sim/gpu/l2/l2.hpp"
+#include "sim/gpu/recording.hpp"
 
 namespace tessera::sim {
 
@@ -117,18 +118,10 @@ std::string name_bottleneck(const KernelResult& r) {
   return most->second < 0.5 ? "latency" : names.at(most->first);
 }
 
-}  // namespace
-
-KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
-  models::check(op);
-  const kernels::Addresses addresses = place(op);
-  return simulate_launches(gpu, kernels::lower(op, gpu, addresses), cached_ranges(op, addresses, options),
-                           models::flops_of(op), options);
-}
-
-KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
-                               const std::vector<AddressRange>& cached, double flops,
-                               const KernelOptions& options) {
+/// `recording` may be null.
+KernelResult simulate(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
+                      const std::vector<AddressRange>& cached, double flops, const KernelOptions& options,
+                      Recording* recording) {
   KernelResult result;
   for (const auto& k : launches) result.kernels.push_back(k->shape().name);
 
@@ -162,6 +155,11 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   l2.to_front_end.connect(front_end, dispatch);
   front_end.to_l2.connect(l2, dispatch);
   hbm.connect(l2, Time::from_ns(gpu.hbm.hbm_to_l2_ns));
+
+  if (recording != nullptr) {
+    gpcs.front()->record(recording->roles);
+    hbm.record(recording->channels);
+  }
 
   for (const AddressRange& range : cached) l2.install(range.address, range.bytes, range.dirty);
   front_end.submit(std::move(launches));
@@ -214,6 +212,31 @@ KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<t
   }
   result.activity = front_end.activity();
   return result;
+}
+
+KernelResult simulate(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options,
+                      Recording* recording) {
+  models::check(op);
+  const kernels::Addresses addresses = place(op);
+  return simulate(gpu, kernels::lower(op, gpu, addresses), cached_ranges(op, addresses, options),
+                  models::flops_of(op), options, recording);
+}
+
+}  // namespace
+
+KernelResult simulate_kernel(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options) {
+  return simulate(gpu, op, options, nullptr);
+}
+
+KernelResult simulate_recorded(const GpuSpec& gpu, const models::Operator& op, const KernelOptions& options,
+                               Recording& recording) {
+  return simulate(gpu, op, options, &recording);
+}
+
+KernelResult simulate_launches(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kernel>> launches,
+                               const std::vector<AddressRange>& cached, double flops,
+                               const KernelOptions& options) {
+  return simulate(gpu, std::move(launches), cached, flops, options, nullptr);
 }
 
 }  // namespace tessera::sim

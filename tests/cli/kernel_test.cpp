@@ -1,5 +1,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <map>
+#include <string>
 
 #include "tests/cli/command.hpp"
 
@@ -82,24 +84,32 @@ TEST_CASE("a cold L2 means more bytes from HBM; a host launch takes longer") {
   REQUIRE(host["latency_us"].get<double>() > warm["latency_us"].get<double>());
 }
 
-TEST_CASE("kernel --timeline is a trace with the kernel's slice and counters") {
+TEST_CASE("kernel --timeline is a trace with the kernel's slice, warp roles and counters") {
   const Workplace work;
   REQUIRE(work.tessera(with(kGemm, {"--timeline", "t.json"})).exit_code == 0);
   const nlohmann::json trace = parse(work.read("t.json"));
-  int slices = 0, counters = 0;
+  std::map<int, int> slices;
+  std::map<std::string, int> counters;
+  bool has_role = false;
   for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("name") == "thread_name")
+      has_role = has_role || event.at("args").at("name") == "CTA 0 producer";
     if (event.at("ph") == "X") {
-      ++slices;
+      ++slices[event.at("pid").get<int>()];
       REQUIRE(event.at("dur").get<double>() > 0);
     }
     if (event.at("ph") == "C") {
-      ++counters;
+      const auto name = event.at("name").get<std::string>();
+      ++counters[name.substr(0, name.find(' '))];
       REQUIRE(event.at("args").at("percent").get<double>() >= 0);
-      REQUIRE(event.at("args").at("percent").get<double>() <= 100.5);
+      REQUIRE(event.at("args").at("percent").get<double>() <= (name == "power" ? 200 : 100.5));
     }
   }
-  REQUIRE(slices == 1);
-  REQUIRE(counters > 0);
+  REQUIRE(slices.size() == 2);  // the GPU's stream, and one SM
+  REQUIRE(slices[1] == 1);
+  REQUIRE(slices[2] > 10);
+  REQUIRE(has_role);
+  for (const char* name : {"GPC", "HBM", "L2", "power"}) CHECK(counters[name] > 0);
 }
 
 TEST_CASE("kernel complains about its arguments in one line and writes nothing") {
@@ -121,7 +131,8 @@ TEST_CASE("kernel complains about its arguments in one line and writes nothing")
                     {"heads (6)", "kv_heads (4)"});
   require_bad_input(kernel({"attention_prefill", "seq=512", "heads=8", "algorithm=fa4"}),
                     {"algorithm", "fa3 or fa2"});
-  require_bad_input(kernel({"all_reduce", "bytes=512"}), {"all_reduce", "not in this build", "attention_decode"});
+  require_bad_input(kernel({"all_reduce", "bytes=512"}),
+                    {"all_reduce", "not in this build", "attention_decode"});
   require_bad_input(work.tessera({"kernel", "gemm", "m=1", "n=1", "k=1", "--hardware", "h200_smx"}),
                     {"h200_smx", "did you mean 'h200_sxm'?"});
   require_bad_input(work.tessera(with(kGemm, {"--fidelity", "coast"})), {"expected cycle or cost"});

@@ -46,7 +46,7 @@ TEST_CASE("a recorded selection is a kernel's and a run's input") {
   // As many pairs, but others.
   CHECK(parse(recorded.out)["flops"] == parse(uniform.out)["flops"]);
   CHECK(parse(recorded.out)["latency_us"] != parse(uniform.out)["latency_us"]);
-  require_bad_input(moba("trace:none.jsonl"), {"none.jsonl", "cannot be read"});
+  require_bad_input(moba("trace:none.jsonl"), {"none.jsonl", "No such file"});
   require_bad_input(moba("traec:s.jsonl"), {"selection", "uniform"});
 
   write_experiment(work, "selection: {trace: s.jsonl}");

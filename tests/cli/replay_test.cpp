@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <map>
+#include <string>
 
 #include "tests/cli/command.hpp"
 
@@ -100,6 +102,69 @@ TEST_CASE("trace: stats, validate, and conversion there and back") {
   CHECK(bad.exit_code == 2);
   CHECK(bad.err.find("bad.csv:7") != std::string::npos);
   CHECK(bad.err.find("bad.csv:8") != std::string::npos);
+}
+
+TEST_CASE("trace: recorded choices of blocks and experts") {
+  const Workplace work;
+  work.write("s.jsonl", R"({"selection_trace": 1, "tokens": 64, "heads": 2, "block": 16}
+{"layer": 0, "head": 0, "tokens": [32, 40], "blocks": [0, 1]}
+{"layer": 0, "head": 1, "tokens": [48, 64], "blocks": [2]}
+)");
+  work.write("r.jsonl", R"({"routing_trace": 1, "experts": 4, "topk": 2}
+{"layer": 3, "tokens": [0, 10], "experts": [3, 1]}
+)");
+  const nlohmann::json selection = parse(work.tessera({"trace", "stats", "s.jsonl", "--json", "-"}).out);
+  CHECK(selection["kind"] == "selection");
+  CHECK(selection["layers"][0]["pairs"] == 32);
+  const nlohmann::json routing = parse(work.tessera({"trace", "stats", "r.jsonl", "--json", "-"}).out);
+  CHECK(routing["kind"] == "routing");
+  CHECK(routing["layers"][0]["tokens"] == 10);
+  CHECK(routing["layers"][0]["imbalance"] == 2.0);
+  CHECK(work.tessera({"trace", "head", "s.jsonl", "-n", "1"}).out.find("32-39") != std::string::npos);
+  CHECK(work.tessera({"trace", "validate", "r.jsonl"}).exit_code == 0);
+  CHECK(work.tessera({"trace", "convert", "s.jsonl"}).out ==
+        "layer,head,first_token,end_token,blocks\n0,0,32,40,0 1\n0,1,48,64,2\n");
+  work.write("bad.jsonl", work.read("r.jsonl") +
+                              "{\"layer\": 3, \"tokens\": [10, 12], \"experts\": [3, 4]}\n" +
+                              "nonsense\n{\"layer\": 4, \"tokens\": [0, 1], \"experts\": [0, 1]}\n");
+  const Outcome bad = work.tessera({"trace", "validate", "bad.jsonl"});
+  CHECK(bad.exit_code == 2);
+  CHECK(bad.err.find("bad.jsonl:3: experts") != std::string::npos);
+  CHECK(bad.err.find("bad.jsonl:4: not JSON") != std::string::npos);
+  CHECK(bad.err.find("2 of 4") != std::string::npos);
+  require_bad_input(work.tessera({"trace", "convert", "bad.jsonl", "--out", "none.csv"}), {"bad.jsonl:3"});
+  const Outcome skipped = work.tessera({"trace", "convert", "bad.jsonl", "--skip-bad", "--out", "good.csv"});
+  CHECK(skipped.exit_code == 0);
+  CHECK(work.read("good.csv") == "layer,first_token,end_token,experts\n3,0,10,3 1\n4,0,1,0 1\n");
+  require_bad_input(work.tessera({"trace", "convert", "r.jsonl", "--to", "mooncake"}), {"--to", "csv"});
+}
+
+TEST_CASE("replay: a timeline of instances, steps and requests") {
+  const Workplace work;
+  work.write("t.csv", kTrace);
+  for (const char* file : {"t.json", "t.pftrace", "t.vcd"}) {
+    REQUIRE(work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--set", "sharding=single",
+                          "--set", "serving={replicas: 2, prefill_replicas: 1}", "--timeline", file})
+                .exit_code == 0);
+  }
+  const nlohmann::json events = parse(work.read("t.json"))["traceEvents"];
+  std::int64_t decoded = 0, handed_over = 0, finished = 0;
+  std::map<std::int64_t, std::string> arrows;  // by id: their events
+  for (const nlohmann::json& e : events) {
+    if (e["ph"] == "s" || e["ph"] == "f") arrows[e["id"].get<std::int64_t>()] += e["ph"].get<std::string>();
+    if (e["ph"] != "X") continue;
+    if (e["args"].contains("steps")) decoded += e["args"]["decoded_tokens"].get<std::int64_t>();
+    handed_over += e["cat"] == "handover";
+    finished += e["cat"] == "decode" && e["args"].contains("fate") && e["args"]["fate"] == "finished";
+  }
+  // The third asks for no token, the fourth is longer than the model's positions; first tokens are prefills'.
+  CHECK(decoded == 5 + 3 + 20 - 3);
+  REQUIRE(arrows.size() == 3);
+  for (const auto& [id, events_of] : arrows) CHECK(events_of == "sf");
+  CHECK(handed_over == 3);
+  CHECK(finished == 3);
+  CHECK(work.read("t.pftrace").find("cache memory held") != std::string::npos);
+  CHECK(work.read("t.vcd").find("waiting_requests") != std::string::npos);
 }
 
 TEST_CASE("trace operators: known kernels at our prices, the others as recorded") {

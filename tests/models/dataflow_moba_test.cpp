@@ -72,6 +72,28 @@ TEST_CASE("MoBA over AttnNodes: the unsharded FLOPs, operands on their node and 
   }
 }
 
+TEST_CASE("MoBA behind cached tokens: one GPU computes what shards compute, less than for the whole") {
+  std::mt19937_64 random{31};
+  for (int i = 0; i < 100; ++i) {
+    Case c = random_case(random);
+    if (c.workload.prefill_tokens < 2) continue;
+    Workload all = c.workload;
+    c.workload.cached_tokens =
+        std::uniform_int_distribution<std::int64_t>{1, c.workload.prefill_tokens - 1}(random);
+    INFO("case " << i << ": " << c.workload.cached_tokens << " of " << c.workload.prefill_tokens
+                 << " tokens, block " << c.shape.block << ", top " << c.shape.topk);
+    const TaskGraph sharded = build_cascade(c.model, c.sharding, c.workload),
+                    whole = build_single(c.model, c.workload);
+    totals_of(whole);
+    require_operands_fit(whole);
+    CHECK(flops_in_prefill(sharded, {Stage::gate, Stage::attention}) ==
+          Catch::Approx(flops_in_prefill(whole, {Stage::gate, Stage::attention})).epsilon(1e-12));
+    const double pairs = flops_in_prefill(whole, {Stage::attention}),
+                 of_all = flops_in_prefill(build_single(c.model, all), {Stage::attention});
+    CHECK(pairs < of_all);
+  }
+}
+
 TEST_CASE("MoBA's messages follow the closed forms, and every query row is scored once") {
   std::mt19937_64 random{29};
   for (int i = 0; i < 150; ++i) {

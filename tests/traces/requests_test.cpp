@@ -123,6 +123,7 @@ TEST_CASE("a bad line is named with its number and what was expected") {
   named(about(kOurs, std::string(5'000'000, '1') + "\n"), "t:4: ", "bytes long");
   // Not UTF-8.
   named(about(kOurs, "3,4,\xFF,\n"), "t:4: ", "byte 0xFF at column 5 is no UTF-8");
+  named(about(kOurs, std::string{"3,\0,4,\n", 7}), "t:4: ", "byte 0x00 at column 3 is no text");
   // Others.
   named(about(kMooncake, "{\"timestamp\": 9, \"output_length\": 3}\n"), "t:3: ", "'input_length' is missing");
   named(about(kMooncake, "{\"timestamp\": 9, \"timestamp\": 9, \"output_length\": 3}\n"), "t:3: ", "twice");

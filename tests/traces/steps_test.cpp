@@ -1,10 +1,17 @@
+#include <unistd.h>
+
+#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
 
 #include "configs/reader/hardware.hpp"
 #include "models/architecture/architecture.hpp"
-#include "traces/steps/schedule.hpp"
+#include "models/cost/schedule.hpp"
 #include "traces/steps/step_table.hpp"
 
 using namespace tessera;
@@ -98,19 +105,53 @@ TEST_CASE("a decode step is free of its prompt, and its attention grows with the
   }
 }
 
-TEST_CASE("the closed-form schedule of a cascade is the simulated machine's") {
-  // One SystemC machine per process: this test case is its own.
-  models::Workload w{.prefill_tokens = 256, .decode_steps = 2};
-  const ServedModel served = cascade(tiny_kimi());
-  const models::TaskGraph graph = build_cascade(tiny_kimi(), served.share_out(258), w);
-  const sim::RunResult run = sim::run_machine(graph, machine(), {.cost = true});
-  std::vector<Time> durations(graph.tasks.size());
-  for (std::size_t t = 0; t < durations.size(); ++t) {
-    if (std::holds_alternative<models::Compute>(graph.tasks[t].work))
-      durations[t] = Time{run.tasks[t].end.fs - run.tasks[t].start.fs};
+TEST_CASE("tensor-parallel steps: every GPU has its part of attention and of the caches") {
+  ServedModel served = single(tiny());
+  served.tensor_gpus = 2;
+  const ServedModel whole = single(tiny());
+  for (const auto& [parts, all] : {std::pair{prefill_graph(served, 128, 512), prefill_graph(whole, 128, 512)},
+                                   std::pair{decode_graph(served, 6, 700), decode_graph(whole, 6, 700)}}) {
+    CHECK(valid(parts));
+    CHECK(parts.nodes.size() == 2);
+    CHECK(attention_flops(parts) == Catch::Approx(attention_flops(all)));
   }
-  const Scheduled s = schedule(graph, durations, machine().fabric);
-  CHECK(s.latency.us() == Catch::Approx(run.latency.us()).epsilon(0.03));
+  CHECK(instance_memory(served, machine(), small()).token_bytes * 2 == tiny().kv_bytes_per_token());
+  StepTable table{served, machine(), small()}, alone{whole, machine(), small()};
+  const StepShape decode{.sequences = 8, .context_tokens = 8 * 4096};
+  CHECK(table.ns(decode, 0) > 0);
+  CHECK(table.ns(decode, 0) != alone.ns(decode, 0));
+  CHECK(table.busy_ns(0).size() == 2);
+}
+
+TEST_CASE("chunks are shared out on their own: no CompNode or AttnNode has all of one behind a cache") {
+  const models::Architecture& m = tiny();
+  ServedModel served{.model = &m, .cascade = true, .share_out = [](std::int64_t tokens) {
+                       return models::Sharding{models::contiguous(tokens, 4), models::contiguous(tokens, 2)};
+                     }};
+  std::vector<std::int64_t> rows(8);
+  for (const models::Task& t : prefill_graph(served, 64, 1024).tasks) {
+    const auto* c = std::get_if<models::Compute>(&t.work);
+    if (c == nullptr || t.layer != 0) continue;
+    if (const auto* a = std::get_if<models::Attention>(&c->op)) rows[t.node] = a->q_rows;
+    if (const auto* n = std::get_if<models::Norm>(&c->op); n && t.stage == models::Stage::norm)
+      rows[t.node] = n->rows;
+  }
+  CHECK(rows == std::vector<std::int64_t>{16, 16, 16, 16, 32, 32, 32, 32});
+}
+
+TEST_CASE("who fetches latents has them but for the last round") {
+  const auto sent = [](std::int64_t context) {
+    ServedModel served = cascade(tiny_kimi());
+    served.workload.latents = models::LatentPolicy::fetch;
+    const models::TaskGraph graph = decode_graph(served, 4, context);
+    CHECK(valid(graph));
+    std::int64_t bytes = 0;
+    for (const models::Task& t : graph.tasks) {
+      if (const auto* message = std::get_if<models::Transfer>(&t.work)) bytes += message->bytes;
+    }
+    return bytes;
+  };
+  CHECK(sent(512) == sent(4096));
 }
 
 TEST_CASE("a table gives the grid's steps themselves, and something in between between them") {
@@ -128,7 +169,9 @@ TEST_CASE("a table gives the grid's steps themselves, and something in between b
     sim::RunOptions cost;
     cost.price = [&](const std::vector<sim::KernelJob>& jobs) { return prices(jobs); };
     const sim::KernelProfile profile = profile_kernels(graph, machine(), cost, {});
-    return schedule(graph, profile.duration_of_task, machine().fabric).latency.ns();
+    const cost::Schedule s =
+        cost::schedule_tasks(graph, machine().fabric, profile.duration_of_task, /*spans=*/false);
+    return std::max_element(s.end.begin(), s.end.end())->ns();
   };
   CHECK(static_cast<double>(at(256, 1024, 0, 0)) ==
         Catch::Approx(direct(prefill_graph(single(tiny()), 256, 1024))).epsilon(1e-3));
@@ -150,6 +193,38 @@ TEST_CASE("a table gives the grid's steps themselves, and something in between b
   const std::vector<double> busy = table.busy_ns(0);
   REQUIRE(busy.size() == 1);
   CHECK(busy[0] > 0);
+}
+
+TEST_CASE("a memo gives back what was simulated, to the same machine only") {
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / ("tessera_memo_test_" + std::to_string(::getpid()));
+  sim::KernelResult result;
+  result.latency = Time::from_us(12.5);
+  result.execution = Time::from_us(9);
+  result.ci95_percent = 0.25;
+  {
+    KernelMemo memo{file, "machine"};
+    CHECK_FALSE(memo.find("gemm m1 n2|h200|0,", result));
+    memo.add("gemm m1 n2|h200|0,", result);
+    memo.save();
+    KernelMemo{file, "other"}.save();  // keeps what is not its own
+  }
+  sim::KernelResult kept;
+  CHECK_FALSE(KernelMemo(file, "other").find("gemm m1 n2|h200|0,", kept));
+  KernelMemo again{file, "machine"};
+  REQUIRE(again.find("gemm m1 n2|h200|0,", kept));
+  CHECK(again.found() == 1);
+  CHECK(kept.latency == result.latency);
+  CHECK(kept.execution == result.execution);
+  CHECK(kept.ci95_percent == result.ci95_percent);
+  // Prices that a memo has are not simulated.
+  KernelPrices prices{KernelPrices::Model::cycle, 1};
+  prices.remember_in(again, machine().comp_gpu);
+  again.add("comp a key", result);
+  CHECK(prices({{&machine().comp_gpu, models::Copy{1}, {}, "a key"}}).front().latency == result.latency);
+  std::ofstream{file} << "something else\n";
+  CHECK_THROWS_AS(KernelMemo(file, "machine"), config::InputError);
+  std::filesystem::remove(file);
 }
 
 TEST_CASE("over nodes the table knows how busy each was") {

@@ -110,6 +110,8 @@ void RequestReader::accept(Request& request) {
   const LineReader& reader = lines_->reader;
   if (reader.too_long()) fail(fmt::format("more than {} bytes long", LineReader::kMostBytes));
   const std::string_view line = reader.number() == 1 ? without_mark(reader.line()) : reader.line();
+  if (const std::size_t bad = line.find('\0'); bad != std::string_view::npos)
+    fail(fmt::format("byte 0x00 at column {} is no text", bad + 1));
   if (const std::size_t bad = first_bad_utf8(line); bad != std::string_view::npos) {
     fail(fmt::format("byte 0x{:02X} at column {} is no UTF-8", static_cast<unsigned char>(line[bad]),
                      bad + 1));

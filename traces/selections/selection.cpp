@@ -11,6 +11,8 @@ namespace tessera::traces {
 namespace {
 
 constexpr std::int64_t kMost = std::int64_t{1} << 31U, kMostLayers = 100'000, kMostHeads = 1'000'000;
+constexpr std::int64_t kMostCounts = std::int64_t{1} << 26U;  // of a layer's heads and blocks: 512 MiB
+constexpr std::int64_t kMostLists = std::int64_t{1} << 32U;   // of a layer's heads and tokens: 32 GiB
 
 std::size_t z(std::int64_t n) { return static_cast<std::size_t>(n); }
 
@@ -23,6 +25,10 @@ SelectionReader::SelectionReader(std::istream& in, const std::string& name) : li
   header_ = {.tokens = lines_.integer("tokens", 1, kMost - 1),
              .heads = lines_.integer("heads", 1, kMostHeads),
              .block = lines_.integer("block", 1, kMost - 1)};
+  const std::int64_t blocks = (header_.tokens + header_.block - 1) / header_.block;
+  if (header_.heads * blocks > kMostCounts)
+    lines_.complain(fmt::format("{} heads with {} blocks each: expected at most {} of both together",
+                                header_.heads, blocks, kMostCounts));
 }
 
 bool SelectionReader::next(SelectionRecord& r) {
@@ -49,6 +55,9 @@ bool SelectionReader::next(SelectionRecord& r) {
 SelectionTrace read_selection_trace(std::istream& in, const std::string& name) {
   SelectionReader reader{in, name};
   SelectionTrace trace{.header = reader.header(), .layers = {}};
+  if (trace.header.heads * trace.header.tokens > kMostLists)
+    throw std::invalid_argument{fmt::format("{}: {} heads with {} tokens each: more than fit into memory",
+                                            name, trace.header.heads, trace.header.tokens)};
   // Records of a layer by head, then laid out one head after another.
   struct Run {
     std::int64_t first, end;

@@ -48,6 +48,10 @@ struct RequestRecord {
   std::int64_t started_ns = -1, first_token_ns = -1, last_token_ns = -1;  ///< -1: never
   std::int64_t preemptions = 0;
   std::int32_t instance = -1;  ///< that it went to first
+  /// Prefill apart from decoding: where it decoded, and since when its cache was there. -1: nowhere else,
+  /// never.
+  std::int32_t decode_instance = -1;
+  std::int64_t handed_over_ns = -1;
   Fate fate = Fate::still_waiting;
 };
 using RecordSink = std::function<void(const RequestRecord&)>;
@@ -70,6 +74,7 @@ struct ServingReport {
   std::int64_t input_tokens = 0, output_tokens = 0, cached_tokens = 0;  ///< of requests that began; produced
   std::int64_t good = 0;                                                ///< finished within the objective
   Histogram queue, ttft, tpot, itl, e2e;
+  Histogram handover;  ///< prefill apart from decoding: first token to the cache's arrival
   Series waiting, running, memory;
   std::vector<InstanceReport> instances;
 };

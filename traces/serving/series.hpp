@@ -12,6 +12,8 @@ namespace tessera::traces {
 class Series {
  public:
   static constexpr std::size_t kMostIntervals = 512;
+  Series() = default;
+  explicit Series(std::size_t most_intervals) : most_intervals_{most_intervals} {}
 
   struct Interval {
     double area = 0;  ///< value times ns
@@ -22,7 +24,7 @@ class Series {
   void hold(std::int64_t now_ns, double value) {
     while (last_ns_ < now_ns) {
       auto at = static_cast<std::size_t>(last_ns_ / width_ns_);
-      if (at >= kMostIntervals) {
+      if (at >= most_intervals_) {
         fold();
         continue;
       }
@@ -65,6 +67,7 @@ class Series {
     width_ns_ *= 2;
   }
 
+  std::size_t most_intervals_ = kMostIntervals;
   std::vector<Interval> intervals_;
   std::int64_t width_ns_ = 1'000'000;  // 1 ms
   std::int64_t last_ns_ = 0;

@@ -65,6 +65,16 @@ void Simulation::measure(Instance& i) {
       i.report.memory_most, static_cast<double>(i.held_bytes) / static_cast<double>(i.memory.capacity()));
 }
 
+void Simulation::tell_state(std::uint32_t instance) {
+  if (observer_ == nullptr) return;
+  const Instance& i = instances_[instance];
+  observer_->state(
+      instance, now_ns_,
+      {.waiting = static_cast<std::int64_t>(i.waiting.size() + i.incoming.size()) + i.on_wire,
+       .running = static_cast<std::int64_t>(i.running.size()),
+       .memory_held = static_cast<double>(i.memory.held()) / static_cast<double>(i.memory.capacity())});
+}
+
 ServingReport Simulation::run(const NextRequest& next, std::int64_t stop_ns, const RecordSink& record) {
   record_ = record;
   Request request;
@@ -204,6 +214,7 @@ void Simulation::queue(Id id) {
   i.waiting.push_back(id);
   ++waiting_;
   kick(to);
+  tell_state(to);
 }
 
 /// Begins a step if the instance is idle and has something to do.
@@ -222,6 +233,7 @@ void Simulation::kick(std::uint32_t instance) {
                              (static_cast<double>(s.computed) + 0.5 * static_cast<double>(p.tokens));
     }
   }
+  if (observer_ != nullptr) observer_->before_step(instance, now_ns_);
   const std::int64_t gpu = step_time_.ns(shape, instance);
   const std::int64_t host =
       ns_of(d_.spec.step_us + d_.spec.sequence_us * static_cast<double>(i.batch.size()));
@@ -234,6 +246,12 @@ void Simulation::kick(std::uint32_t instance) {
   i.report.decoded_tokens += shape.sequences;
   measure(i);
   push(now_ns_ + length, What::step, instance);
+  if (observer_ == nullptr) return;
+  observer_->step(instance, {.start_ns = now_ns_,
+                             .end_ns = now_ns_ + length,
+                             .gpu_ns = gpu,
+                             .prefill_tokens = shape.prefill_tokens,
+                             .decoded_tokens = shape.sequences});
 }
 
 bool Simulation::fill_batch(Instance& i) {
@@ -387,6 +405,7 @@ void Simulation::end_step(std::uint32_t instance) {
   if (!i.incoming.empty()) take_incoming(instance);
   measure(i);
   kick(instance);
+  tell_state(instance);
 }
 
 /// A prefilled sequence to the decoding instance with the fewest unfinished requests.
@@ -400,6 +419,7 @@ void Simulation::hand_over(Id id) {
   instances_[best].incoming.push_back(id);
   ++waiting_;
   take_incoming(best);
+  tell_state(best);
 }
 
 /// Begins to hand over what the instance has room for.
@@ -439,12 +459,18 @@ void Simulation::handed_over(Id id) {
   --to.on_wire;
   s.instance = s.destination;
   s.held_bytes = s.destination_bytes;
+  s.record.decode_instance = static_cast<std::int32_t>(s.destination);
+  s.record.handed_over_ns = now_ns_;
+  report_.handover.add(now_ns_ - s.record.first_token_ns);
   s.blocks.clear();  // they are the sender's
   to.running.push_back(id);
   --waiting_;
   ++running_;
+  const std::uint32_t receiver = s.instance;
   kick(sender);
-  kick(s.instance);
+  kick(receiver);
+  tell_state(sender);
+  tell_state(receiver);
 }
 
 void Simulation::end(Id id, Fate fate) {

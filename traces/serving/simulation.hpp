@@ -11,6 +11,7 @@
 
 #include "traces/requests/request.hpp"
 #include "traces/serving/memory.hpp"
+#include "traces/serving/observer.hpp"
 #include "traces/serving/report.hpp"
 #include "traces/serving/spec.hpp"
 #include "traces/serving/step_time.hpp"
@@ -32,6 +33,9 @@ class Simulation {
  public:
   /// Throws std::invalid_argument for a deployment that makes no sense.
   Simulation(const Deployment& deployment, StepTime& step_time, const Objective& objective);
+
+  /// Is told of every step and change from now on; must outlive the simulation.
+  void observe(ServingObserver& observer) { observer_ = &observer; }
 
   /// Until all requests have their fate, or until stop_ns.
   ServingReport run(const NextRequest& next, std::int64_t stop_ns, const RecordSink& record);
@@ -100,6 +104,7 @@ class Simulation {
   void handed_over(Id id);
   void end(Id id, Fate fate);
   void measure(Instance& i);
+  void tell_state(std::uint32_t instance);
   /// Of `tokens` of the sequence, its blocks left out.
   std::int64_t bytes_for(const Sequence& s, std::int64_t tokens) const;
 
@@ -116,6 +121,7 @@ class Simulation {
   std::uint32_t turn_ = 0;  // of round robin
   ServingReport report_;
   RecordSink record_;
+  ServingObserver* observer_ = nullptr;
 };
 
 }  // namespace tessera::traces

@@ -19,6 +19,10 @@ std::vector<sim::KernelResult> KernelPrices::priced(const std::vector<sim::Kerne
   return results;
 }
 
+std::string KernelPrices::memo_key(const sim::KernelJob& job) const {
+  return fmt::format("{} {}", job.gpu == comp_ ? "comp" : "attn", job.key);
+}
+
 std::vector<sim::KernelResult> KernelPrices::operator()(const std::vector<sim::KernelJob>& jobs) {
   // Two GPUs of one name may differ (--set hardware.attn...): the job's key does not say so.
   const auto key = [](const sim::KernelJob& job) { return fmt::format("{}|{}", fmt::ptr(job.gpu), job.key); };
@@ -27,12 +31,20 @@ std::vector<sim::KernelResult> KernelPrices::operator()(const std::vector<sim::K
   for (const sim::KernelJob& job : jobs) {
     std::string k = key(job);
     if (known_.count(k) != 0) continue;
+    if (sim::KernelResult kept; memo_ != nullptr && memo_->find(memo_key(job), kept)) {
+      known_.emplace(std::move(k), std::move(kept));
+      continue;
+    }
     unknown.push_back(job);
     keys.push_back(std::move(k));
   }
   if (!unknown.empty()) {
     std::vector<sim::KernelResult> results = priced(unknown);
-    for (std::size_t i = 0; i < results.size(); ++i) known_.emplace(keys[i], std::move(results[i]));
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (memo_ != nullptr) memo_->add(memo_key(unknown[i]), results[i]);
+      known_.emplace(keys[i], std::move(results[i]));
+    }
+    if (memo_ != nullptr) memo_->save();
   }
   std::vector<sim::KernelResult> all;
   for (const sim::KernelJob& job : jobs) all.push_back(known_.at(key(job)));

@@ -9,6 +9,7 @@
 
 #include "models/cost/cost_model.hpp"
 #include "sim/system/kernel_profile.hpp"
+#include "traces/steps/kernel_memo.hpp"
 
 namespace tessera::traces {
 
@@ -19,6 +20,13 @@ class KernelPrices {
   explicit KernelPrices(Model model, int jobs = 0, std::function<void(const sim::WorkDone&)> progress = {})
       : model_{model}, jobs_{jobs}, progress_{std::move(progress)} {}
 
+  /// Looks here before it simulates, and keeps here what it did. `memo` must outlive this; `comp`: the GPU
+  /// that the memo knows as "comp", all others are "attn".
+  void remember_in(KernelMemo& memo, const GpuSpec& comp) {
+    memo_ = &memo;
+    comp_ = &comp;
+  }
+
   /// In order. Throws as sim::simulate_all. The GPUs must stay where they are.
   std::vector<sim::KernelResult> operator()(const std::vector<sim::KernelJob>& jobs);
   std::size_t distinct() const { return known_.size(); }
@@ -26,11 +34,15 @@ class KernelPrices {
  private:
   std::vector<sim::KernelResult> priced(const std::vector<sim::KernelJob>& jobs);
 
+  std::string memo_key(const sim::KernelJob& job) const;
+
   Model model_;
   int jobs_;
   std::function<void(const sim::WorkDone&)> progress_;
   std::unordered_map<std::string, sim::KernelResult> known_;
   std::map<const GpuSpec*, cost::CostModel> costs_;
+  KernelMemo* memo_ = nullptr;
+  const GpuSpec* comp_ = nullptr;
 };
 
 }  // namespace tessera::traces

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <set>
 #include <stdexcept>
 #include <tuple>
@@ -14,34 +13,19 @@ namespace tessera::traces {
 
 namespace {
 
-using models::Positions;
 using models::Task;
 using models::TaskGraph;
 using models::TaskId;
 
-constexpr std::int64_t kShortPrompt = 512;  // in front of decoded tokens, before put_behind
-
-/// `past` first positions, all visible, and then the given ones behind all that is cached.
-Positions behind(const Positions& positions, std::int64_t past_here, std::int64_t past) {
-  if (!positions) return positions;
-  std::vector<std::int32_t> all(static_cast<std::size_t>(past_here));
-  std::iota(all.begin(), all.end(), 0);
-  for (const std::int32_t p : *positions) all.push_back(p + static_cast<std::int32_t>(past));
-  return std::make_shared<const std::vector<std::int32_t>>(std::move(all));
-}
-
-const models::MlaShape* latent_of(const models::Architecture& model, const Task& task) {
-  if (task.layer < 0) return nullptr;
-  return std::get_if<models::MlaShape>(&model.layers[static_cast<std::size_t>(task.layer)].attention);
-}
-
-std::int64_t beta_of(const TaskGraph& graph) {
-  const std::int64_t attn = std::count_if(graph.nodes.begin(), graph.nodes.end(), [](const models::Node& n) {
-    return n.kind == models::NodeKind::attn;
-  });
-  std::int64_t beta = 1;
-  while (beta * beta < attn) ++beta;
-  return beta;
+/// First the tokens of `past`, then those of `now`, each shared out on its own: an engine shares out the
+/// chunk that it computes, whatever is behind it.
+models::Partition joined(models::Partition past, const models::Partition& now) {
+  for (std::size_t n = 0; n < past.sets.size(); ++n) {
+    for (const std::int32_t token : now.sets[n])
+      past.sets[n].push_back(token + static_cast<std::int32_t>(past.tokens));
+  }
+  past.tokens += now.tokens;
+  return past;
 }
 
 /// The same tasks, each behind those it waits for, layer by layer.
@@ -158,9 +142,9 @@ bool join(Task& a, const Task& b) {
   return join(std::get<models::Compute>(a.work).op, std::get<models::Compute>(b.work).op);
 }
 
-/// The tasks of decode steps alone, as one step: what a node does in the same place of each is one kernel on
+/// The decode steps from `first` on as one step: what a node does in the same place of each is one kernel on
 /// all its rows, what one node sends another one message.
-TaskGraph decode_part(TaskGraph graph, std::int64_t layers) {
+TaskGraph as_one_step(TaskGraph graph, std::int32_t first, std::int64_t layers) {
   // Where a task stands in its step; equal places of different steps are joined.
   using Place = std::tuple<std::int64_t, models::Stage, std::uint32_t, std::int64_t, std::int64_t>;
   std::map<Place, TaskId> joined;
@@ -169,7 +153,7 @@ TaskGraph decode_part(TaskGraph graph, std::int64_t layers) {
   std::vector<TaskId> at(graph.tasks.size(), UINT32_MAX);
   for (TaskId t = 0; t < graph.tasks.size(); ++t) {
     Task& task = graph.tasks[t];
-    if (task.step < 0) continue;
+    if (task.step < first) continue;
     const auto* sent = std::get_if<models::Transfer>(&task.work);
     const std::int64_t what =
         sent != nullptr ? -1 - static_cast<std::int64_t>(sent->destination)
@@ -202,79 +186,43 @@ TaskGraph decode_part(TaskGraph graph, std::int64_t layers) {
 
 }  // namespace
 
-void put_behind(TaskGraph& graph, const ServedModel& served, std::int64_t past) {
-  if (past == 0) return;
-  const std::int64_t beta = beta_of(graph);
-  for (Task& task : graph.tasks) {
-    auto* compute = std::get_if<models::Compute>(&task.work);
-    if (compute == nullptr) continue;
-    const std::int64_t here = graph.nodes[task.node].kind == models::NodeKind::attn ? past / beta : past;
-    const models::MlaShape* latent = latent_of(*served.model, task);
-    std::visit(models::Overloaded{
-                   [&](models::Attention& a) {
-                     a.kv_rows += here;
-                     a.kv_positions = behind(a.kv_positions, here, past);
-                     a.q_positions = behind(a.q_positions, 0, past);
-                   },
-                   [&](models::LatentAttention& a) {
-                     a.kv_rows += here;
-                     a.kv_positions = behind(a.kv_positions, here, past);
-                     a.q_positions = behind(a.q_positions, 0, past);
-                   },
-                   [&](models::AttentionDecode& a) { a.context += here; },
-                   [&](models::LatentDecode& a) { a.context += here; },
-                   [&](models::LinearAttention& a) { a.initial_state = true; },
-                   [&](models::Gemm& g) {
-                     // The up-projection of latents, and the copy that completes the keys, in front of a
-                     // prompt's attention.
-                     if (latent != nullptr && task.stage == models::Stage::qkv && task.step < 0 &&
-                         g.k == latent->kv_lora && g.n == latent->heads * (latent->nope + latent->v_dim))
-                       g.m += here;
-                   },
-                   [&](models::Copy& c) {
-                     if (latent != nullptr && task.stage == models::Stage::qkv && task.step < 0)
-                       c.bytes +=
-                           here * latent->heads * latent->qk_dim() * models::bytes_of(served.model->dtype);
-                   },
-                   [](auto&) {}},
-               compute->op);
-  }
-}
-
 TaskGraph prefill_graph(const ServedModel& served, std::int64_t tokens, std::int64_t past) {
   models::Workload w = served.workload;
-  w.prefill_tokens = tokens;
+  w.prefill_tokens = past + tokens;
+  w.cached_tokens = past;
   w.decode_steps = 0;
   w.batch = 1;
-  TaskGraph graph = served.cascade ? build_cascade(*served.model, served.share_out(tokens), w)
-                                   : build_single(*served.model, w);
-  put_behind(graph, served, past);
-  return graph;
+  if (served.tensor_gpus > 0) return build_tensor_parallel(*served.model, served.tensor_gpus, w);
+  if (!served.cascade) return build_single(*served.model, w);
+  models::Sharding sharding = served.share_out(tokens);
+  if (past > 0) {
+    models::Sharding cached = served.share_out(past);
+    sharding = {joined(std::move(cached.r), sharding.r), joined(std::move(cached.s), sharding.s)};
+  }
+  return build_cascade(*served.model, sharding, w);
 }
 
 TaskGraph decode_graph(const ServedModel& served, std::int64_t sequences, std::int64_t context) {
   models::Workload w = served.workload;
-  w.prefill_tokens = std::min(kShortPrompt, std::max<std::int64_t>(1, context));
-  TaskGraph graph;
-  if (served.cascade) {
-    models::Sharding sharding = served.share_out(w.prefill_tokens);
-    w.decode_steps = std::min<std::int64_t>(sequences, sharding.alpha());
-    w.batch = (sequences + w.decode_steps - 1) / w.decode_steps;
-    for (std::int64_t n = 0; n < w.decode_steps; ++n) {
-      const auto token = static_cast<std::int32_t>(w.prefill_tokens + n);
-      sharding.r.sets[static_cast<std::size_t>(n % sharding.alpha())].push_back(token);
-      sharding.s.sets[static_cast<std::size_t>(n % sharding.beta())].push_back(token);
-    }
-    sharding.r.tokens = sharding.s.tokens = w.prefill_tokens + w.decode_steps;
-    graph = build_cascade(*served.model, sharding, w);
-  } else {
-    w.decode_steps = 1;
-    w.batch = sequences;
-    graph = build_single(*served.model, w);
+  w.prefill_tokens = w.cached_tokens = std::max<std::int64_t>(1, context);
+  w.decode_steps = 1;
+  w.batch = sequences;
+  if (served.tensor_gpus > 0) return build_tensor_parallel(*served.model, served.tensor_gpus, w);
+  if (!served.cascade) return build_single(*served.model, w);
+  models::Sharding sharding = served.share_out(w.prefill_tokens);
+  const std::int64_t nodes = std::min<std::int64_t>(sequences, sharding.alpha());
+  // Who fetches latents has those up to its own last token: the second round is like all later ones.
+  const std::int64_t rounds = w.latents == models::LatentPolicy::fetch ? 2 : 1;
+  w.decode_steps = rounds * nodes;
+  w.batch = (sequences + nodes - 1) / nodes;
+  for (std::int64_t n = 0; n < w.decode_steps; ++n) {
+    const auto token = static_cast<std::int32_t>(w.prefill_tokens + n);
+    sharding.r.sets[static_cast<std::size_t>(n % nodes)].push_back(token);
+    sharding.s.sets[static_cast<std::size_t>(n % nodes % sharding.beta())].push_back(token);
   }
-  graph = decode_part(std::move(graph), served.model->layer_count());
-  put_behind(graph, served, std::max<std::int64_t>(0, context - w.prefill_tokens));
-  return graph;
+  sharding.r.tokens = sharding.s.tokens = w.prefill_tokens + w.decode_steps;
+  return as_one_step(build_cascade(*served.model, sharding, w),
+                     static_cast<std::int32_t>(w.decode_steps - nodes), served.model->layer_count());
 }
 
 }  // namespace tessera::traces

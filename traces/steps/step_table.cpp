@@ -7,8 +7,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "models/cost/critical_path.hpp"
 #include "sim/system/kernel_profile.hpp"
-#include "traces/steps/schedule.hpp"
 
 namespace tessera::traces {
 
@@ -36,6 +36,12 @@ std::size_t below(const std::vector<std::int64_t>& axis, double at) {
   return std::min(i, axis.size() - 2);
 }
 
+std::vector<std::int64_t> bytes_by_node(const models::TaskGraph& graph) {
+  std::vector<std::int64_t> bytes(graph.nodes.size());
+  for (const models::Buffer& b : graph.buffers) bytes[b.node] += b.bytes;
+  return bytes;
+}
+
 double between(const std::vector<std::int64_t>& axis, std::size_t i, std::size_t j, double at) {
   return (at - static_cast<double>(axis[i])) / static_cast<double>(axis[j] - axis[i]);
 }
@@ -43,7 +49,9 @@ double between(const std::vector<std::int64_t>& axis, std::size_t i, std::size_t
 }  // namespace
 
 StepTable::StepTable(ServedModel served, const sim::MachineSpec& machine, const ServingSpec& spec)
-    : served_{std::move(served)}, machine_{machine} {
+    : model_{*served.model}, served_{std::move(served)}, machine_{machine} {
+  model_.max_positions = INT64_MAX;
+  served_.model = &model_;
   prefill_.x = halves_of_octaves(std::max<std::int64_t>(2, spec.max_batched_tokens));
   prefill_.y = kPast;
   prefill_.build = [this](std::int64_t n, std::int64_t p) { return prefill_graph(served_, n, p); };
@@ -64,10 +72,22 @@ TimedStep StepTable::time(const models::TaskGraph& graph, KernelPrices& prices) 
   sim::RunOptions options;
   options.price = [&](const std::vector<sim::KernelJob>& jobs) { return prices(jobs); };
   const sim::KernelProfile profile = profile_kernels(graph, machine_, options, {});
-  const Scheduled s = schedule(graph, profile.duration_of_task, machine_.fabric);
-  TimedStep step{.ns = s.latency.ns(), .attention_ns = s.attention.ns()};
-  for (const Time t : s.busy) step.busy_ns.push_back(t.ns());
-  for (const Time t : s.attention_busy) step.attention_busy_ns.push_back(t.ns());
+  const cost::Schedule s =
+      cost::schedule_tasks(graph, machine_.fabric, profile.duration_of_task, /*spans=*/false);
+  TimedStep step{.busy_ns = std::vector<double>(graph.nodes.size()),
+                 .attention_busy_ns = std::vector<double>(graph.nodes.size())};
+  const auto attends = [&](models::TaskId t) {
+    return graph.tasks[t].stage == models::Stage::attention && profile.duration_of_task[t] > Time{};
+  };
+  for (models::TaskId t = 0; t < graph.tasks.size(); ++t) {
+    const double ns = profile.duration_of_task[t].ns();  // none of a message
+    step.ns = std::max(step.ns, s.end[t].ns());
+    step.busy_ns[graph.tasks[t].node] += ns;
+    if (attends(t)) step.attention_busy_ns[graph.tasks[t].node] += ns;
+  }
+  for (const models::TaskId t : cost::critical_path(graph, s)) {
+    if (attends(t)) step.attention_ns += profile.duration_of_task[t].ns();
+  }
   return step;
 }
 
@@ -242,29 +262,40 @@ StepTable::Funnel StepTable::simulate_most_used(int steps, KernelPrices& cycle) 
 InstanceMemory instance_memory(const ServedModel& served, const sim::MachineSpec& machine,
                                const ServingSpec& spec) {
   const models::TaskGraph graph = prefill_graph(served, spec.max_batched_tokens, 0);
-  std::vector<std::int64_t> other(graph.nodes.size());
-  for (const models::Buffer& b : graph.buffers) other[b.node] += b.bytes;
-  const models::Architecture& m = *served.model;
-  const bool cascade = served.cascade;
-  const std::int64_t beta = cascade ? served.share_out(spec.max_batched_tokens).beta() : 1;
-  InstanceMemory memory{.capacity_bytes = INT64_MAX,
-                        .token_bytes = (m.kv_bytes_per_token() + beta - 1) / beta,
-                        .state_bytes = (m.state_bytes_per_sequence() + beta * beta - 1) / (beta * beta)};
+  const std::vector<std::int64_t> whole = bytes_by_node(graph);
+  // What a longer context takes, in a graph of one decoded token: rows of the caches.
+  constexpr std::int64_t kShort = 256, kLong = 512;
+  const std::vector<std::int64_t> fewer = bytes_by_node(decode_graph(served, 1, kShort)),
+                                  more = bytes_by_node(decode_graph(served, 1, kLong));
+  // Heads' states, of which each AttnNode or GPU has its part; by segments the last AttnNode has all.
+  const std::int64_t beta = served.cascade ? served.share_out(spec.max_batched_tokens).beta() : 1;
+  const bool by_heads = served.workload.recurrence == models::RecurrencePlacement::heads;
+  const std::int64_t parts = served.tensor_gpus > 0 ? served.tensor_gpus : by_heads ? beta * beta : 1;
+  const std::int64_t state = (served.model->state_bytes_per_sequence() + parts - 1) / parts;
+  InstanceMemory memory;
+  double most_tokens = 0;
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     const bool attn = graph.nodes[n].kind == models::NodeKind::attn;
     const GpuSpec& gpu = attn ? machine.attn_gpu : machine.comp_gpu;
-    const bool caches = attn || !cascade;
+    const std::int64_t token = (more[n] - fewer[n] + kLong - kShort - 1) / (kLong - kShort);
+    const std::int64_t states = attn || !served.cascade ? state : 0;
     // The graph has the caches of its own prompt.
-    if (caches) other[n] -= spec.max_batched_tokens * memory.token_bytes + memory.state_bytes;
+    const std::int64_t other = whole[n] - spec.max_batched_tokens * token - states;
     const auto usable =
         static_cast<std::int64_t>(spec.memory_share * static_cast<double>(gpu.hbm.capacity_bytes));
-    if (other[n] > usable) {
+    if (other >= usable) {
       throw std::invalid_argument{fmt::format(
           "{}: weights and activations take {:.1f} GB, of {:.1f} GB that may be used ({:.0f} % of {})",
-          graph.nodes[n].name, static_cast<double>(other[n]) * 1e-9, static_cast<double>(usable) * 1e-9,
+          graph.nodes[n].name, static_cast<double>(other) * 1e-9, static_cast<double>(usable) * 1e-9,
           100 * spec.memory_share, gpu.name)};
     }
-    if (caches) memory.capacity_bytes = std::min(memory.capacity_bytes, usable - other[n]);
+    if (token == 0 && states == 0) continue;
+    // The node that is full first; of those without a row per token, as if each sequence were one token.
+    const double tokens =
+        static_cast<double>(usable - other) / static_cast<double>(token > 0 ? token : states);
+    if (memory.capacity_bytes > 0 && tokens >= most_tokens) continue;
+    most_tokens = tokens;
+    memory = {.capacity_bytes = usable - other, .token_bytes = token, .state_bytes = states};
   }
   return memory;
 }

@@ -93,6 +93,8 @@ class StepTable : public StepTime {
   static void use(std::vector<std::vector<double>>& used, std::uint32_t instance, const Corners& corners);
   std::vector<Use> uses();
 
+  models::Architecture model_;  // as served, but that learned positions go on: the grid's corners may lie
+                                // beyond the longest request
   ServedModel served_;
   const sim::MachineSpec& machine_;
   KernelPrices cost_{KernelPrices::Model::cost};

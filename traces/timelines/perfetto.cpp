@@ -43,16 +43,16 @@ void PerfettoTimeline::packet(const WireWriter& inside) {
 }
 
 void PerfettoTimeline::descriptor(std::uint64_t uuid, std::string_view name, std::uint64_t parent,
-                                  bool counter) {
+                                  std::string_view unit) {
   announced_.insert(uuid);
   WireWriter d, p;
   d.varint(kUuid, uuid);
   d.bytes(kTrackName, name);
   if (parent != 0) d.varint(kParent, parent);
   d.varint(kRank, uuid & 0xFFFF'FFFF);
-  if (counter) {
+  if (!unit.empty()) {
     WireWriter c;
-    c.bytes(kUnitName, "%");
+    c.bytes(kUnitName, unit);
     d.bytes(kCounter, c.text());
   }
   p.bytes(kTrackDescriptor, d.text());
@@ -81,7 +81,7 @@ void PerfettoTimeline::name_process(std::size_t process, std::string_view name) 
 }
 
 void PerfettoTimeline::name_track(std::size_t process, int track, std::string_view name) {
-  descriptor(track_uuid(process, track), name, process_uuid(process), false);
+  descriptor(track_uuid(process, track), name, process_uuid(process), {});
 }
 
 void PerfettoTimeline::annotate(WireWriter& out, std::string_view args) {
@@ -108,7 +108,7 @@ void PerfettoTimeline::slice(std::size_t process, int track, Time start, Time en
   const std::uint64_t uuid = track_uuid(process, track);
   // A lane may be used before it is known how many there are.
   if (announced_.count(uuid) == 0)
-    descriptor(uuid, fmt::format("track {}", track), process_uuid(process), false);
+    descriptor(uuid, fmt::format("track {}", track), process_uuid(process), {});
   WireWriter begin, stop;
   begin.varint(kType, kBegin);
   begin.varint(kTrack, uuid);
@@ -122,19 +122,20 @@ void PerfettoTimeline::slice(std::size_t process, int track, Time start, Time en
   event(end, stop);
 }
 
-void PerfettoTimeline::counter(std::size_t process, Time at, std::string_view name, double percent) {
+void PerfettoTimeline::counter(std::size_t process, Time at, std::string_view name, double value,
+                               std::string_view unit) {
   const auto [known, added] = counters_.try_emplace({process, std::string{name}},
                                                     process_uuid(process) + kCounters + counters_.size());
-  if (added) descriptor(known->second, name, process_uuid(process), true);
+  if (added) descriptor(known->second, name, process_uuid(process), unit);
   WireWriter e;
   e.varint(kType, kCounterValue);
   e.varint(kTrack, known->second);
-  e.number(kDoubleCounter, percent);
+  e.number(kDoubleCounter, value);
   event(at, e);
 }
 
 void PerfettoTimeline::note(std::string_view key, std::string_view text) {
-  if (announced_.count(kAbout) == 0) descriptor(kAbout, "about", 0, false);
+  if (announced_.count(kAbout) == 0) descriptor(kAbout, "about", 0, {});
   WireWriter e;
   e.varint(kType, kInstant);
   e.varint(kTrack, kAbout);

@@ -23,13 +23,15 @@ class PerfettoTimeline : public Timeline {
   void name_track(std::size_t process, int track, std::string_view name) override;
   void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
              std::string_view category, std::string_view args, std::uint64_t flow = 0) override;
-  void counter(std::size_t process, Time at, std::string_view name, double percent) override;
+  void counter(std::size_t process, Time at, std::string_view name, double value,
+               std::string_view unit = kPercent) override;
   /// An instant at time 0 on a track of its own, "about".
   void note(std::string_view key, std::string_view text) override;
 
  private:
   void packet(const WireWriter& inside);
-  void descriptor(std::uint64_t uuid, std::string_view name, std::uint64_t parent, bool counter);
+  /// `unit`: of a counter; else empty.
+  void descriptor(std::uint64_t uuid, std::string_view name, std::uint64_t parent, std::string_view unit);
   void event(Time at, const WireWriter& inside);
   void annotate(WireWriter& event, std::string_view args);
 

@@ -9,6 +9,8 @@
 
 namespace tessera::traces {
 
+inline constexpr std::string_view kPercent = "%";
+
 class Timeline {
  public:
   virtual ~Timeline() = default;
@@ -18,7 +20,8 @@ class Timeline {
   /// in formats that have them.
   virtual void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
                      std::string_view category, std::string_view args, std::uint64_t flow = 0) = 0;
-  virtual void counter(std::size_t process, Time at, std::string_view name, double percent) = 0;
+  virtual void counter(std::size_t process, Time at, std::string_view name, double value,
+                       std::string_view unit = kPercent) = 0;
   /// What the timeline says about itself, beside its events.
   virtual void note(std::string_view key, std::string_view text) = 0;
 };

@@ -57,11 +57,12 @@ void VcdTimeline::slice(std::size_t process, int track, Time start, Time end, st
   changes_.push_back({ns_of(end), signal + 1, "sidle "});
 }
 
-void VcdTimeline::counter(std::size_t process, Time at, std::string_view name, double percent) {
+void VcdTimeline::counter(std::size_t process, Time at, std::string_view name, double value,
+                          std::string_view unit) {
   const auto [known, added] = processes_[process].counters.try_emplace(
       std::string{name}, static_cast<std::uint32_t>(signals_.size()));
-  if (added) signals_.push_back({Kind::real, word(name) + "_percent"});
-  changes_.push_back({ns_of(at), known->second, fmt::format("r{:.2f} ", percent)});
+  if (added) signals_.push_back({Kind::real, word(name) + "_" + (unit == kPercent ? "percent" : word(unit))});
+  changes_.push_back({ns_of(at), known->second, fmt::format("r{:.2f} ", value)});
 }
 
 void VcdTimeline::note(std::string_view key, std::string_view text) {

@@ -21,7 +21,8 @@ class VcdTimeline : public Timeline {
   void name_track(std::size_t process, int track, std::string_view name) override;
   void slice(std::size_t process, int track, Time start, Time end, std::string_view name,
              std::string_view category, std::string_view args, std::uint64_t flow = 0) override;
-  void counter(std::size_t process, Time at, std::string_view name, double percent) override;
+  void counter(std::size_t process, Time at, std::string_view name, double value,
+               std::string_view unit = kPercent) override;
   void note(std::string_view key, std::string_view text) override;
 
   /// The whole file.

@@ -47,6 +47,12 @@ void Hbm::run_window(Time end) {
     next_[c] = channel.next();
     events_handled_ += channel.steps() - steps;
   }
+  if (recorder_ != nullptr && recorder_->wants(end)) {
+    std::vector<Time> busy;
+    for (const PseudoChannel& c : channels_)
+      busy.push_back(timing_.ck * static_cast<std::int64_t>(c.counters().data_busy));
+    recorder_->add(end, busy);
+  }
   if (end >= hold_until_) {
     behind_ += hold_until_ - hold_from_;
     hold_from_ = hold_until_ = Time::never();

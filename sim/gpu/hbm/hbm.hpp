@@ -11,6 +11,7 @@
 #include "sim/core/hardware.hpp"
 #include "sim/core/module.hpp"
 #include "sim/gpu/hbm/address_map.hpp"
+#include "sim/gpu/hbm/channel_recorder.hpp"
 #include "sim/gpu/hbm/pseudo_channel.hpp"
 #include "sim/gpu/messages.hpp"
 
@@ -22,6 +23,9 @@ class Hbm : public Receiver<HbmEvent> {
 
   /// Where the data of reads goes, as L2Event fill, hbm_to_l2 after the last beat, and word of writes done.
   void connect(Receiver<L2Event>& l2, Time latency) { to_l2_.connect(l2, latency, map_.channels()); }
+
+  /// Tells how busy its channels are. Before the simulation starts.
+  void record(ChannelRecorder& recorder) { recorder_ = &recorder; }
 
   /// Sum over the pseudo-channels.
   HbmCounters counters() const;
@@ -47,6 +51,7 @@ class Hbm : public Receiver<HbmEvent> {
   Time behind_;              // the channels' time
   Time hold_from_ = Time::never(), hold_until_ = Time::never();
   Outlet<L2Event> to_l2_;
+  ChannelRecorder* recorder_ = nullptr;
 };
 
 }  // namespace tessera::sim

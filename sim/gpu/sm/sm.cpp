@@ -34,6 +34,7 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   slots_.resize(slots);
   watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
   seen_.assign(kernel.shape().roles.size(), {});
+  if (recorder_ != nullptr) recorder_->prepare(kernel.shape());
 }
 
 void Sm::launch(Time now, std::uint8_t slot, tile::Cta cta, std::uint32_t cluster) {
@@ -73,6 +74,15 @@ void Sm::wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at) {
 }
 
 void Sm::run(Time now, std::uint8_t slot, std::uint8_t index) {
+  if (recorder_ == nullptr) return run_role(now, slot, index);
+  recorder_->resume(now, slot, index);
+  run_role(now, slot, index);
+  const std::vector<RoleState>& roles = slots_[slot].roles;
+  if (!roles.empty() && !roles[index].ended)
+    recorder_->stop(roles[index].ready, slot, index, roles[index].program.op(), roles[index]);
+}
+
+void Sm::run_role(Time now, std::uint8_t slot, std::uint8_t index) {
   if (!watches_trips_) return run_on(now, slot, index);
   RoleState& role = slots_[slot].roles[index];
   TripState& trips = role.trips;

@@ -14,6 +14,7 @@
 #include "sim/core/pipe.hpp"
 #include "sim/core/statistics.hpp"
 #include "sim/gpu/sm/resident_cta.hpp"
+#include "sim/gpu/sm/role_recorder.hpp"
 
 namespace tessera::sim {
 
@@ -22,6 +23,9 @@ class Gpc;
 class Sm {
  public:
   Sm(const SmSpec& spec, Gpc& gpc, std::uint8_t index);
+
+  /// Tells `recorder` what its roles do, from the next kernel on.
+  void record(RoleRecorder& recorder) { recorder_ = &recorder; }
 
   /// Makes room for the CTAs of `kernel`, of which at most `slots` are resident at a time.
   void prepare(const tile::Kernel& kernel, unsigned slots);
@@ -79,6 +83,7 @@ class Sm {
   PassedTrips& passed_trips(std::uint8_t slot);
   /// The role alone waits for as long as the pass takes.
   void pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at);
+  void run_role(Time now, std::uint8_t slot, std::uint8_t role);
   void run_on(Time now, std::uint8_t slot, std::uint8_t role);
   /// Assigns what was counted since the last call to the role that runs.
   void book_work(RoleState& role);
@@ -101,6 +106,7 @@ class Sm {
   std::vector<ResidentCta> slots_;
   Pipe tensor_, fp32_, integer_, mufu_, convert_, issue_, shared_, lsu_, tma_, ingress_, egress_;
   SmCounters counters_;
+  RoleRecorder* recorder_ = nullptr;
   std::uint64_t shared_arrivals_ = 0;  // bytes that loads wrote to shared memory
 
   bool watches_trips_ = false;

@@ -10,6 +10,7 @@
 
 #include "models/operators/operator.hpp"
 #include "models/reference/block_sparse.hpp"
+#include "tests/traces/mutate.hpp"
 #include "traces/selections/routing.hpp"
 #include "traces/selections/selection.hpp"
 
@@ -196,6 +197,47 @@ TEST_CASE("a recorded routing is read back; its loads keep its shares, whatever 
         std::string::npos);
   CHECK(complaint("{\"routing_trace\": 2, \"experts\": 8, \"topk\": 2}\n", read_routing_trace)
             .find("routing_trace: must be from 1 to 1") != std::string::npos);
+}
+
+TEST_CASE("a header that asks for more than memory is refused before anything is taken") {
+  std::istringstream many{R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1})"};
+  CHECK_THROWS_AS((SelectionReader{many, "s"}), std::invalid_argument);
+  std::istringstream lists{
+      R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1000000})"};
+  CHECK_THROWS_AS(read_selection_trace(lists, "s"), std::invalid_argument);
+}
+
+TEST_CASE("whatever a trace of choices holds, it is read or refused by line") {
+  const std::string selection =
+      "{\"selection_trace\": 1, \"tokens\": 64, \"heads\": 2, \"block\": 16}\n"
+      "{\"layer\": 0, \"head\": 0, \"tokens\": [32, 40], \"blocks\": [0, 1]}\n"
+      "{\"layer\": 0, \"head\": 1, \"tokens\": [48, 64], \"blocks\": [2]}\n";
+  const std::string routing =
+      "{\"routing_trace\": 1, \"experts\": 4, \"topk\": 2}\n"
+      "{\"layer\": 3, \"tokens\": [0, 10], \"experts\": [3, 1]}\n"
+      "{\"layer\": 3, \"tokens\": [10, 12], \"experts\": [0, 2]}\n";
+  traces_test::Mutator mutate{11};
+  int refused = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::istringstream blocks{i == 0 ? selection : mutate(selection)},
+        experts{i == 0 ? routing : mutate(routing)};
+    try {
+      SelectionReader reader{blocks, "s"};
+      for (SelectionRecord r; reader.next(r);)
+        REQUIRE((r.first >= 0 && r.end > r.first && r.end <= reader.header().tokens));
+    } catch (const std::invalid_argument& e) {
+      REQUIRE(std::string{e.what()}.starts_with("s:"));
+      ++refused;
+    }
+    try {
+      RoutingReader reader{experts, "r"};
+      for (RoutingRecord r; reader.next(r);) REQUIRE(std::ssize(r.experts) == reader.header().topk);
+    } catch (const std::invalid_argument& e) {
+      REQUIRE(std::string{e.what()}.starts_with("r:"));
+    }
+  }
+  CHECK(refused > 1000);
+  CHECK(refused < 4000);
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace tessera::kernels {
 /// pre_process_fwd_kernel_merged: the segment's map S -> P S + Q. A CTA of four warps per sequence, head and
 /// 32 columns of Q or of P goes through the chunks one after the other. Columns of Q are the state pass from
 /// zeros, without what it stores. For columns of P every CTA forms diag(e^G) - K^T W and multiplies, in tf32.
+/// The columns of Q have a program of their own beside StatePass's: it stores neither states nor D, changes
+/// the state's layout only once W has come, and knows no call without the delta rule. One program for both
+/// would give other times to one of them, or switch at each of these steps.
 class MapPass final : public tile::Kernel {
  public:
   MapPass(const ChunkedCall& call, std::uint64_t map, const GpuSpec& gpu);

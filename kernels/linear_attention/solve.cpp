@@ -22,7 +22,17 @@ std::uint64_t small_product_cycles(const Chains& c) { return 2 * c.turn() + 2 * 
 
 std::uint32_t blocks_of(const ChunkedCall& c) { return c.chunk() / kSubChunk; }
 
-ShortCtaLaunch solve_launch(const ChunkedCall& c, bool fused) {
+// Warps of a CTA, of one, two and four that the autotuner may choose. Which is not recorded; the unfused
+// kernel is taken to have two: with four, long calls are 15 to 25 % slower than measured, with one as much
+// faster.
+constexpr std::uint32_t kFusedWarps = 4, kWarps = 2;
+std::uint32_t solve_warps(bool fused) { return fused ? kFusedWarps : kWarps; }
+/// How many CTAs run side by side, as warps of one (side_by_side).
+std::uint32_t solves_beside(const ChunkedCall& c, bool fused, const GpuSpec& gpu) {
+  return std::min(side_by_side(c.head_chunks(), gpu), 4 / solve_warps(fused));
+}
+
+ShortCtaLaunch solve_launch(const ChunkedCall& c, bool fused, std::uint32_t beside) {
   const std::uint64_t of_head = c.head_tokens() * c.k_dim(), rows = c.head_tokens() * c.chunk();
   const std::uint64_t in = c.vector_decay() ? of_head * (2 * c.element() + 4) : rows * 4;
   const std::uint64_t again =
@@ -31,10 +41,10 @@ ShortCtaLaunch solve_launch(const ChunkedCall& c, bool fused) {
       rows * c.element() +
       (fused ? of_head * 2 * c.element() + c.head_tokens() * c.v_dim() * c.element() : rows * c.element());
   return {.name = fused ? "kda inter solve, fused" : "inter solve",
-          .ctas = c.head_chunks(),
-          .warps = 4,
+          .ctas = (c.head_chunks() + beside - 1) / beside,
+          .warps = solve_warps(fused) * beside,
           .registers_per_thread = kMostRegisters,
-          .shared_bytes = 16384,
+          .shared_bytes = std::int64_t{4096} * solve_warps(fused) * beside,
           .load_bytes = in + again + c.head_tokens() * kSubChunk * 4,
           .store_bytes = out,
           .reads = in,
@@ -61,41 +71,50 @@ ShortCtaLaunch recompute_launch(const ChunkedCall& c) {
 }  // namespace
 
 Solve::Solve(const ChunkedCall& call, bool fused, const GpuSpec& gpu)
-    : ShortCtas{solve_launch(call, fused), gpu}, call_{call}, fused_{fused} {}
+    : ShortCtas{solve_launch(call, fused, solves_beside(call, fused, gpu)), gpu},
+      call_{call},
+      fused_{fused},
+      beside_{solves_beside(call, fused, gpu)} {}
 
 Program Solve::program(tile::Cta cta, std::uint32_t) const {
   const std::uint32_t count = trips(cta), e = call_.element(), k_dim = call_.k_dim(), v_dim = call_.v_dim();
+  const auto block_box = [&](const HeadChunk& at, std::uint64_t base, std::uint32_t block,
+                             std::uint32_t width, std::uint32_t column, std::uint32_t columns,
+                             std::uint32_t bytes) {
+    return head_box(call_, base, at.token + std::uint64_t{block} * kSubChunk,
+                    std::min(kSubChunk, at.rows - block * kSubChunk), at.head, width, column, columns, bytes);
+  };
+  const auto box = [&](const HeadChunk& at, std::uint64_t base, std::uint32_t width, std::uint32_t column,
+                       std::uint32_t columns, std::uint32_t bytes) {
+    return head_box(call_, base, at.token, at.rows, at.head, width, column, columns, bytes);
+  };
   if (co_await tile::item(count - 1) != 0) co_return;
   for (std::uint32_t n = 0; n < count; ++n) {
     if (n + 1 < count) n += static_cast<std::uint32_t>(co_await tile::trip(count - 1 - n));
     if (n > 0) co_await tile::chain(next_cta_cycles());
-    const HeadChunk at{call_, number(cta, n)};
+    const std::uint64_t first = number(cta, n) * beside_,
+                        last = std::min(first + beside_, call_.head_chunks());
+    const std::uint64_t many = last - first;
     co_await tile::load({call_.k, 1, 8, 0});  // which chunk of which sequence,
     co_await tile::load_wait();
     co_await tile::load({call_.k, 1, 8, 0});  // and where that begins and ends
     co_await tile::load_wait();
-    const std::uint32_t blocks = (at.rows + kSubChunk - 1) / kSubChunk;
-    const auto rows_of = [&](std::uint32_t block) {
-      return std::min(kSubChunk, at.rows - block * kSubChunk);
-    };
-    const auto block_box = [&](std::uint64_t base, std::uint32_t block, std::uint32_t width,
-                               std::uint32_t column, std::uint32_t columns, std::uint32_t bytes) {
-      return head_box(call_, base, at.token + std::uint64_t{block} * kSubChunk, rows_of(block), at.head,
-                      width, column, columns, bytes);
-    };
-    const auto box = [&](std::uint64_t base, std::uint32_t width, std::uint32_t column, std::uint32_t columns,
-                         std::uint32_t bytes) {
-      return head_box(call_, base, at.token, at.rows, at.head, width, column, columns, bytes);
-    };
+    std::uint32_t rows = 0;
+    for (std::uint64_t c = first; c < last; ++c) rows = std::max(rows, HeadChunk{call_, c}.rows);
+    const std::uint32_t blocks = (rows + kSubChunk - 1) / kSubChunk;
 
     if (call_.vector_decay()) {
       const std::uint32_t columns = std::min(k_dim, kScoreColumns);
-      const std::uint64_t values = std::uint64_t{kSubChunk} * columns;
+      const std::uint64_t values = many * kSubChunk * columns;
       for (std::uint32_t column = 0; column < k_dim; column += columns) {
         for (std::uint32_t i = 0; i < blocks; ++i) {
-          if (i > 0 || fused_) co_await tile::load(block_box(call_.q, i, k_dim, column, columns, e));
-          co_await tile::load(block_box(call_.k, i, k_dim, column, columns, e));
-          co_await tile::load(block_box(call_.sums, i, k_dim, column, columns, 4));
+          for (std::uint64_t c = first; c < last; ++c) {
+            const HeadChunk at{call_, c};
+            if (i * kSubChunk >= at.rows) continue;
+            if (i > 0 || fused_) co_await tile::load(block_box(at, call_.q, i, k_dim, column, columns, e));
+            co_await tile::load(block_box(at, call_.k, i, k_dim, column, columns, e));
+            co_await tile::load(block_box(at, call_.sums, i, k_dim, column, columns, 4));
+          }
           co_await tile::load_wait();
           // q and k times e^(g - g_i) once; for each block before, k e^(g_i - g_j), turned round; two
           // products.
@@ -111,43 +130,55 @@ Program Solve::program(tile::Cta cta, std::uint32_t) const {
           co_await tile::shared_store(moved);
           co_await tile::shared_load(moved);
           co_await tile::chain(chains().turn() * (2 + i + (fused_ ? 3 : 0)));
-          co_await tile::mma(kSubChunk, kSubChunk, 2 * columns * (i + (fused_ ? 2 : 0)));
+          co_await tile::mma(kSubChunk, kSubChunk,
+                             2 * columns * (i + (fused_ ? 2 : 0)) * static_cast<std::uint32_t>(many));
           co_await tile::chain((columns / 16 - 1) * chains().tensor);  // the k steps wait for each other
         }
       }
-      for (std::uint32_t i = fused_ ? 0 : 1; i < blocks; ++i)
-        co_await tile::store(
-            block_box(call_.scores, i, call_.chunk(), 0, kSubChunk * (i + (fused_ ? 1 : 0)), e));
+      for (std::uint64_t c = first; c < last; ++c) {
+        const HeadChunk at{call_, c};
+        for (std::uint32_t i = fused_ ? 0 : 1; i * kSubChunk < at.rows; ++i)
+          co_await tile::store(
+              block_box(at, call_.scores, i, call_.chunk(), 0, kSubChunk * (i + (fused_ ? 1 : 0)), e));
+      }
     }
     // Strengths, and the blocks on the diagonal (of a scalar decay, all of A).
-    if (call_.op.rule.strength) co_await tile::load(box(call_.strength, 1, 0, 1, e));
-    if (!call_.vector_decay())
-      co_await tile::load(box(call_.inverse, call_.chunk(), 0, call_.chunk(), 4));
-    else if (!fused_)
-      co_await tile::load(box(call_.diagonal, kSubChunk, 0, kSubChunk, 4));
+    for (std::uint64_t c = first; c < last; ++c) {
+      const HeadChunk at{call_, c};
+      if (call_.op.rule.strength) co_await tile::load(box(at, call_.strength, 1, 0, 1, e));
+      if (!call_.vector_decay())
+        co_await tile::load(box(at, call_.inverse, call_.chunk(), 0, call_.chunk(), 4));
+      else if (!fused_)
+        co_await tile::load(box(at, call_.diagonal, kSubChunk, 0, kSubChunk, 4));
+    }
     co_await tile::load_wait();
-    std::uint64_t substituted = 0;
-    for (std::uint32_t i = 0; i < blocks; ++i) substituted += rows_of(i) > 2 ? rows_of(i) - 2 : 0;
+    std::uint32_t substituted = 0;
+    for (std::uint32_t i = 0; i < blocks; ++i) {
+      const std::uint32_t in_block = std::min(kSubChunk, rows - i * kSubChunk);
+      substituted += in_block > 2 ? in_block - 2 : 0;
+    }
     co_await tile::chain(substituted * row_cycles(chains()));
     // The merge takes every product whatever the rows: two for each block next to the diagonal, then three,
     // four.
     std::uint32_t products = 0;
     for (std::uint32_t apart = 1; apart < blocks_of(call_); ++apart)
       products += (blocks_of(call_) - apart) * (apart + 1);
-    co_await tile::mma(kSubChunk, kSubChunk, 2 * kSubChunk * products);
+    co_await tile::mma(kSubChunk, kSubChunk, 2 * kSubChunk * products * static_cast<std::uint32_t>(many));
     co_await tile::chain(products * small_product_cycles(chains()));
 
     if (!fused_) {
-      co_await tile::store(
-          box(call_.vector_decay() ? call_.inverse : call_.scores, call_.chunk(), 0, call_.chunk(), e));
+      for (std::uint64_t c = first; c < last; ++c)
+        co_await tile::store(box(HeadChunk{call_, c}, call_.vector_decay() ? call_.inverse : call_.scores,
+                                 call_.chunk(), 0, call_.chunk(), e));
       continue;
     }
+    const HeadChunk at{call_, first};
     for (const bool keys : {false, true}) {
       const std::uint32_t width = keys ? k_dim : v_dim, columns = std::min(width, kColumns);
       const std::uint64_t values = std::uint64_t{call_.chunk()} * columns;
       for (std::uint32_t column = 0; column < width; column += columns) {
-        co_await tile::load(box(keys ? call_.k : call_.v, width, column, columns, e));
-        if (keys) co_await tile::load(box(call_.sums, width, column, columns, 4));
+        co_await tile::load(box(at, keys ? call_.k : call_.v, width, column, columns, e));
+        if (keys) co_await tile::load(box(at, call_.sums, width, column, columns, 4));
         co_await tile::load_wait();
         co_await tile::compute({.fma = values * (keys ? 4 : 1),
                                 .integer = values,
@@ -160,8 +191,8 @@ Program Solve::program(tile::Cta cta, std::uint32_t) const {
         const std::uint32_t tiles = blocks_of(call_) * (blocks_of(call_) + 1) / 2;
         co_await tile::mma(kSubChunk, columns, kSubChunk * tiles);
         co_await tile::chain(chains().tensor * tiles);
-        co_await tile::store(box(keys ? call_.w : call_.u, width, column, columns, e));
-        if (keys) co_await tile::store(box(call_.kg, width, column, columns, e));
+        co_await tile::store(box(at, keys ? call_.w : call_.u, width, column, columns, e));
+        if (keys) co_await tile::store(box(at, call_.kg, width, column, columns, e));
       }
     }
   }

@@ -6,10 +6,11 @@
 
 namespace tessera::kernels {
 
-/// chunk_kda_fwd_kernel_inter_solve_fused, or for a decay that is not a vector solve_tril. A CTA of a warp
-/// per chunk and head: scores below the diagonal, forward substitution on the blocks on it, row by row, and
-/// the merge of the blocks. `fused` (FUSE_DIAGONAL and FUSE_RECOMPUTE, which SGLang takes for at most 256
-/// CTAs) computes the diagonal too and, from the inverse in registers, U, W and the decayed keys.
+/// chunk_kda_fwd_kernel_inter_solve_fused, or for a decay that is not a vector solve_tril. A CTA of two
+/// warps per chunk and head (fused: four): scores below the diagonal, forward substitution on the blocks on
+/// it, row by row, and the merge of the blocks. `fused` (FUSE_DIAGONAL and FUSE_RECOMPUTE, which SGLang takes
+/// for at most 256 CTAs) computes the diagonal too and, from the inverse in registers, U, W and the decayed
+/// keys.
 class Solve final : public ShortCtas<Solve> {
  public:
   Solve(const ChunkedCall& call, bool fused, const GpuSpec& gpu);
@@ -18,6 +19,7 @@ class Solve final : public ShortCtas<Solve> {
  private:
   ChunkedCall call_;
   bool fused_;
+  std::uint32_t beside_;  // chunks and heads whose CTAs run side by side
 };
 
 /// recompute_w_u_fwd_kernel: U = M V, W = M (e^G K) and the keys decayed to the chunk's end. A CTA of eight

@@ -37,6 +37,17 @@ std::int64_t state_registers(const ChunkedCall& c, std::uint32_t columns) {
   return state + state / 2 + 2 * d + 2 * kPointers;
 }
 
+std::int64_t state_pass_shared_bytes(const ChunkedCall& c, std::uint32_t columns) {
+  // W, K and U come in stages; the state and D are operands too.
+  const std::int64_t e = c.element(), keys = std::int64_t{c.chunk()} * c.k_dim() * e,
+                     stage = keys * (c.op.rule.delta ? 2 : 1) + std::int64_t{c.chunk()} * columns * e;
+  // How many buffers the compiled kernel has is not published. With a decay of each channel three, which
+  // leave one CTA to an SM, make calls of one chunk a sequence take as long as measured on an H200 (with two
+  // they are a quarter too fast); otherwise two make them as long as published of an H20.
+  const std::int64_t buffers = c.vector_decay() && c.k_dim() <= 128 ? 3 : 2;
+  return stage * buffers + std::int64_t{c.k_dim() + c.chunk()} * columns * e;
+}
+
 StatePass::StatePass(const ChunkedCall& call, const GpuSpec& gpu)
     : call_{call},
       columns_{std::min(call.v_dim(), kStateColumns)},
@@ -49,8 +60,7 @@ StatePass::StatePass(const ChunkedCall& call, const GpuSpec& gpu)
   shape_.grid = static_cast<std::uint32_t>(ctas_);
   shape_.roles = {{"warps", 4}};
   shape_.registers_per_cta = std::int64_t{128} * state_registers(call, columns_);
-  shape_.shared_bytes =
-      std::int64_t{2} * call.chunk() * call.k_dim() * call.element() * (call.op.rule.delta ? 2 : 1);
+  shape_.shared_bytes = state_pass_shared_bytes(call, columns_);
   shape_.trips = ctas_ * (trips_ - 1);
   shape_.even_trips = shape_.trips;
 }

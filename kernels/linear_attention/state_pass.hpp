@@ -10,6 +10,8 @@ namespace tessera::kernels {
 /// in fp32, the state's copy in bf16 (two to a register), 64-bit pointers to eight arrays, and as many again
 /// for indices, masks and temporary results.
 std::int64_t state_registers(const ChunkedCall& call, std::uint32_t columns);
+/// Shared memory of its CTA.
+std::int64_t state_pass_shared_bytes(const ChunkedCall& call, std::uint32_t columns);
 
 /// chunk_gated_delta_rule_fwd_kernel_h_blockdim64: a CTA of four warps per sequence, head and 32 value
 /// channels (BV) goes through the chunks one after the other, its slice of the state in registers. It stores

@@ -135,6 +135,26 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
       add(l.total, more, long_trips);
     }
     l.sm_cycles = once + schedule_.makespan(batches_, outline.rounds, machines);
+    if (!outline.in_turn && !again && together > 1 && outline.pieces.size() > 1) {
+      // All at a time, some longer than others: what an SM's CTAs share it does as for the mean of them; but
+      // the longest, which go on together, take their time.
+      const auto longest =
+          std::max_element(outline.pieces.begin(), outline.pieces.end(),
+                           [](const tile::Pieces& a, const tile::Pieces& b) { return a.trips < b.trips; });
+      const auto beside =
+          static_cast<std::uint32_t>((longest->count * outline.rounds * shape.cluster + sms - 1) / sms);
+      double mean = 0;
+      for (const auto& [number, duration] : batches_)
+        mean += static_cast<double>(number * outline.rounds) * duration / static_cast<double>(count);
+      const auto alone = [&](std::uint32_t trips) {
+        return demand(kernel, outline, std::min(together, beside), 1, trips, missing)[cycles];
+      };
+      double least = alone(std::min(longest->trips, kExactTrips));
+      if (longest->trips > kExactTrips)
+        least +=
+            (alone(kAffineTrips) - least) * (longest->trips - kExactTrips) / (kAffineTrips - kExactTrips);
+      l.sm_cycles = std::max(mean - gpu_.launch.cta_launch_cycles, least);
+    }
     l.ends_cycles += idle_cycles;
     if (outline.load_bytes > 0) l.total[load_bytes] = static_cast<double>(outline.load_bytes);
     if (outline.store_bytes > 0) l.total[store_bytes] = static_cast<double>(outline.store_bytes);
@@ -199,7 +219,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   Cost c;
   std::vector<Launch> launches;
   std::vector<tile::Outline> outlines;
-  std::size_t main = 0;  // the kernel that moves most
+  std::size_t main = 0;  // the kernel that moves most, the first of several
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
     if (outlines[i].key.empty()) outlines[i].key = fmt::format("{} {}", i, models::signature_of(op));
@@ -211,6 +231,10 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   // Where kernels say what they read of the operands, each has its share of their traffic. Else what prepares
   // operands for the main kernel reads and writes each byte once, and the main kernel has the rest. Arrays
   // between kernels come back from HBM, and go there, as far as the L2 does not hold them.
+  const auto moved = [&](std::size_t i) { return outlines[i].load_bytes + outlines[i].store_bytes; };
+  // Kernels that move as much as the main one (a convolution of q, of k, of v) have equal shares.
+  double mains = 0;
+  for (std::size_t i = main; i < kernels.size(); ++i) mains += moved(i) == moved(main) ? 1 : 0;
   const bool shared = std::any_of(outlines.begin(), outlines.end(),
                                   [](const tile::Outline& o) { return o.operand_bytes >= 0; });
   const auto beyond = [&](std::uint64_t bytes) {
@@ -233,9 +257,9 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
       rest.read -= read;
       own.written += leaving(f[store_bytes]);
     }
-    if (!shared && i == main) {
-      own.read += rest.read;
-      own.written += rest.written;
+    if (!shared && i >= main && moved(i) == moved(main)) {
+      own.read += rest.read / mains;
+      own.written += rest.written / mains;
     }
     if (shared && i + 1 == kernels.size()) own.written += rest.written;
     if ((shared || i == main) && o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)

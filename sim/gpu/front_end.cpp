@@ -193,6 +193,7 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
     trips_.time += event.trips.time;
     trips_.made += event.trips.made;
     trips_.items += event.trips.items;
+    trips_.alike += event.trips.alike;
     if (measured_window_) {
       group_trips_[event.gpc].timed += event.trips.timed;
       group_trips_[event.gpc].time += event.trips.time;

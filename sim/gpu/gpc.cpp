@@ -131,6 +131,7 @@ void Gpc::send_energy(Time now) {
     trips.time += t.time;
     trips.made += t.made;
     trips.items += t.items;
+    trips.alike += t.alike;
     trips.passed_loads += t.passed_loads;
     loads += sm.counters().load_bytes_requested;
     SmCounters c = sm.counters();

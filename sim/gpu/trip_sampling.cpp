@@ -41,7 +41,7 @@ void TripSampling::start(const TripCount& count, double window_us, bool clock_is
   trips_ = count.trips;
   even_ = std::min(count.even, count.trips);
   loops_ = count.loops;
-  made_ = items_ = 0;
+  made_ = items_ = alike_ = 0;
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
@@ -79,7 +79,10 @@ void TripSampling::start_anew() {
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows) {
   if (state_ == State::off) return {};
   made_ += window.made;
-  if (passed_ == 0 && state_ != State::pass) items_ += static_cast<double>(window.items);
+  if (passed_ == 0 && state_ != State::pass) {
+    items_ += static_cast<double>(window.items);
+    alike_ += static_cast<double>(window.alike);
+  }
   if (!uneven_ && made_ >= even_ && state_ != State::pass) {
     uneven_ = true;
     passes_ = 0;
@@ -114,7 +117,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     return {};
   }
 
-  if (passed_ == 0 && made_ < kShortLoop * items_ && items_ * trips_ < kManyPieces * loops_ * made_) {
+  if (passed_ == 0 && alike_ < kShortLoop * items_ && items_ * trips_ < kManyPieces * loops_ * alike_) {
     state_ = State::off;
     return {};
   }

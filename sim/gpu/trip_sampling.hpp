@@ -22,6 +22,7 @@ struct TripWindow {
   Time time;                ///< that they took together
   double made = 0;          ///< trips made, passed ones included
   std::uint64_t items = 0;  ///< pieces of work begun, passed ones not included
+  std::uint64_t alike = 0;  ///< trips that these have
 };
 
 /// A kernel's trips.
@@ -72,12 +73,12 @@ class TripSampling {
   State state_ = State::off;
   bool resumed_ = false;  // settling after trips were passed over
   double trips_ = 0, even_ = 0, loops_ = 1, made_ = 0;
-  double items_ = 0;             // begun before anything was passed over
-  std::uint32_t left_ = 0;       // windows of the current state
-  std::uint32_t passes_ = 0;     // still to come before the next boundary; 0: not decided
-  std::size_t first_group_ = 0;  // since the last boundary
-  std::uint32_t stretch_ = 0;    // boundaries so far
-  bool uneven_ = false;          // the first SM has run out of work
+  double items_ = 0, alike_ = 0;  // begun before anything was passed over, and their trips
+  std::uint32_t left_ = 0;        // windows of the current state
+  std::uint32_t passes_ = 0;      // still to come before the next boundary; 0: not decided
+  std::size_t first_group_ = 0;   // since the last boundary
+  std::uint32_t stretch_ = 0;     // boundaries so far
+  bool uneven_ = false;           // the first SM has run out of work
   std::uint32_t passed_ = 0;
   std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
   double window_us_ = 0;

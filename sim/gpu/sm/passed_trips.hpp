@@ -113,6 +113,7 @@ struct TripProgress {
   Time time;                ///< that they took together
   double made = 0;          ///< trips that the last role made, passed ones included
   std::uint64_t items = 0;  ///< pieces of work that the last role began, without those passed over
+  std::uint64_t alike = 0;  ///< trips that these have
   double passed_loads = 0;  ///< L2 bytes that all roles would have loaded in passed trips
 };
 

@@ -213,7 +213,10 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
     role.program.set_result(1);
     return pass_over(role, *pass, work_of_item(index, static_cast<double>(alike)), at);
   }
-  if (index + 1U == seen_.size()) ++progress_.items;
+  if (index + 1U == seen_.size()) {
+    ++progress_.items;
+    progress_.alike += alike;
+  }
   trips.place = TripState::Place::head;
   trips.begun = at;
   trips.usual_head = gpc_.pass_order().until <= at && seen_[index].trip.count > 0;

@@ -126,18 +126,20 @@ TEST_CASE("at a fixed clock, steady kernels are looked at less often") {
 }
 
 TEST_CASE("a kernel of few short pieces of work is not sampled, one of many is") {
-  const auto passes = [](double trips, std::uint64_t items) {
+  const auto passes = [](double trips, std::uint64_t items, std::uint64_t alike = 1000) {
     TripSampling sampling;
     sampling.start({.trips = trips, .even = trips, .loops = 100}, kWindowUs, true);
-    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000, .items = items};
+    const TripWindow window{
+        .timed = 100, .time = Time::from_us(100), .made = 1000, .items = items, .alike = alike};
     for (int i = 0; i < 40; ++i) {
       if (sampling.add(window)) return true;
     }
     return false;
   };
-  CHECK(passes(100 * 1000, 10));        // pieces of 100 trips
-  CHECK_FALSE(passes(100 * 200, 100));  // 20 pieces of 10 trips in turn
-  CHECK(passes(100 * 2000, 100));       // 200 of them
+  CHECK(passes(100 * 1000, 10));         // pieces of 100 trips
+  CHECK_FALSE(passes(100 * 200, 100));   // 20 pieces of 10 trips in turn
+  CHECK(passes(100 * 2000, 100));        // 200 of them
+  CHECK(passes(100 * 200, 100, 20000));  // loops of 200 trips, of which 10 were made so far
 }
 
 TEST_CASE("at a fixed clock, windows that differ are measured for longer") {

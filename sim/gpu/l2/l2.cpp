@@ -92,8 +92,8 @@ void L2::install(std::uint64_t address, std::uint64_t bytes, bool dirty) {
   }
 }
 
-template <class T>
-std::uint32_t L2::take_free(std::vector<T>& pool, std::uint32_t& first_free) {
+template <class Pool>
+std::uint32_t L2::take_free(Pool& pool, std::uint32_t& first_free) {
   const std::uint32_t index = first_free;
   if (index != kNone) {
     first_free = pool[index].next;

@@ -78,8 +78,10 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
       sm_.has_tma ? consumers * (64.0 + t.tile_n) : static_cast<double>(GemmAmpere::fragment_rows(t));
   const double shared = shared_rows * t.tile_k * element_ / sm_.shared_bytes_per_cycle;
   const double port = (x_bytes + y_bytes) / sm_.ingress_bytes_per_cycle;
-  // The ring of stages hides the latency of L2 and HBM up to the bytes it holds.
-  s.step = std::max({tensor, shared, port, load_latency_ / t.stages});
+  // The ring of stages hides the latency of L2 and HBM up to the bytes it holds; in a cluster a stage falls
+  // free when the last of its readers says so.
+  const double round = load_latency_ + (t.cluster_ctas() > 1 ? sm_.dsmem_latency : 0);
+  s.step = std::max({tensor, shared, port, round / t.stages});
   s.step_bytes = x_bytes / t.cluster_cols + y_bytes / t.cluster;
   // What a lone warpgroup does between its products is not hidden behind another's.
   s.gap = consumers < 2 ? sm_.mbarrier_latency + sm_.tensor_latency + 12 : 0;
@@ -93,7 +95,8 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
 }
 
 bool GemmEstimate::waits_for_l2(const Tile& s) const {
-  return s.step_bytes * std::min(s.tiles, s.slots) / l2_bytes_per_cycle_ > s.step + s.gap;
+  const double steps = s.tiles * s.k_steps;
+  return s.step_bytes * steps / l2_bytes_per_cycle_ > std::max(steps * (s.step + s.gap) / s.slots, hbm_cycles_);
 }
 
 double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k) const {

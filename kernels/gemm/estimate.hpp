@@ -20,7 +20,7 @@ class GemmEstimate {
   };
   Tile tile(const GemmTiling& tiling) const;
   double cycles(const Tile& tile, std::uint32_t split_k) const;
-  /// All SMs at work ask for more than the L2 delivers in the time of a step: larger clusters would help.
+  /// With all SMs at work the L2, and not the HBM, sets the pace: larger clusters would help.
   bool waits_for_l2(const Tile& tile) const;
 
  private:

@@ -96,7 +96,8 @@ GemmEstimate::Tile GemmEstimate::tile(const GemmTiling& t) const {
 
 bool GemmEstimate::waits_for_l2(const Tile& s) const {
   const double steps = s.tiles * s.k_steps;
-  return s.step_bytes * steps / l2_bytes_per_cycle_ > std::max(steps * (s.step + s.gap) / s.slots, hbm_cycles_);
+  return s.step_bytes * steps / l2_bytes_per_cycle_ >
+         std::max(steps * (s.step + s.gap) / s.slots, hbm_cycles_);
 }
 
 double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k) const {

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <cstdlib>
-#include <cstdio>
 #include <stdexcept>
 
 #include "kernels/gemm/estimate.hpp"
@@ -94,13 +92,6 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
 GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
   const GemmEstimate estimate{g, gpu};
   GemmTiling best;
-  if (const char* e = std::getenv("TT")) {  // TEMPORARY
-    int a, b, c, s, tr, cc = 1;
-    std::sscanf(e, "%d,%d,%d,%d,%d,%d", &a, &b, &c, &s, &tr, &cc); best.cluster_cols = (unsigned)cc;
-    best.tile_m = (unsigned)a; best.tile_n = (unsigned)b; best.cluster = (unsigned)c; best.split_k = (unsigned)s; best.transposed = tr;
-    best.stages = stages_that_fit(best, 2, gpu);
-    return best;
-  }
   double best_cycles = std::numeric_limits<double>::infinity();
   for_each_tile(g, gpu, [&](const GemmTiling& t) {
     const GemmEstimate::Tile tile = estimate.tile(t);

@@ -3,8 +3,9 @@
 //
 // Hopper: persistent, warp-specialised: one producer warp keeps a ring of A and W tiles filled by TMA, one
 // consumer warpgroup per 64 rows of the tile multiplies them with wgmma (CUTLASS calls this "cooperative").
-// CTAs of a cluster share tiles of A and W by multicast (cuBLAS's clusters: 1x1 to 4x2, in its kernels' names). Ampere: cp.async ring and mma.sync.
-// Where the grid would leave SMs idle, K is split and a second kernel adds the fp32 partial sums.
+// CTAs of a cluster share tiles of A and W by multicast (cuBLAS's clusters: 1x1 to 4x2, in its kernels'
+// names). Ampere: cp.async ring and mma.sync. Where the grid would leave SMs idle, K is split and a second
+// kernel adds the fp32 partial sums.
 
 #include <cstdint>
 #include <memory>

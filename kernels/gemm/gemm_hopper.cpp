@@ -76,11 +76,10 @@ tile::Outline GemmHopper::outline() const {
   tile::Outline o{.in_turn = true};
   o.pieces.push_back({units() - (last == share ? 0 : order_.count()), share});
   if (last != share) o.pieces.push_back({order_.count(), last});
-  o.key =
-      fmt::format("hopper gemm {} {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n,
-                  tiling_.cluster, tiling_.cluster_cols, tiling_.stages, tiling_.transposed,
-                  std::min<std::int64_t>(rows_, tiling_.tile_m),
-                  std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
+  o.key = fmt::format("hopper gemm {} {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n,
+                      tiling_.cluster, tiling_.cluster_cols, tiling_.stages, tiling_.transposed,
+                      std::min<std::int64_t>(rows_, tiling_.tile_m),
+                      std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
   const auto depth = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
   const auto rows = static_cast<std::uint64_t>(rows_), cols = static_cast<std::uint64_t>(cols_);
   o.load_bytes = depth * (rows * order_.cols + cols * order_.rows);
@@ -146,7 +145,8 @@ Program GemmHopper::producer(tile::Cta cta) const {
                       y_slice = tiling_.tile_n / tiling_.cluster;
   std::uint32_t x_sharers = 0, y_sharers = 0;  // masks of ranks; 0: no multicast
   if (tiling_.cluster_cols > 1) {
-    for (std::uint32_t c = 0; c < tiling_.cluster_cols; ++c) x_sharers |= 1U << (c * tiling_.cluster + place_row);
+    for (std::uint32_t c = 0; c < tiling_.cluster_cols; ++c)
+      x_sharers |= 1U << (c * tiling_.cluster + place_row);
   }
   if (tiling_.cluster > 1) y_sharers = ((1U << tiling_.cluster) - 1U) << (place_col * tiling_.cluster);
   std::uint32_t stage = 0, phase = 0;
@@ -200,7 +200,8 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
       // takes some 80 cycles more than its products, whatever the width of the tile.
       co_await tile::wgmma_wait(0);
       for (std::uint32_t r = 0; r < size; ++r) {
-        if (r % tiling_.cluster == cta.rank % tiling_.cluster || r / tiling_.cluster == cta.rank / tiling_.cluster)
+        if (r % tiling_.cluster == cta.rank % tiling_.cluster ||
+            r / tiling_.cluster == cta.rank / tiling_.cluster)
           co_await tile::arrive_remote(empty(stage), static_cast<std::uint8_t>(r));
       }
       if (++stage == tiling_.stages) {

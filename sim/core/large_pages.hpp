@@ -23,7 +23,7 @@ struct LargePages {
 
   T* allocate(std::size_t n) {
     const std::size_t bytes = n * sizeof(T);
-    if (bytes < kPage / 2) return static_cast<T*>(::operator new(bytes, std::align_val_t{alignof(T)}));
+    if (bytes < kPage / 2) return static_cast<T*>(::operator new (bytes, std::align_val_t{alignof(T)}));
     const std::size_t whole = (bytes + kPage - 1) / kPage * kPage;
     void* p = std::aligned_alloc(kPage, whole);
     if (p == nullptr) throw std::bad_alloc{};
@@ -34,7 +34,7 @@ struct LargePages {
   }
   void deallocate(T* p, std::size_t n) {
     if (n * sizeof(T) < kPage / 2)
-      ::operator delete(p, std::align_val_t{alignof(T)});
+      ::operator delete (p, std::align_val_t{alignof(T)});
     else
       std::free(p);
   }

@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -115,7 +114,6 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
     } catch (const std::exception& e) {
       reply["error"] = e.what();
     }
-    if (getenv("TCPU")) { rusage u; getrusage(RUSAGE_SELF, &u); fprintf(stderr, "CPU %.3f %.3f %s\n", double(u.ru_utime.tv_sec) + 1e-6 * double(u.ru_utime.tv_usec), double(u.ru_stime.tv_sec) + 1e-6 * double(u.ru_stime.tv_usec), models::signature_of(job.op).c_str()); }
     write_all(ends[1], reply.dump());
     close(ends[1]);
     _exit(0);  // no destructors: the simulation is the process

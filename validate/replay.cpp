@@ -57,11 +57,10 @@ sim::KernelOptions options_of(const Measurement& row, const GpuSpec& gpu) {
   options.launches_before = launches * row.conditions.replays_before;
   options.launches_counted = launches * row.conditions.replays_timed;
   if (!row.conditions.explicit_l2) {
-    // Replays of one call find again what is clearly less than the L2 holds. Weights in turn are told apart
-    // by far more.
-    const double share = row.conditions.weights_in_turn > 0 ? 1 : gpu.l2.reused_share;
-    options.warm_operands = warm_after_replay(
-        row.op, row.conditions, static_cast<std::int64_t>(share * static_cast<double>(gpu.l2.bytes)));
+    // Replays find again what is clearly less than the L2 holds.
+    options.warm_operands =
+        warm_after_replay(row.op, row.conditions,
+                          static_cast<std::int64_t>(gpu.l2.reused_share * static_cast<double>(gpu.l2.bytes)));
   } else if (row.conditions.warm) {
     options.warm_operands.resize(models::operands_of(row.op).size());
     std::iota(options.warm_operands.begin(), options.warm_operands.end(), 0U);

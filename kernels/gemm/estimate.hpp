@@ -20,12 +20,14 @@ class GemmEstimate {
   };
   Tile tile(const GemmTiling& tiling) const;
   double cycles(const Tile& tile, std::uint32_t split_k) const;
+  /// With all SMs at work the L2, and not the HBM, sets the pace: larger clusters would help.
+  bool waits_for_l2(const Tile& tile) const;
 
  private:
   models::Gemm gemm_;
   const SmSpec& sm_;
   double element_, m_, n_, k_;
-  double slots_[2];  // CTAs at a time, in clusters of one and of two
+  double slots_[4];  // CTAs at a time, in clusters of 1, 2, 4 and 8
   double l2_bytes_per_cycle_, write_bytes_per_cycle_;
   double load_latency_, hbm_cycles_, reduce_launch_, l2_hit_;
 };

@@ -32,13 +32,20 @@ std::uint32_t stages_that_fit(const GemmTiling& t, std::int64_t element_bytes, c
       gpu.sm.has_tma ? 16 : 4, (gpu.sm.shared_bytes_per_cta - staging - 1024) / stage));
 }
 
-/// Calls visit(tiling), without split, for every tile that a library's kernels would have.
+/// Clusters of cuBLAS's kernels for Hopper (nvjet_..._4x2_...), the smallest first.
+struct Cluster {
+  std::uint32_t rows, cols;
+};
+constexpr Cluster kClusters[] = {{1, 1}, {2, 1}, {1, 2}, {4, 1}, {2, 2}, {1, 4}, {4, 2}, {2, 4}};
+
+/// Calls visit(tiling), without split, for every tile that a library's kernels would have. It says whether a
+/// larger cluster of the same tiles might be of use.
 template <class Visit>
 void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
   const std::int64_t element = models::bytes_of(g.dtype);
   const auto fit_and_visit = [&](GemmTiling t) {
     t.stages = stages_that_fit(t, element, gpu);
-    if (t.stages >= 2) visit(t);
+    return t.stages >= 2 && visit(t);
   };
   if (gpu.architecture != GpuArchitecture::hopper) {
     for (const std::uint32_t tile_m : {64U, 128U, 256U}) {
@@ -59,13 +66,22 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
       if (narrower > 0 && tiles(narrower) == tiles(tile_n)) continue;
       for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
         if ((tile_m > 64 && tile_m >= rows + 64) || !accumulators_fit(tile_m, tile_n)) continue;
-        for (const std::uint32_t cluster : {1U, 2U}) {
-          if (cluster > 1 && (rows <= tile_m || tile_n % 16 != 0)) continue;
-          fit_and_visit({.tile_m = tile_m,
-                         .tile_n = tile_n,
-                         .tile_k = 64,
-                         .cluster = cluster,
-                         .transposed = transposed});
+        bool larger = true;
+        // Profiles of cuBLAS on an H100 show more than two CTAs only with tiles of 64 rows (64x8 to 64x64).
+        for (std::uint32_t size = 1; size <= (tile_m == 64 ? 8U : tile_m == 128 ? 4U : 2U) && larger; size *= 2) {
+          larger = false;
+          for (const Cluster& c : kClusters) {
+            // Slices of shared tiles are of whole groups of 8 rows, which the swizzle in shared memory needs.
+            if (c.rows * c.cols != size || (c.rows > 1 && (rows <= tile_m || tile_n % (8 * c.rows) != 0)) ||
+                (c.cols > 1 && (cols <= tile_n || rows < tile_m)))
+              continue;
+            larger |= fit_and_visit({.tile_m = tile_m,
+                                     .tile_n = tile_n,
+                                     .tile_k = 64,
+                                     .cluster = c.rows,
+                                     .cluster_cols = c.cols,
+                                     .transposed = transposed});
+          }
         }
       }
     }
@@ -80,7 +96,8 @@ GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
   double best_cycles = std::numeric_limits<double>::infinity();
   for_each_tile(g, gpu, [&](const GemmTiling& t) {
     const GemmEstimate::Tile tile = estimate.tile(t);
-    if (tile.least >= best_cycles) return;
+    const bool larger = estimate.waits_for_l2(tile);
+    if (tile.least >= best_cycles) return larger;
     for (const std::uint32_t split : {1U, 2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
       if (split > 1 && g.k < std::int64_t{split} * t.tile_k * 4) break;
       const double cycles = estimate.cycles(tile, split);
@@ -89,6 +106,7 @@ GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
       best = t;
       best.split_k = split;
     }
+    return larger;
   });
   return best;
 }

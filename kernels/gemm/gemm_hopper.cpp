@@ -36,18 +36,19 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   consumers_ = tiling.tile_m / kWarpgroupRows <= kMostConsumers ? tiling.tile_m / kWarpgroupRows : 2;
   rows_per_consumer_ = tiling.tile_m / consumers_;
   order_.rows = ceil_div(rows_, std::int64_t{tiling.tile_m} * tiling.cluster);
-  order_.cols = ceil_div(cols_, tiling.tile_n);
+  order_.cols = ceil_div(cols_, std::int64_t{tiling.tile_n} * tiling.cluster_cols);
   std::uint32_t clusters = 0;
-  for (const int sms : gpu.gpc_sms) clusters += static_cast<std::uint32_t>(sms) / tiling.cluster;
+  for (const int sms : gpu.gpc_sms) clusters += static_cast<std::uint32_t>(sms) / tiling.cluster_ctas();
   // A band such that the tiles running at once cover about as many rows as columns: the least traffic.
-  const double tile_rows = static_cast<double>(tiling.tile_m) * tiling.cluster;
+  const double tile_rows = static_cast<double>(tiling.tile_m) * tiling.cluster,
+               tile_cols = static_cast<double>(tiling.tile_n) * tiling.cluster_cols;
   order_.band =
-      std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tiling.tile_n / tile_rows))));
-  shape_.name = fmt::format("gemm {}x{}x{}{} cluster {} stages {} split-k {}", tiling.tile_m, tiling.tile_n,
-                            tiling.tile_k, tiling.transposed ? " transposed" : "", tiling.cluster,
-                            tiling.stages, tiling.split_k);
-  shape_.grid = std::min(units(), clusters) * tiling.cluster;
-  shape_.cluster = tiling.cluster;
+      std::max(1U, static_cast<std::uint32_t>(std::lround(std::sqrt(clusters * tile_cols / tile_rows))));
+  shape_.name = fmt::format("gemm {}x{}x{}{} cluster {}x{} stages {} split-k {}", tiling.tile_m,
+                            tiling.tile_n, tiling.tile_k, tiling.transposed ? " transposed" : "",
+                            tiling.cluster, tiling.cluster_cols, tiling.stages, tiling.split_k);
+  shape_.grid = std::min(units(), clusters) * tiling.cluster_ctas();
+  shape_.cluster = tiling.cluster_ctas();
   shape_.roles.push_back({"producer", 4});
   for (std::uint32_t c = 0; c < consumers_; ++c) shape_.roles.push_back({fmt::format("consumer{}", c), 4});
   shape_.registers_per_cta = gpu.sm.registers;  // accumulators: one CTA per SM
@@ -57,10 +58,13 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   for (std::uint32_t s = 0; s < tiling.stages; ++s)
     shape_.barriers.push_back({fmt::format("full[{}]", s), 1});
   for (std::uint32_t s = 0; s < tiling.stages; ++s) {
-    shape_.barriers.push_back({fmt::format("empty[{}]", s), consumers_ * tiling.cluster});
+    // Whoever loads for others waits for them: its row of the cluster and its column.
+    shape_.barriers.push_back(
+        {fmt::format("empty[{}]", s), consumers_ * (tiling.cluster + tiling.cluster_cols - 1)});
   }
   for (std::uint32_t piece = 0; piece < tiling.split_k; ++piece) {
-    shape_.trips += std::uint64_t{order_.count()} * tiling.cluster * alike(work(piece, 0), tiling.stages);
+    shape_.trips +=
+        std::uint64_t{order_.count()} * tiling.cluster_ctas() * alike(work(piece, 0), tiling.stages);
   }
   shape_.even_trips = shape_.trips * (units() / clusters * clusters) / units();
   shape_.prologue_cycles = 400;  // tensor-map prefetch, mbarrier initialisation, setmaxnreg
@@ -72,10 +76,10 @@ tile::Outline GemmHopper::outline() const {
   tile::Outline o{.in_turn = true};
   o.pieces.push_back({units() - (last == share ? 0 : order_.count()), share});
   if (last != share) o.pieces.push_back({order_.count(), last});
-  o.key =
-      fmt::format("hopper gemm {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n, tiling_.cluster,
-                  tiling_.stages, tiling_.transposed, std::min<std::int64_t>(rows_, tiling_.tile_m),
-                  std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
+  o.key = fmt::format("hopper gemm {} {} {} {} {} {} {} {} {} {}", tiling_.tile_m, tiling_.tile_n,
+                      tiling_.cluster, tiling_.cluster_cols, tiling_.stages, tiling_.transposed,
+                      std::min<std::int64_t>(rows_, tiling_.tile_m),
+                      std::min<std::int64_t>(cols_, tiling_.tile_n), element_bytes_, out_bytes_);
   const auto depth = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
   const auto rows = static_cast<std::uint64_t>(rows_), cols = static_cast<std::uint64_t>(cols_);
   o.load_bytes = depth * (rows * order_.cols + cols * order_.rows);
@@ -92,18 +96,19 @@ std::unique_ptr<tile::Kernel> GemmHopper::excerpt(std::uint32_t, std::uint32_t p
     return std::min<std::int64_t>(extent, width);
   };
   // The pieces lie one after another in a direction that has whole tiles.
-  const bool down = rows_ >= tiling_.tile_m;
+  const bool clustered = tiling_.cluster_ctas() > 1, down = clustered || rows_ >= tiling_.tile_m;
   const std::int64_t tile_rows = down ? std::int64_t{tiling_.tile_m} * tiling_.cluster : rows_;
   e->tiling_.split_k = 1;
   e->k_steps_ = trips;
   e->gemm_.k = std::int64_t{trips} * tiling_.tile_k;
   e->rows_ = down ? tile_rows * pieces : tile_rows;
   // The CTAs of a cluster load equal slices.
-  e->cols_ = (tiling_.cluster > 1 ? tiling_.tile_n : full(cols_, tiling_.tile_n)) * (down ? 1 : pieces);
+  e->cols_ = (clustered ? std::int64_t{tiling_.tile_n} * tiling_.cluster_cols : full(cols_, tiling_.tile_n)) *
+             (down ? 1 : pieces);
   e->order_ = {.rows = down ? pieces : 1, .cols = down ? 1 : pieces, .band = 1};
   e->gemm_.m = tiling_.transposed ? e->cols_ : e->rows_;
   e->gemm_.n = tiling_.transposed ? e->rows_ : e->cols_;
-  e->shape_.grid = tiling_.cluster;
+  e->shape_.grid = tiling_.cluster_ctas();
   return e;
 }
 
@@ -111,11 +116,11 @@ GemmHopper::Work GemmHopper::work(std::uint32_t unit, std::uint32_t rank) const 
   const TileOrder::Tile t = order_.at(unit / tiling_.split_k);
   Work w{};
   w.piece = unit % tiling_.split_k;
-  w.row = (t.row * tiling_.cluster + rank) * tiling_.tile_m;
-  w.col = t.col * tiling_.tile_n;
+  w.row = (t.row * tiling_.cluster + rank % tiling_.cluster) * tiling_.tile_m;
+  w.col = (t.col * tiling_.cluster_cols + rank / tiling_.cluster) * tiling_.tile_n;
   const auto rows = static_cast<std::uint32_t>(rows_), cols = static_cast<std::uint32_t>(cols_);
   w.rows = w.row < rows ? std::min(tiling_.tile_m, rows - w.row) : 0;
-  w.cols = std::min(tiling_.tile_n, cols - w.col);
+  w.cols = w.col < cols ? std::min(tiling_.tile_n, cols - w.col) : 0;
   const std::uint32_t share = (k_steps_ + tiling_.split_k - 1) / tiling_.split_k;
   w.first_step = std::min(k_steps_, w.piece * share);
   w.steps = std::min(share, k_steps_ - w.first_step);
@@ -133,13 +138,20 @@ Program GemmHopper::program(tile::Cta cta, std::uint32_t role) const {
 
 Program GemmHopper::producer(tile::Cta cta) const {
   const std::uint64_t pitch = static_cast<std::uint64_t>(gemm_.k) * element_bytes_;
-  const std::uint32_t clusters = shape_.grid / tiling_.cluster;
-  const auto everyone = static_cast<std::uint16_t>(tiling_.cluster > 1 ? (1U << tiling_.cluster) - 1U : 0U);
-  const std::uint32_t slice =
-      tiling_.tile_n / tiling_.cluster;  // of the shared tile that this CTA loads for all
+  const std::uint32_t size = tiling_.cluster_ctas(), clusters = shape_.grid / size;
+  const std::uint32_t place_row = cta.rank % tiling_.cluster, place_col = cta.rank / tiling_.cluster;
+  // Of the tiles that it shares, this CTA loads one slice for all.
+  const std::uint32_t x_slice = tiling_.tile_m / tiling_.cluster_cols,
+                      y_slice = tiling_.tile_n / tiling_.cluster;
+  std::uint32_t x_sharers = 0, y_sharers = 0;  // masks of ranks; 0: no multicast
+  if (tiling_.cluster_cols > 1) {
+    for (std::uint32_t c = 0; c < tiling_.cluster_cols; ++c)
+      x_sharers |= 1U << (c * tiling_.cluster + place_row);
+  }
+  if (tiling_.cluster > 1) y_sharers = ((1U << tiling_.cluster) - 1U) << (place_col * tiling_.cluster);
   std::uint32_t stage = 0, phase = 0;
-  if (tiling_.cluster > 1) co_await tile::cluster_sync();
-  for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
+  if (size > 1) co_await tile::cluster_sync();
+  for (std::uint32_t unit = cta.index / size; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
     if (co_await tile::item(alike(w, tiling_.stages)) != 0) continue;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
@@ -151,15 +163,15 @@ Program GemmHopper::producer(tile::Cta cta) const {
           element_bytes_);
       co_await tile::wait(empty(stage), phase ^ 1U);
       co_await tile::expect(full(stage), step_bytes(w, step));
-      if (w.rows > 0) {
-        co_await tile::tma_load_promoted(Box{x_ + w.row * pitch + k_offset, w.rows, depth_bytes, pitch},
-                                         full(stage));
-      }
-      const std::uint32_t first = cta.rank * slice;
-      if (first < w.cols) {
-        const Box box{y_ + (w.col + first) * pitch + k_offset, std::min(slice, w.cols - first), depth_bytes,
+      if (const std::uint32_t first = place_col * x_slice; first < w.rows) {
+        const Box box{x_ + (w.row + first) * pitch + k_offset, std::min(x_slice, w.rows - first), depth_bytes,
                       pitch};
-        co_await tile::tma_load_promoted(box, full(stage), everyone);
+        co_await tile::tma_load_promoted(box, full(stage), static_cast<std::uint16_t>(x_sharers));
+      }
+      if (const std::uint32_t first = place_row * y_slice; first < w.cols) {
+        const Box box{y_ + (w.col + first) * pitch + k_offset, std::min(y_slice, w.cols - first), depth_bytes,
+                      pitch};
+        co_await tile::tma_load_promoted(box, full(stage), static_cast<std::uint16_t>(y_sharers));
       }
       if (++stage == tiling_.stages) {
         stage = 0;
@@ -168,15 +180,15 @@ Program GemmHopper::producer(tile::Cta cta) const {
     }
   }
   // No CTA may leave while another can still multicast into it or arrive on its barriers.
-  if (tiling_.cluster > 1) co_await tile::cluster_sync();
+  if (size > 1) co_await tile::cluster_sync();
 }
 
 Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
   const std::uint64_t out_pitch = static_cast<std::uint64_t>(gemm_.n) * out_bytes_;
-  const std::uint32_t clusters = shape_.grid / tiling_.cluster;
+  const std::uint32_t size = tiling_.cluster_ctas(), clusters = shape_.grid / size;
   std::uint32_t stage = 0, phase = 0;
-  if (tiling_.cluster > 1) co_await tile::cluster_sync();
-  for (std::uint32_t unit = cta.index / tiling_.cluster; unit < units(); unit += clusters) {
+  if (size > 1) co_await tile::cluster_sync();
+  for (std::uint32_t unit = cta.index / size; unit < units(); unit += clusters) {
     const Work w = work(unit, cta.rank);
     if (co_await tile::item(alike(w, tiling_.stages)) != 0) continue;
     for (std::uint32_t i = 0; i < w.steps; ++i) {
@@ -187,8 +199,10 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
       // A step is waited for before the next one: where one warpgroup works alone, each k-step of an H200
       // takes some 80 cycles more than its products, whatever the width of the tile.
       co_await tile::wgmma_wait(0);
-      for (std::uint32_t r = 0; r < tiling_.cluster; ++r) {
-        co_await tile::arrive_remote(empty(stage), static_cast<std::uint8_t>(r));
+      for (std::uint32_t r = 0; r < size; ++r) {
+        if (r % tiling_.cluster == cta.rank % tiling_.cluster ||
+            r / tiling_.cluster == cta.rank / tiling_.cluster)
+          co_await tile::arrive_remote(empty(stage), static_cast<std::uint8_t>(r));
       }
       if (++stage == tiling_.stages) {
         stage = 0;
@@ -220,7 +234,7 @@ Program GemmHopper::consumer(tile::Cta cta, std::uint32_t index) const {
     // the time of the products and that of the stores, one after the other.
     co_await tile::store_wait();
   }
-  if (tiling_.cluster > 1) co_await tile::cluster_sync();
+  if (size > 1) co_await tile::cluster_sync();
 }
 
 }  // namespace tessera::kernels

@@ -17,10 +17,11 @@ class GemmHopper final : public tile::Kernel {
 
  private:
   /// One unit of a CTA's work: an output tile and a range of k-steps. Rows are those of wgmma: along m, or
-  /// along n if transposed.
+  /// along n if transposed. A cluster's CTAs lie column by column; whoever has a row of it shares X, whoever
+  /// has a column Y.
   struct Work {
     std::uint32_t row, col;    // first element of the tile
-    std::uint32_t rows, cols;  // inside the matrix (0 rows: the cluster hangs over the edge)
+    std::uint32_t rows, cols;  // inside the matrix (0: the cluster hangs over the edge)
     std::uint32_t first_step, steps;
     std::uint32_t piece;  // of the split
   };

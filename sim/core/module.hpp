@@ -160,6 +160,11 @@ class EventModule : public Receiver<Event> {
   void for_each_next(Visit visit) const {
     wheel_.for_each_current(visit);
   }
+  /// The same for those after them.
+  template <class Visit>
+  void for_each_following(Visit visit) const {
+    wheel_.for_each_following(visit);
+  }
   /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
   void schedule(Time at, const Event& event) {
     wheel_.schedule(at, event);

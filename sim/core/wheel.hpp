@@ -61,6 +61,14 @@ class TimeWheel {
     for (const Ref& ref : current_) visit(nodes_[ref.node].payload);
   }
 
+  /// Calls visit(payload) for the events that lie together next after those, as far as they are known.
+  template <class Visit>
+  void for_each_following(Visit visit) const {
+    const std::int64_t slot = next_occupied_slot();
+    if (slot < 0) return;
+    for (std::uint32_t n = slots_[index(slot)]; n != kNone; n = nodes_[n].next) visit(nodes_[n].payload);
+  }
+
   /// The time of the earliest event, or Time::never().
   Time next_time() const {
     if (!current_.empty()) return current_.back().at;

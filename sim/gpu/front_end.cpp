@@ -16,7 +16,14 @@ namespace {
 constexpr double kMostMissed =
     0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
 // Where the clock is fixed nothing but sampling looks at windows.
-constexpr double kFixedClockWindowUs = 10;
+constexpr double kFixedClockWindowUs = 8;
+
+/// Refreshes of all banks stop the HBM at the same times: windows that hold equal numbers of them are alike.
+double fixed_clock_window_us(const HbmSpec& hbm) {
+  if (hbm.per_bank_refresh) return kFixedClockWindowUs;
+  const double interval_us = hbm.trefi_ns * 1e-3;
+  return interval_us * std::max(1.0, std::round(kFixedClockWindowUs / interval_us));
+}
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
 }  // namespace
 
@@ -28,7 +35,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       options_{options},
       gpcs_{std::move(gpcs)},
       clock_mhz_{options.fixed_clock_mhz > 0 ? options.fixed_clock_mhz : gpu.boost_clock_mhz},
-      window_us_{options.fixed_clock_mhz > 0 ? kFixedClockWindowUs : gpu.power.window_us},
+      window_us_{options.fixed_clock_mhz > 0 ? fixed_clock_window_us(gpu.hbm) : gpu.power.window_us},
       mean_w_{gpu.power.idle_w} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
@@ -169,6 +176,7 @@ Time FrontEnd::next_start(Time now) {
 }
 
 void FrontEnd::sample(Time now) {
+  window_began_ = now;
   energies_missing_ = gpcs_.size() + 1;
   sm_pj_ = memory_pj_ = 0;
   hbm_bytes_ = hbm_read_ = loads_ = passed_window_loads_ = 0;
@@ -247,7 +255,8 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
                                   : time_to_cap_us(gpu_.power, mean_w_, watts) / window_us_;
   if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass, window_us);
   if (!trip_sampling_.holding()) warm_l2(now, false);
-  schedule(now + Time::from_us(window_us_), FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  schedule(max(now, window_start(now) + Time::from_us(window_us_)),
+           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
 }
 
 void FrontEnd::watch_mean(double watts, double window_us) {
@@ -279,8 +288,7 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass, double windo
     all.timed += t.timed;
     all.time += t.time;
   }
-  // A window is longer than its nominal length by the time in which everyone answers.
-  const Time until = now + Time::from_us(pass.windows * window_us);
+  const Time until = window_start(now) + Time::from_us(pass.windows * window_us);
   for (std::size_t g = 0; g < to_gpcs.size(); ++g) {
     const TripWindow& own = group_trips_[g];
     const double longer = own.timed == 0 ? 1.0

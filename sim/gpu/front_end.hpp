@@ -61,6 +61,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   void take_energy(Time now, const FrontEndEvent& event);
   /// Everything about the window that ended at `end` has come in.
   void end_window(Time now, Time end, double window_us);
+  /// What the next window's length counts from, once everyone has answered.
+  Time window_start(Time now) const { return options_.fixed_clock_mhz > 0 ? window_began_ : now; }
   void govern(Time now, double window_us, double sm_pj);
   /// Follows the mean power. Whether it has reached the cap is looked at when no trips are passed over.
   void watch_mean(double watts, double window_us);
@@ -87,6 +89,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   double mean_w_;        // over PowerSpec::average_ms
   bool capped_ = false;  // it has reached the cap
   Time sampled_at_;
+  Time window_began_;  // everyone was asked, and answers a little later
   std::size_t energies_missing_ = 0;
   double sm_pj_ = 0, memory_pj_ = 0;  // of the window being collected, at nominal voltage
   double hbm_bytes_ = 0, hbm_read_ = 0, loads_ = 0, passed_window_loads_ = 0;

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kSettleClock = 3, kSettle = 2;
 constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
 // Where the clock is fixed windows are shorter: a group goes on until its mean is this sure.
-constexpr std::uint32_t kMostInFirstGroup = 12, kMostInGroup = 5;
+constexpr std::uint32_t kMostInFirstGroup = 8, kMostInGroup = 4;
 constexpr double kSure = 0.003;  // standard error, relative to the mean
 // After trips were passed over: L2 and queues fill again, and warpgroups fall into step.
 constexpr std::uint32_t kMostWarm = 2;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <random>
+#include <utility>
 
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_paged/schedule.hpp"
@@ -29,18 +30,35 @@ TEST_CASE("GEMMs of random shapes store every output once and do every FLOP") {
   }
 }
 
+constexpr std::pair<std::uint32_t, std::uint32_t> kClusters[] = {{1, 1}, {2, 1}, {1, 2}, {4, 1},
+                                                                 {2, 2}, {4, 2}, {2, 4}};
+
+TEST_CASE("a cluster of GEMM tiles loads what its rows and columns share once") {
+  const models::Gemm g{512, 512, 256};
+  for (const auto& [rows, cols] : kClusters) {
+    const auto kernels = make_gemm(
+        g, hopper(), addresses_for(g),
+        {.tile_m = 64, .tile_n = 64, .tile_k = 64, .cluster = rows, .cluster_cols = cols, .stages = 2});
+    const std::uint64_t a = 512 / 64 / cols, w = 512 / 64 / rows;  // how often each operand is loaded
+    CHECK(kernels.front()->shape().cluster == rows * cols);
+    CHECK(tile::testing::count(*kernels.front()).loaded == (a + w) * 512 * 256 * 2);
+    CHECK(kernels.front()->outline().load_bytes == (a + w) * 512 * 256 * 2);
+  }
+}
+
 TEST_CASE("every tiling of a GEMM is complete, clusters and split-K included") {
   const models::Gemm g{300, 520, 1096};
   const Addresses addresses = addresses_for(g);
   for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
     for (const std::uint32_t tile_n : {16U, 64U, 176U, 256U}) {
-      for (const std::uint32_t cluster : {1U, 2U, 4U}) {
+      for (const auto& [rows, cols] : kClusters) {
         for (const std::uint32_t split : {1U, 3U}) {
           const auto kernels = make_gemm(g, hopper(), addresses,
                                          {.tile_m = tile_m,
                                           .tile_n = tile_n,
                                           .tile_k = 64,
-                                          .cluster = cluster,
+                                          .cluster = rows,
+                                          .cluster_cols = cols,
                                           .split_k = split,
                                           .stages = 2,
                                           .transposed = (tile_m + tile_n + split) % 2 == 0});

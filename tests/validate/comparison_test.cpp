@@ -93,6 +93,18 @@ TEST_CASE("after a replay, what fits in the L2 together is warm") {
   CHECK(warm_after_replay(small, in_turn, kL2) == std::vector<std::uint32_t>{0, 2});
 }
 
+TEST_CASE("replays find again no more than the share of the L2 that is reused, weights in turn included") {
+  GpuSpec gpu = a_gpu();
+  gpu.l2.bytes = 64 << 20;
+  Measurement row = measured(64, 1);
+  row.op = models::Gemm{.m = 1, .n = 1024, .k = 5120};  // 10 MiB of weights
+  row.conditions.weights_in_turn = std::int64_t{5} * 10 << 20;
+  gpu.l2.reused_share = 1;
+  CHECK(options_of(row, gpu).warm_operands == std::vector<std::uint32_t>{0, 1, 2});
+  gpu.l2.reused_share = 0.67;
+  CHECK(options_of(row, gpu).warm_operands == std::vector<std::uint32_t>{0, 2});
+}
+
 TEST_CASE("a call launches the kernel once for each copy of its weights") {
   GpuSpec gpu = a_gpu();
   Measurement row = measured(64, 1);

@@ -92,8 +92,8 @@ void L2::install(std::uint64_t address, std::uint64_t bytes, bool dirty) {
   }
 }
 
-template <class T>
-std::uint32_t L2::take_free(std::vector<T>& pool, std::uint32_t& first_free) {
+template <class Pool>
+std::uint32_t L2::take_free(Pool& pool, std::uint32_t& first_free) {
   const std::uint32_t index = first_free;
   if (index != kNone) {
     first_free = pool[index].next;
@@ -162,7 +162,8 @@ void L2::handle(Time now, const L2Event& event) {
 
 void L2::look_ahead() {
   if (misses_underway_ < kManyMisses) return;
-  for_each_next([this](const L2Event& e) {
+  // Which miss a fill belongs to is known early; where its lines go, once that has come in.
+  for_each_following([this](const L2Event& e) {
     if (e.kind == L2Event::Kind::fill) __builtin_prefetch(&misses_[e.tag], 1);
   });
   for_each_next([this](const L2Event& e) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "sim/core/hardware.hpp"
+#include "sim/core/large_pages.hpp"
 #include "sim/core/module.hpp"
 #include "sim/core/pipe.hpp"
 #include "sim/gpu/l2/tag_store.hpp"
@@ -152,8 +153,8 @@ class L2 : public EventModule<L2Event> {
   std::uint32_t slice_of(std::uint32_t set) const {
     return static_cast<std::uint32_t>(std::uint64_t{set} * slice_share_ >> 32U);
   }
-  template <class T>
-  static std::uint32_t take_free(std::vector<T>& pool, std::uint32_t& first_free);
+  template <class Pool>
+  static std::uint32_t take_free(Pool& pool, std::uint32_t& first_free);
 
   const GpuSpec& gpu_;
   std::uint32_t slices_;
@@ -168,7 +169,7 @@ class L2 : public EventModule<L2Event> {
 
   SetMap map_;
   SetMap::Place next_run_;
-  std::vector<TagSet> sets_;
+  LargeVector<TagSet> sets_;
   std::vector<Time> slice_free_;
   std::vector<Pipe> gpc_return_, gpc_request_;
   std::vector<Underway> underway_;  // kUnderway for each GPC, by a hash of the set
@@ -178,10 +179,10 @@ class L2 : public EventModule<L2Event> {
   std::vector<std::uint32_t> free_boxes_;
   std::vector<Waiter> waiters_;
   std::uint32_t free_waiter_ = kNone;
-  std::vector<Miss> misses_;
+  LargeVector<Miss> misses_;
   std::uint32_t free_miss_ = kNone;
   std::uint32_t misses_underway_ = 0;
-  std::vector<std::array<std::uint32_t, TagSet::kWays>> miss_of_way_;  // of each set, where a way is pending
+  LargeVector<std::array<std::uint32_t, TagSet::kWays>> miss_of_way_;  // of each set, where a way is pending
   std::uint32_t writebacks_ = 0, most_writebacks_ = 0;  // on their way to HBM; what its queues hold
   std::deque<std::uint32_t> stalled_;                   // boxes of writes that wait for them
   std::uint64_t tile_counter_ = 0;

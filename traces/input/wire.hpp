@@ -2,10 +2,11 @@
 // Protocol buffers' wire format (https://protobuf.dev/programming-guides/encoding), read and written field by
 // field, memory for one message only.
 //
-// Why not libprotobuf: of an execution trace ten fields are read and the rest of a node, tensors and dozens of
-// attributes, is passed over in place where generated code would copy it into objects; of a timeline's packets
-// there are four shapes, written millions of times. Two schemas' generated code, the library and its compiler
-// would be more to build than this, and what is wrong could no longer be told by its byte in the file.
+// Why not libprotobuf: of an execution trace ten fields are read and the rest of a node, tensors and dozens
+// of attributes, is passed over in place where generated code would copy it into objects; of a timeline's
+// packets there are four shapes, written millions of times. Two schemas' generated code, the library and its
+// compiler would be more to build than this, and what is wrong could no longer be told by its byte in the
+// file.
 
 #include <bit>
 #include <cstdint>

@@ -68,7 +68,11 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
         if ((tile_m > 64 && tile_m >= rows + 64) || !accumulators_fit(tile_m, tile_n)) continue;
         bool larger = true;
         // Profiles of cuBLAS on an H100 show more than two CTAs only with tiles of 64 rows (64x8 to 64x64).
-        for (std::uint32_t size = 1; size <= (tile_m == 64 ? 8U : tile_m == 128 ? 4U : 2U) && larger; size *= 2) {
+        for (std::uint32_t size = 1; size <= (tile_m == 64    ? 8U
+                                              : tile_m == 128 ? 4U
+                                                              : 2U) &&
+                                     larger;
+             size *= 2) {
           larger = false;
           for (const Cluster& c : kClusters) {
             // Slices of shared tiles are of whole groups of 8 rows, which the swizzle in shared memory needs.

@@ -20,7 +20,7 @@ void Hbm::accept_inbox() {
     const HbmLocation place = map_.locate(arrival.event.run);
     PseudoChannel& channel = channels_[place.channel];
     // On the first edge of the command clock from its arrival on.
-    channel.push({.at = (channel_time(arrival.at).fs + timing_.ck.fs - 1) / timing_.ck.fs,
+    channel.push({.at = cycle_of(arrival.at),
                   .bank = place.bank,
                   .row = place.row,
                   .tag = arrival.event.tag,
@@ -32,7 +32,28 @@ void Hbm::accept_inbox() {
 }
 
 void Hbm::run_window(Time end) {
-  const Cycle end_cycle = (channel_time(end).fs + timing_.ck.fs - 1) / timing_.ck.fs;
+  if (hold_asked_ < end) {
+    // What waits just then, whatever has been handed over since.
+    run_channels(hold_asked_);
+    begin_hold();
+  }
+  run_channels(end);
+  if (recorder_ != nullptr && recorder_->wants(end)) {
+    std::vector<Time> busy;
+    for (const PseudoChannel& c : channels_)
+      busy.push_back(timing_.ck * static_cast<std::int64_t>(c.counters().data_busy));
+    recorder_->add(end, busy);
+  }
+  if (end >= hold_until_) {
+    behind_ += hold_until_ - hold_from_;
+    hold_from_ = hold_until_ = Time::never();
+  }
+}
+
+Cycle Hbm::cycle_of(Time t) const { return (channel_time(t).fs + timing_.ck.fs - 1) / timing_.ck.fs; }
+
+void Hbm::run_channels(Time end) {
+  const Cycle end_cycle = cycle_of(end);
   for (std::uint32_t c = 0; c < next_.size(); ++c) {
     if (next_[c] >= end_cycle) continue;
     PseudoChannel& channel = channels_[c];
@@ -47,24 +68,21 @@ void Hbm::run_window(Time end) {
     next_[c] = channel.next();
     events_handled_ += channel.steps() - steps;
   }
-  if (recorder_ != nullptr && recorder_->wants(end)) {
-    std::vector<Time> busy;
-    for (const PseudoChannel& c : channels_)
-      busy.push_back(timing_.ck * static_cast<std::int64_t>(c.counters().data_busy));
-    recorder_->add(end, busy);
-  }
-  if (end >= hold_until_) {
-    behind_ += hold_until_ - hold_from_;
-    hold_from_ = hold_until_ = Time::never();
-  }
 }
 
 void Hbm::hold(Time now, const HbmEvent& event) {
-  if (hold_from_ != Time::never() || event.tag == 0) return;
+  if (hold_from_ != Time::never() || hold_asked_ != Time::never() || event.tag == 0) return;
+  hold_asked_ = now;
+  hold_ = event;
+}
+
+void Hbm::begin_hold() {
+  const Cycle now = cycle_of(hold_asked_);
   std::size_t waiting = 0;
-  for (const PseudoChannel& c : channels_) waiting += c.pending();
-  hold_from_ = now + Time::from_ns(event.run);
-  hold_until_ = hold_from_ + Time::from_us(static_cast<double>(waiting * kRunBytes) / event.tag);
+  for (const PseudoChannel& c : channels_) waiting += c.waiting(now);
+  hold_from_ = hold_asked_ + Time::from_ns(hold_.run);
+  hold_until_ = hold_from_ + Time::from_us(static_cast<double>(waiting * kRunBytes) / hold_.tag);
+  hold_asked_ = Time::never();
 }
 
 Time Hbm::channel_time(Time t) const {
@@ -79,7 +97,7 @@ Time Hbm::real_time(Time channels) const {
 
 Time Hbm::next_event() const {
   const Cycle next = *std::min_element(next_.begin(), next_.end());
-  return next == PseudoChannel::kNever ? Time::never() : real_time(timing_.ck * next);
+  return next == PseudoChannel::kNever ? hold_asked_ : min(hold_asked_, real_time(timing_.ck * next));
 }
 
 HbmCounters Hbm::counters() const {

@@ -39,6 +39,10 @@ class Hbm : public Receiver<HbmEvent> {
   /// While SMs stand still the channels would do for nothing what was waiting for them: they stop for as long
   /// as that takes when the SMs go on.
   void hold(Time now, const HbmEvent& event);
+  void begin_hold();  ///< at hold_asked_, to which the channels have run
+  void run_channels(Time end);
+  /// The first edge of the command clock from `t` on.
+  Cycle cycle_of(Time t) const;
   /// The channels' own time, which stands still meanwhile, and back.
   Time channel_time(Time t) const;
   Time real_time(Time channels) const;
@@ -50,6 +54,8 @@ class Hbm : public Receiver<HbmEvent> {
   std::vector<Cycle> next_;  // of each channel, side by side for the search
   Time behind_;              // the channels' time
   Time hold_from_ = Time::never(), hold_until_ = Time::never();
+  Time hold_asked_ = Time::never();  // and not begun yet
+  HbmEvent hold_;
   Outlet<L2Event> to_l2_;
   ChannelRecorder* recorder_ = nullptr;
 };

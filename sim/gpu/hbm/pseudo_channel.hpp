@@ -82,6 +82,10 @@ class PseudoChannel {
       if (step(completion)) done(completion);
     }
   }
+  /// Requests that have come by `now` and are not served yet; run() has come to just there.
+  std::size_t waiting(Cycle now) const {
+    return arrivals_.count_until(now) + static_cast<std::size_t>(counts_[0] + counts_[1]);
+  }
   /// Requests not served yet.
   std::size_t pending() const { return arrivals_.size() + static_cast<std::size_t>(counts_[0] + counts_[1]); }
 
@@ -108,6 +112,11 @@ class PseudoChannel {
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
     const Request& front() const { return ring_[first_]; }
+    std::size_t count_until(Cycle now) const {
+      std::size_t n = 0;
+      while (n < size_ && ring_[(first_ + n) & mask()].at <= now) ++n;
+      return n;
+    }
     void pop_front() {
       first_ = (first_ + 1) & mask();
       --size_;

@@ -31,8 +31,9 @@ constexpr double kNotSampled = 0.005;
 // loops are short, pieces end together at first and at the end, and a kernel is not sampled unless it and
 // those before it take many of them.
 constexpr double kShortLoop = 16;
-constexpr double kManyPieces = 100;
-constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
+constexpr double kManyPieces = 100, kManyPiecesOfPart = 50;  // of a kernel alone, and behind others
+constexpr std::uint64_t kLeastTimed = 16;                    // trips that make a window's mean
+constexpr unsigned kLeastInPart = 250;                       // and that of a part of a window
 
 }  // namespace
 
@@ -80,7 +81,7 @@ void TripSampling::start_anew() {
 
 bool TripSampling::divisible(const TripWindow& window, unsigned parts) const {
   return state_ == State::settle && groups_.empty() && passed_ == 0 &&
-         static_cast<double>(window.timed) >= parts * loops_;
+         static_cast<double>(window.timed) >= std::max(loops_, static_cast<double>(kLeastInPart * parts));
 }
 
 void TripSampling::shorten(double window_us) {
@@ -129,7 +130,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
 
   if (passed_ == 0 && made_ < kShortLoop * items_) {
     const double piece_us = mean * made_ / items_;
-    if (items_ * trips_ / (loops_ * made_) + before_us_ / piece_us < kManyPieces) {
+    const double enough = before_us_ > 0 ? kManyPiecesOfPart : kManyPieces;
+    if (items_ * trips_ / (loops_ * made_) + before_us_ / piece_us < enough) {
       state_ = State::off;
       return {};
     }

@@ -46,8 +46,7 @@ class TripSampling {
   std::optional<Pass> add(const TripWindow& window,
                           double most_windows = std::numeric_limits<double>::infinity(),
                           std::uint32_t windows = 1);
-  /// No window has been measured yet, and one like this can be cut into `parts` that each see trips of every
-  /// loop.
+  /// No window has been measured yet, and one like this can be cut into `parts` that each see many trips.
   bool divisible(const TripWindow& window, unsigned parts) const;
   /// From now on windows are this long, and the clock is taken to stay as it is. Only where divisible().
   void shorten(double window_us);

@@ -106,12 +106,15 @@ Flash2::Tile Flash2::tile_at(std::uint32_t index) const {
 tile::Outline Flash2::outline() const {
   tile::Outline o;
   const std::uint64_t row_bytes = std::uint64_t{head_dim_} * element_bytes_;
+  // Whole calls: the tiles of one head of one sequence, then the next head's, the longest of each head last.
+  const auto rounds = varlen_ ? std::uint64_t{1} : std::uint64_t{heads_} * sequences_.size();
+  o.rounds = rounds;
   const auto add = [&](std::uint64_t count, std::uint32_t trips) {
     if (count == 0) return;
     if (!o.pieces.empty() && o.pieces.back().trips == trips)
-      o.pieces.back().count += count;
+      o.pieces.back().count += count / rounds;
     else
-      o.pieces.push_back({count, trips});
+      o.pieces.push_back({count / rounds, trips});
   };
   for (std::size_t i = 0; i < sequences_.size();) {
     // Sequences of the same lengths together.

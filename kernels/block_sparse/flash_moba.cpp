@@ -67,7 +67,8 @@ tile::Program BlockMeansKernel::body(std::uint32_t cta, std::uint32_t trips) con
 
 // ---------------------------------------------------------------------------------------------------------
 
-TiledTopKKernel::TiledTopKKernel(const TiledTopK& topk, const GpuSpec&) : topk_{topk} {
+TiledTopKKernel::TiledTopKKernel(const TiledTopK& topk, const GpuSpec& gpu)
+    : topk_{topk}, barrier_{Chains{gpu.sm}.barrier} {
   const std::uint32_t rows = topk.tile_rows(), width = topk.tile_blocks(), d = w(topk.head_dim);
   shape_.name = fmt::format("flash_topk{} {}x{} d{}", topk.list(), rows, width, d);
   shape_.roles = {{"warps", kWarps}};
@@ -126,12 +127,14 @@ tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) cons
   for (std::uint32_t i = 0; i < trips; ++i) {
     if (i + 1 < trips) i += static_cast<std::uint32_t>(co_await tile::trip(trips - 1 - i));
     co_await tile::load_wait();
+    co_await tile::chain(barrier_);
     co_await tile::shared_load((std::uint64_t{topk_.tile_rows()} + std::uint64_t{kWarps} * width) *
                                row_bytes);
     co_await tile::mma(topk_.tile_rows(), width, d);
     if (i + 1 < trips) co_await tile::load(means(trips - 2 - i));
     // Two floats a lane, eight rows to a warp, all rows in the same banks.
     co_await tile::shared_store(scores * 4 * 4);
+    co_await tile::chain(barrier_);
     co_await tile::shared_load(list_bytes * list_conflicts);
     // Scores: lanes a row of 32 (64) floats apart, all in one bank: 32 wavefronts for a column.
     co_await tile::shared_load(std::uint64_t{kWarps} * width * 32 * kWavefront);
@@ -146,6 +149,7 @@ tile::Program TiledTopKKernel::body(std::uint32_t cta, std::uint32_t trips) cons
     co_await tile::l1_load(kWarps * (steps * 2 + swaps * 6 + width + 4 * topk_.list()) * kWavefront);
     co_await tile::chain(steps * (kL1Latency + kAluLatency + 2 * kBranchCycles) + swaps * kL1Latency);
     co_await tile::shared_store(list_bytes * list_conflicts);
+    co_await tile::chain(barrier_);
   }
   if (topk_.counts != 0) {
     // An atomic for each row and entry, on the counter of its block.
@@ -313,10 +317,24 @@ GatherAttentionKernel::GatherAttentionKernel(const GatherAttention& call, const 
   groups_ = static_cast<std::uint32_t>(
       std::lround(16 * std::clamp((rows / tiles + 0.5 * (kGroupRows - 1)) / kGroupRows, 1.0,
                                   double{kGatherRows} / kGroupRows)));
+  barrier_ = Chains{gpu.sm}.barrier;
   l2_cycles_ = static_cast<std::uint32_t>(gpu.l2.hit_latency + gpu.l2.far_latency / 2) + kL1Latency;
   const std::uint64_t row = u(call.head_dim);
   between_read_ = call.pairs * (row * 4 + 4);
   between_written_ = call.pairs * row * 4;
+  // Ranges of a head start together, each at its own block: those that lie in one block go through the blocks
+  // in step, the next ones are some visits behind. Where what all resident CTAs read meanwhile exceeds the
+  // L2, keys and values come from HBM once for each such group of ranges.
+  const double in_step =
+      std::max(1.0, static_cast<double>(call.block_keys) / static_cast<double>(call.range_rows));
+  const double behind =
+      std::max(1.0, static_cast<double>(call.range_rows) / static_cast<double>(call.block_keys));
+  const double visit_bytes = 2.0 * static_cast<double>(call.block_keys * call.head_dim * call.element_bytes);
+  const double heads =
+      call.ranges.size() == call.ranges_per_head ? static_cast<double>(call.sequences * call.heads) : 1.0;
+  constexpr double kResident = 2;  // of shared memory
+  if (visit_bytes * behind * kResident * gpu.sms() / in_step > static_cast<double>(gpu.l2.bytes))
+    reread_bytes_ = static_cast<std::uint64_t>(visit_bytes * tiles * heads / in_step);
   set_work(std::move(pieces_),
            call.ranges.size() == call.ranges_per_head ? u(call.sequences * call.heads) : 1);
 }
@@ -375,6 +393,7 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
     co_await tile::load(Box{list_base + std::uint64_t{i} * 4096 % (1U << 28U), 1, gathered * 4, 0});
     co_await tile::load_wait();
     co_await tile::shared_store(std::uint64_t{gathered} * 4);
+    co_await tile::chain(barrier_);
     co_await tile::load(keys(call_.k, i, kv_tiles - 1));
     // Unfinished outputs come through registers to shared memory, eight rows and 256 B at a time: an id has
     // to be read from shared memory after what was written there, so each waits for the one before. Then into
@@ -391,14 +410,18 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
         co_await tile::shared_store(std::uint64_t{rows} * bytes);
       }
     }
+    co_await tile::chain(barrier_);
     co_await tile::shared_load(outputs * 4);
+    co_await tile::chain(barrier_);
     co_await tile::load(q_box);
     for (std::uint64_t n = kv_tiles; n-- > 0;) {
       co_await tile::load_wait();
+      co_await tile::chain(barrier_);
       co_await tile::load(keys(call_.v, i, n));
       co_await tile::shared_load(operand_bytes + outputs * call_.element_bytes);
       co_await tile::mma(kGatherRows, 64, d);
       co_await tile::load_wait();  // V is waited for before the softmax
+      co_await tile::chain(barrier_);
       if (n > 0) co_await tile::load(keys(call_.k, i, n - 1));
       // Row maxima and sums live in shared memory, found by id, row by row. A thread has a quarter of the
       // columns of two rows.
@@ -416,6 +439,7 @@ tile::Program GatherAttentionKernel::body(std::uint32_t cta, std::uint32_t trips
     }
     // Back the same way; a store is not waited for, but its id is.
     co_await tile::shared_store(outputs * 4);
+    co_await tile::chain(barrier_);
     co_await tile::shared_load(std::uint64_t{gathered} * unfinished_bytes);
     co_await tile::chain((gathered + kGroupRows - 1) / kGroupRows *
                          ((unfinished_bytes - 1) / kGroupRowBytes + 1) * (kSharedLatency + 2 * kAluLatency));

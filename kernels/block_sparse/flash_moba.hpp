@@ -56,6 +56,7 @@ class TiledTopKKernel final : public LoopKernel<TiledTopKKernel> {
   // Of a key tile: columns in which a lane of the warp inserts, and steps at which one's entries change
   // places.
   double inserting_columns_, swaps_;
+  std::uint64_t barrier_;  // cycles of a __syncthreads
 };
 
 /// Lists of query ids by block: prefix sums, one thread for each head; ids scattered; each list sorted by a
@@ -93,6 +94,7 @@ class GatherAttentionKernel final : public LoopKernel<GatherAttentionKernel> {
   std::uint32_t mean_rows_ = 1;                // of a trip
   std::uint32_t searches_ = 16, groups_ = 16;  // sixteenths of one for each trip
   std::uint32_t l2_cycles_ = 0;                // a load that the L2 answers
+  std::uint64_t barrier_ = 0;                  // cycles of a __syncthreads
 };
 
 }  // namespace tessera::kernels

@@ -21,11 +21,20 @@ struct DenseShape {
   std::int64_t kv_width() const { return kv_heads * head_dim; }
 };
 
+/// Positions from .. to - 1 of a sequence.
+struct TokenRange {
+  std::int64_t from = 0, to = 0;
+  bool empty() const { return from >= to; }
+  bool has(std::int64_t position) const { return from <= position && position < to; }
+};
+
 /// Mixture of block attention [arXiv 2502.13189]: in prefill a query sees the `topk` blocks of `block` keys
-/// with the highest gate score, its own block among them. No weights are added; decoding is dense.
+/// with the highest gate score, its own block among them; queries at the positions `full` see all earlier
+/// keys. No weights are added; decoding is dense.
 struct MobaShape {
   DenseShape dense;
   std::int64_t block = 0, topk = 0;
+  TokenRange full;  ///< the same in all layers of a model
 };
 
 /// Multi-head latent attention [arXiv 2405.04434]: keys and values are up-projections of one latent row per

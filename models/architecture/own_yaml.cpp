@@ -82,9 +82,20 @@ void read_attention(const Value& wanted, Architecture& a) {
   for (Layer& l : a.layers) l.attention = shape;
 }
 
+/// full_tokens: [from, to]; to may be `end`.
+TokenRange read_full_tokens(const Value& range) {
+  const std::vector<Value> ends = range.items();
+  if (ends.size() != 2)
+    throw range.error("expected [from, to]: the first position, and the one after the last");
+  const TokenRange full{ends[0].as_integer(0, kMostTokens),
+                        ends[1].as_string() == "end" ? kMostTokens : ends[1].as_integer(0, kMostTokens)};
+  if (full.empty()) throw range.error(fmt::format("no token lies in [{}, {})", full.from, full.to));
+  return full;
+}
+
 /// Makes dense layers MoBA layers, but for the first and last few; none from training step full_from_step on.
 void read_moba(const Value& moba, Architecture& a) {
-  moba.allow_only({"block", "topk", "first_full", "last_full", "full_from_step", "step"});
+  moba.allow_only({"block", "topk", "first_full", "last_full", "full_from_step", "step", "full_tokens"});
   if (!a.causal) throw moba.error("only a causal model can have it");
   const std::int64_t block = moba.at("block").as_integer(1, kMostTokens);
   const std::int64_t topk = moba.at("topk").as_integer(1, kMostTokens);
@@ -100,6 +111,8 @@ void read_moba(const Value& moba, Architecture& a) {
   const auto at = moba.find("step");
   if (at && hybrid.full_from_step < 0) throw at->error("only with full_from_step does the step matter");
   const std::int64_t step = at ? at->as_integer(0, kMostSteps) : 0;
+  const auto tokens = moba.find("full_tokens");
+  const TokenRange full_tokens = tokens ? read_full_tokens(*tokens) : TokenRange{};
   for (int l = 0; l < a.layer_count(); ++l) {
     if (hybrid.full(l, static_cast<int>(a.layer_count()), step)) continue;
     AttentionShape& attention = a.layers[static_cast<std::size_t>(l)].attention;
@@ -108,7 +121,7 @@ void read_moba(const Value& moba, Architecture& a) {
       throw moba.error(
           fmt::format("layer {} is {}: blocks can be chosen of dense attention only", l, name_of(attention)));
     }
-    attention = MobaShape{.dense = *dense, .block = block, .topk = topk};
+    attention = MobaShape{.dense = *dense, .block = block, .topk = topk, .full = full_tokens};
   }
 }
 

@@ -262,7 +262,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
       own.written += rest.written / mains;
     }
     if (shared && i + 1 == kernels.size()) own.written += rest.written;
-    if ((shared || i == main) && o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
+    if (o.rereads > 1 && static_cast<double>(o.reread_bytes) > l2 / 2)
       own.read += static_cast<double>(o.reread_bytes) * static_cast<double>(o.rereads - 1);
     if (const double bytes = own.read + own.written; bytes > 0)
       launches[i].hbm_us = bytes / rates_.hbm(own.written / bytes);

@@ -111,32 +111,33 @@ TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after)
   const Workload& w = g_.workload;
   if (g_.step < 0) {
     return run(d, rows, after,
-               Attention{.batch = w.batch,
-                         .q_rows = w.new_tokens(),
-                         .kv_rows = w.prefill_tokens,
-                         .heads = d.heads,
-                         .kv_heads = d.kv_heads,
-                         .head_dim = d.head_dim,
-                         .causal = m.causal,
-                         .dtype = m.dtype});
+               {Attention{.batch = w.batch,
+                          .q_rows = w.new_tokens(),
+                          .kv_rows = w.prefill_tokens,
+                          .heads = d.heads,
+                          .kv_heads = d.kv_heads,
+                          .head_dim = d.head_dim,
+                          .causal = m.causal,
+                          .dtype = m.dtype}});
   }
   return run(d, rows, after,
-             AttentionDecode{.batch = w.batch,
-                             .context = w.prefill_tokens + g_.step + 1,
-                             .heads = d.heads,
-                             .kv_heads = d.kv_heads,
-                             .head_dim = d.head_dim,
-                             .dtype = m.dtype});
+             {AttentionDecode{.batch = w.batch,
+                              .context = w.prefill_tokens + g_.step + 1,
+                              .heads = d.heads,
+                              .kv_heads = d.kv_heads,
+                              .head_dim = d.head_dim,
+                              .dtype = m.dtype}});
 }
 
-TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after, Operator attention) {
+TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after,
+                           std::vector<Operator> attention) {
   const BufferId projections = n_.dense.projections;
-  const TaskId t = begin(d, rows, after);
+  TaskId t = begin(d, rows, after);
   // The keys of a whole prompt are all at hand; else they are in the cache, the new ones included.
   const BufferId kv = g_.step < 0 && g_.workload.cached_tokens == 0 ? projections : cache();
-  return end(
-      d, rows,
-      g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t}));
+  for (Operator& each : attention)
+    t = g_.add(n_.id, Stage::attention, std::move(each), {projections, kv, kv, n_.dense.attended}, {t});
+  return end(d, rows, t);
 }
 
 TaskId DenseOnOneNode::begin(const DenseShape& d, std::int64_t rows, TaskId after) {

@@ -21,8 +21,9 @@ class DenseOnOneNode {
   DenseOnOneNode(GraphBuilder& g, const CompNode& node);
   /// The current layer's attention of `rows` new rows.
   TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after);
-  /// The same with another operator for the attention itself, of the same operands: q, k, v, out.
-  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, Operator attention);
+  /// The same with other operators for the attention itself, one after another, of the same operands: q, k, v,
+  /// out.
+  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, std::vector<Operator> attention);
   // run() in parts, for attention that takes several kernels:
   /// Projections and the new rows in the cache;
   TaskId begin(const DenseShape& shape, std::int64_t rows, TaskId after);

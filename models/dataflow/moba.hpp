@@ -4,8 +4,10 @@
 // Over AttnNodes, each block's keys lie on several columns. Node (k, k) sums those of S_k by block and sends
 // the sums to every (j, j) whose queries may choose such a block; (j, j) makes means of them, scores the
 // queries of S_j once, and sends each row's choice to the other nodes of its row; node (j, k) attends to
-// what was chosen among its own keys. The diagonal has the queries of every row and the keys of every column,
-// so nothing else is sent; projections, caches, the way back and the merge are dense attention's.
+// what was chosen among its own keys. Rows at positions that attend in full take no part in the choice: node
+// (j, k) attends with them to all its earlier keys. The diagonal has the queries of every row and the keys of
+// every column, so nothing else is sent; projections, caches, the way back and the merge are dense
+// attention's.
 
 #include <vector>
 
@@ -52,6 +54,14 @@ class MobaOverNodes {
     BufferId means = 0;  // of blocks
     BufferId chosen = 0;
   };
+  /// Rows of S_j that choose blocks, and those that see all earlier keys.
+  struct Queries {
+    Positions sparse, full;
+  };
+  static Queries split(const TokenRange& full, const Positions& positions);
+  std::int64_t sparse_rows(std::uint32_t j) const {
+    return static_cast<std::int64_t>(queries_[j].sparse->size());
+  }
   Node& node(std::uint32_t j, std::uint32_t k) { return nodes_[j * p_.beta + k]; }
   /// Blocks before the last query of S_j's own: those that it may choose.
   std::int64_t past_blocks(const MobaShape& shape, std::uint32_t j) const;
@@ -61,11 +71,14 @@ class MobaOverNodes {
   std::int64_t sums_bytes(const MobaShape& shape, std::int64_t blocks) const;
   std::int64_t chosen_bytes(const MobaShape& shape, std::uint32_t j) const;
   BlockPool pool(const MobaShape& shape, std::uint32_t k) const;
+  TaskId attend_selected(const MobaShape& shape, std::uint32_t j, std::uint32_t k, std::vector<TaskId> after);
+  TaskId attend_all(const MobaShape& shape, std::uint32_t j, std::uint32_t k, std::vector<TaskId> after);
 
   GraphBuilder& g_;
   const Placement& p_;
   DenseOverNodes& dense_;
-  std::vector<Node> nodes_;  // row-major
+  std::vector<Node> nodes_;       // row-major
+  std::vector<Queries> queries_;  // of each S_j
 };
 
 }  // namespace tessera::models

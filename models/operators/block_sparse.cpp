@@ -212,8 +212,9 @@ std::string signature(const BlockSparseAttention& op) {
   if (op.selection.kind == SelectionKind::lists) {
     rows = positions_text(op.q_positions) + positions_text(op.kv_positions);
   } else if (op.q_positions || op.kv_positions) {
+    // Not how many pairs of a row's own block the causal mask leaves: the kernels go through them all.
     std::vector<std::int64_t> numbers;
-    for (const BlockRows& b : held_rows(op)) numbers.insert(numbers.end(), {b.own, b.keys, b.own_pairs});
+    for (const BlockRows& b : held_rows(op)) numbers.insert(numbers.end(), {b.own, b.keys});
     rows = fmt::format(" in {:016x}", fnv1a(numbers));
   }
   return fmt::format("block_sparse_attention b{} q{} kv{} {} {}{} {}", op.batch, op.q_rows, op.kv_rows,

@@ -28,7 +28,7 @@ struct Moba {
 };
 
 /// Which layers of a model attend in full, with the same parameters: the first and last few, and every layer
-/// from a training step on. Llama-3-8B-1M-MoBA keeps the last 3 of 32 full; its training ends with a tenth of
+/// from a training step on. (Which tokens do in the others: MobaShape::full.) Llama-3-8B-1M-MoBA keeps the last 3 of 32 full; its training ends with a tenth of
 /// the tokens in full attention.
 struct Hybrid {
   int first_full = 0, last_full = 0;

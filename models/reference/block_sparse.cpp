@@ -64,6 +64,10 @@ std::vector<std::int32_t> ranked(const HeadShape& shape, const BlockSparse& rule
   return order;
 }
 
+bool full(const BlockSparse& rule, std::int64_t position) {
+  return rule.full_from <= position && position < rule.full_to;
+}
+
 }  // namespace
 
 BlockSummary pool(const HeadShape& shape, const BlockSparse& rule, const Rows& k, std::int64_t blocks) {
@@ -107,7 +111,7 @@ SelectionLists select(const HeadShape& shape, const BlockSparse& rule, const Row
       std::vector<std::int32_t> order =
           ranked(shape, rule, &q.values[z(r * shape.q_width() + h * shape.head_dim)],
                  h / (shape.heads / shape.kv_heads), own, summary);
-      order.resize(std::min(order.size(), z(rule.topk - 1)));
+      if (!full(rule, position)) order.resize(std::min(order.size(), z(rule.topk - 1)));
       lists[z(h * tokens + position)] = std::move(order);
     }
   }
@@ -222,19 +226,28 @@ std::vector<double> block_sparse_sharded(const HeadShape& shape, const BlockSpar
     held.push_back(pool(shape, rule, take(k, column, shape.kv_width()), blocks));
   const BlockSummary summary = combine(held);
   std::vector<double> out(z(tokens * shape.q_width()));
-  for (const auto& row_set : s.sets) {
-    if (row_set.empty()) continue;
-    const Rows queries = take(q, row_set, shape.q_width());
-    const SelectionLists selection = select(shape, rule, queries, summary, tokens);
+  // Of some rows, whose part on a column `attend` gives.
+  const auto attend_rows = [&](const std::vector<std::int32_t>& rows, const auto& attend) {
+    if (rows.empty()) return;
     std::vector<Partial> parts;
-    for (const auto& column : s.sets) {
-      parts.push_back(selected_attention(shape, rule, selection, queries, take(k, column, shape.kv_width()),
-                                         take(v, column, shape.kv_width())));
-    }
+    for (const auto& column : s.sets)
+      parts.push_back(attend(take(k, column, shape.kv_width()), take(v, column, shape.kv_width())));
     const std::vector<double> merged = merge(shape, parts);
-    for (std::size_t i = 0; i < row_set.size(); ++i)
+    for (std::size_t i = 0; i < rows.size(); ++i)
       std::copy_n(merged.begin() + static_cast<std::ptrdiff_t>(i) * shape.q_width(), shape.q_width(),
-                  out.begin() + row_set[i] * shape.q_width());
+                  out.begin() + rows[i] * shape.q_width());
+  };
+  for (const auto& row_set : s.sets) {
+    std::vector<std::int32_t> sparse, dense;
+    for (const std::int32_t row : row_set) (full(rule, q.positions[z(row)]) ? dense : sparse).push_back(row);
+    const Rows choosing = take(q, sparse, shape.q_width()), seeing_all = take(q, dense, shape.q_width());
+    const SelectionLists selection = select(shape, rule, choosing, summary, tokens);
+    attend_rows(sparse, [&](const Rows& keys, const Rows& values) {
+      return selected_attention(shape, rule, selection, choosing, keys, values);
+    });
+    attend_rows(dense, [&](const Rows& keys, const Rows& values) {
+      return partial_attention(shape, seeing_all, keys, values, true);
+    });
   }
   return out;
 }

@@ -25,6 +25,7 @@ struct BlockSparse {
   std::int64_t block = 1, topk = 1;
   Gate gate = Gate::mean;
   std::int64_t sinks = 1;
+  std::int64_t full_from = 0, full_to = 0;  ///< rows at positions [from, to) see all earlier keys
 };
 
 /// What a node knows of each block from the keys it holds. Blocks of which it holds none have count 0.
@@ -53,7 +54,8 @@ std::vector<double> block_sparse(const HeadShape& shape, const BlockSparse& rule
 std::vector<double> block_sparse_five_step(const HeadShape& shape, const BlockSparse& rule, const Rows& q,
                                            const Rows& k, const Rows& v);
 /// Over AttnNodes: nodes (., k) pool the keys of S_k, the sums become block summaries, each row is gated
-/// once, node (j, k) attends the selected pairs of S_j and S_k, and the parts of a row are merged.
+/// once, node (j, k) attends the selected pairs of S_j and S_k, with rows that see everything as dense
+/// attention does, and the parts of a row are merged.
 std::vector<double> block_sparse_sharded(const HeadShape& shape, const BlockSparse& rule, const Partition& s,
                                          const Rows& q, const Rows& k, const Rows& v);
 

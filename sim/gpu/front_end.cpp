@@ -25,6 +25,11 @@ double fixed_clock_window_us(const HbmSpec& hbm) {
   return interval_us * std::max(1.0, std::round(kFixedClockWindowUs / interval_us));
 }
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
+// Where windows see many trips and the power leaves the clock alone, a part of a window shows as much.
+constexpr unsigned kWindowParts = 4;
+// Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
+// far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
+constexpr double kBeyondCap = 0.02;
 }  // namespace
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -36,6 +41,7 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       gpcs_{std::move(gpcs)},
       clock_mhz_{options.fixed_clock_mhz > 0 ? options.fixed_clock_mhz : gpu.boost_clock_mhz},
       window_us_{options.fixed_clock_mhz > 0 ? fixed_clock_window_us(gpu.hbm) : gpu.power.window_us},
+      whole_us_{window_us_},
       mean_w_{gpu.power.idle_w} {}
 
 void FrontEnd::submit(std::vector<std::unique_ptr<tile::Kernel>> kernels) {
@@ -79,8 +85,7 @@ void FrontEnd::start_kernel(Time now) {
   if (!sampling_) {
     sampling_ = true;
     sampled_at_ = kernel_start_;
-    schedule(kernel_start_ + Time::from_us(window_us_),
-             FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+    look_after(kernel_start_, kernel_start_, 1);
   }
 }
 
@@ -122,7 +127,9 @@ void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   if (--ctas_left_ == 0) {
     passed_ += trip_sampling_.passed_windows() * Time::from_us(window_us_);
     half_width_ += Time::from_us(trip_sampling_.half_width_windows() * window_us_);
+    window_us_ = whole_us_;
     trip_sampling_.start({}, window_us_);
+    if (windows_ > 1 && energies_missing_ == 0) look_after(now, now, 1);
     warm_l2(now, false);
     const Time end = now - to_gpcs[event.gpc].latency();  // when the CTA exited
     execution_ += end - kernel_start_;
@@ -159,7 +166,7 @@ void FrontEnd::handle(Time now, const FrontEndEvent& event) {
       }
       break;
     case FrontEndEvent::Kind::sample_power:
-      if (!finished_) sample(now);
+      if (!finished_ && event.look == look_) sample(now);
       break;
     case FrontEndEvent::Kind::energy:
       take_energy(now, event);
@@ -250,13 +257,25 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     forget_group();
     trip_sampling_.start_anew();
   }
-  const double windows_left = capped_ || options_.fixed_clock_mhz > 0
-                                  ? std::numeric_limits<double>::infinity()
-                                  : time_to_cap_us(gpu_.power, mean_w_, watts) / window_us_;
-  if (const auto pass = trip_sampling_.add(trips_, windows_left)) pass_trips(now, *pass, window_us);
+  const double windows_left =
+      capped_ || options_.fixed_clock_mhz > 0
+          ? std::numeric_limits<double>::infinity()
+          : (time_to_cap_us(gpu_.power, mean_w_, watts) + kBeyondCap * now.us()) / window_us_;
+  if (options_.fixed_clock_mhz <= 0 && clock_mhz_ == gpu_.boost_clock_mhz && watts <= gpu_.power.cap_w &&
+      window_us_ == whole_us_ && trip_sampling_.divisible(trips_, kWindowParts)) {
+    window_us_ = whole_us_ / kWindowParts;
+    trip_sampling_.shorten(window_us_);
+  }
+  if (windows_ == 1) last_us_ = window_us;
+  if (const auto pass = trip_sampling_.add(trips_, windows_left, windows_)) pass_trips(now, *pass, window_us);
   if (!trip_sampling_.holding()) warm_l2(now, false);
-  schedule(max(now, window_start(now) + Time::from_us(window_us_)),
-           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power});
+  look_after(now, window_start(now), std::max(1U, trip_sampling_.windows_to_pass()));
+}
+
+void FrontEnd::look_after(Time now, Time from, std::uint32_t windows) {
+  windows_ = windows;
+  schedule(max(now, from + Time::from_us(window_us_ + (windows - 1) * last_us_)),
+           FrontEndEvent{.kind = FrontEndEvent::Kind::sample_power, .look = ++look_});
 }
 
 void FrontEnd::watch_mean(double watts, double window_us) {

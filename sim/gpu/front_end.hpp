@@ -57,6 +57,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// When the next kernel may start, its predecessor having completed at `now`.
   Time next_start(Time now);
   void sample(Time now);
+  /// The governor looks after `windows` since `from`, and not before `now`, instead of when it was to.
+  void look_after(Time now, Time from, std::uint32_t windows);
   void send_clock(Time now);
   void take_energy(Time now, const FrontEndEvent& event);
   /// Everything about the window that ended at `end` has come in.
@@ -85,7 +87,11 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool finished_ = false;
 
   double clock_mhz_;
-  double window_us_;     // of the power governor, and of sampling
+  double window_us_;           // of the power governor, and of sampling: in the current kernel,
+  double whole_us_;            // and at the start of each
+  double last_us_ = 0;         // what the last window took, with the time in which everyone answers
+  std::uint32_t windows_ = 1;  // in one look: those of a stretch of passed trips are taken together
+  std::uint16_t look_ = 0;
   double mean_w_;        // over PowerSpec::average_ms
   bool capped_ = false;  // it has reached the cap
   Time sampled_at_;

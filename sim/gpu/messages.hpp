@@ -90,11 +90,12 @@ struct FrontEndEvent {
   };
   Kind kind = Kind::start_kernel;
   std::uint8_t gpc = 0, sm = 0, slot = 0;
-  bool from_l2 = false;  ///< energy: from the L2, else from GPC `gpc`
-  double energy_pj = 0;  ///< dynamic energy since the last sample, at nominal voltage
-  double activity = 0;   ///< since the last sample: tensor-core time of all SMs (us), or HBM bytes
-  double loads = 0;      ///< since the last sample, bytes: asked for by SMs, or read from HBM
-  TripProgress trips;    ///< since the last sample
+  bool from_l2 = false;    ///< energy: from the L2, else from GPC `gpc`
+  std::uint16_t look = 0;  ///< sample_power: which; of one that is no longer wanted, not the next
+  double energy_pj = 0;    ///< dynamic energy since the last sample, at nominal voltage
+  double activity = 0;     ///< since the last sample: tensor-core time of all SMs (us), or HBM bytes
+  double loads = 0;        ///< since the last sample, bytes: asked for by SMs, or read from HBM
+  TripProgress trips;      ///< since the last sample
 };
 
 }  // namespace tessera::sim

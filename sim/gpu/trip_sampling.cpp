@@ -27,20 +27,23 @@ constexpr std::uint32_t kWindowsPerPass = 12;
 // What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
 // kernels were seen to be off beyond their windows' spread (docs/skipping.md).
 constexpr double kNotSampled = 0.005;
-// Pieces of work that are passed over leave SMs out of step. Where loops are short, pieces end together at
-// first and at the end, and a kernel of few of them is not sampled.
+// Pieces of work that are passed over leave SMs out of step, which costs about one piece at the end. Where
+// loops are short, pieces end together at first and at the end, and a kernel is not sampled unless it and
+// those before it take many of them.
 constexpr double kShortLoop = 16;
-constexpr double kManyPieces = 100;
-constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
+constexpr double kManyPieces = 100, kManyPiecesOfPart = 50;  // of a kernel alone, and behind others
+constexpr std::uint64_t kLeastTimed = 16;                    // trips that make a window's mean
+constexpr unsigned kLeastInPart = 250;                       // and that of a part of a window
 
 }  // namespace
 
 void TripSampling::start(const TripCount& count, double window_us, bool clock_is_fixed) {
   window_us_ = window_us;
-  clock_is_fixed_ = clock_is_fixed;
+  steady_clock_ = clock_is_fixed;
   trips_ = count.trips;
   even_ = std::min(count.even, count.trips);
   loops_ = count.loops;
+  before_us_ = count.before.us();
   made_ = items_ = alike_ = 0;
   uneven_ = false;
   passed_ = 0;
@@ -48,7 +51,7 @@ void TripSampling::start(const TripCount& count, double window_us, bool clock_is
   first_group_ = 0;
   stretch_ = 0;
   state_ = State::off;
-  if (trips_ > 0) settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
+  if (trips_ > 0) settle(steady_clock_ ? kSettle : kSettleClock, false);
 }
 
 double TripSampling::Group::spread() const {
@@ -64,7 +67,7 @@ void TripSampling::settle(std::uint32_t windows, bool resumed) {
 
 void TripSampling::begin_group() {
   state_ = State::measure;
-  left_ = passes_ == 0 && !clock_is_fixed_ ? kFirstGroup : kGroup;
+  left_ = passes_ == 0 && !steady_clock_ ? kFirstGroup : kGroup;
   groups_.push_back(Group{.stretch = stretch_});
 }
 
@@ -73,10 +76,21 @@ void TripSampling::start_anew() {
   if (!groups_.empty() && groups_.back().windows == 0) groups_.pop_back();
   first_group_ = groups_.size();
   ++stretch_;
-  settle(clock_is_fixed_ ? kSettle : kSettleClock, false);
+  settle(steady_clock_ ? kSettle : kSettleClock, false);
 }
 
-std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows) {
+bool TripSampling::divisible(const TripWindow& window, unsigned parts) const {
+  return state_ == State::settle && groups_.empty() && passed_ == 0 &&
+         static_cast<double>(window.timed) >= std::max(loops_, static_cast<double>(kLeastInPart * parts));
+}
+
+void TripSampling::shorten(double window_us) {
+  window_us_ = window_us;
+  steady_clock_ = true;
+}
+
+std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows,
+                                                    std::uint32_t windows) {
   if (state_ == State::off) return {};
   made_ += window.made;
   if (passed_ == 0 && state_ != State::pass) {
@@ -93,8 +107,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     case State::off:
       return {};
     case State::pass:
-      ++passed_;
-      if (--left_ == 0) settle(warm_, true);
+      passed_ += windows;
+      if ((left_ -= windows) == 0) settle(warm_, true);
       return {};
     case State::settle:
       if (--left_ == 0) begin_group();
@@ -112,14 +126,18 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
   const double sure = group.spread() / std::sqrt(static_cast<double>(group.windows));
-  if (clock_is_fixed_ && sure > kSure && group.windows < (passes_ == 0 ? kMostInFirstGroup : kMostInGroup)) {
+  if (steady_clock_ && sure > kSure && group.windows < (passes_ == 0 ? kMostInFirstGroup : kMostInGroup)) {
     left_ = 1;
     return {};
   }
 
-  if (passed_ == 0 && alike_ < kShortLoop * items_ && items_ * trips_ < kManyPieces * loops_ * alike_) {
-    state_ = State::off;
-    return {};
+  if (passed_ == 0 && alike_ < kShortLoop * items_) {
+    const double piece_us = mean * alike_ / items_;
+    const double enough = before_us_ > 0 ? kManyPiecesOfPart : kManyPieces;
+    if (items_ * trips_ / (loops_ * alike_) + before_us_ / piece_us < enough) {
+      state_ = State::off;
+      return {};
+    }
   }
   // Each group is a sample of the loops' ways to run (warpgroups may fall into step in more than one): the
   // mean of all since the last boundary is charged.
@@ -132,7 +150,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   if (passes_ == 0) {
     passes_ = static_cast<std::uint32_t>(
         std::clamp(to_go / kWindowsPerPass, 1.0,
-                   static_cast<double>(clock_is_fixed_ && sure < kSteady ? kMostSteadyPasses : kMostPasses)));
+                   static_cast<double>(steady_clock_ && sure < kSteady ? kMostSteadyPasses : kMostPasses)));
   }
   warm_ = static_cast<std::uint32_t>(
       std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));

@@ -30,6 +30,7 @@ struct TripCount {
   double trips = 0;  ///< in all; none: nothing to sample
   double even = 0;   ///< of them, before the first SM runs out of work
   double loops = 1;  ///< that go on at a time
+  Time before;       ///< what earlier kernels of the same run took: a share of the sum is what may be wrong
 };
 
 class TripSampling {
@@ -41,9 +42,15 @@ class TripSampling {
 
   /// A kernel starts.
   void start(const TripCount& count, double window_us, bool clock_is_fixed = false);
-  /// A window has ended. Whether to pass over trips from now on, for `most_windows` at most.
+  /// A window has ended, or in a stretch of passed trips the next `windows`. Whether to pass over trips from
+  /// now on, for `most_windows` at most.
   std::optional<Pass> add(const TripWindow& window,
-                          double most_windows = std::numeric_limits<double>::infinity());
+                          double most_windows = std::numeric_limits<double>::infinity(),
+                          std::uint32_t windows = 1);
+  /// No window has been measured yet, and one like this can be cut into `parts` that each see many trips.
+  bool divisible(const TripWindow& window, unsigned parts) const;
+  /// From now on windows are this long, and the clock is taken to stay as it is. Only where divisible().
+  void shorten(double window_us);
   /// From now on trips take another time than before. Not while holding().
   void start_anew();
 
@@ -51,6 +58,8 @@ class TripSampling {
   bool measuring() const { return state_ == State::measure; }
   /// Trips are passed over in the window that goes on, or it is the first one after.
   bool holding() const { return state_ == State::pass || (state_ == State::settle && resumed_); }
+  /// Windows of a stretch of passed trips that are still to come: they may be added at once.
+  std::uint32_t windows_to_pass() const { return state_ == State::pass ? left_ : 0; }
   /// Windows in which trips were passed over.
   std::uint32_t passed_windows() const { return passed_; }
   /// Half of the 95 % confidence interval of the kernel's length, in windows. Call when the kernel has ended.
@@ -73,6 +82,7 @@ class TripSampling {
   State state_ = State::off;
   bool resumed_ = false;  // settling after trips were passed over
   double trips_ = 0, even_ = 0, loops_ = 1, made_ = 0;
+  double before_us_ = 0;
   double items_ = 0, alike_ = 0;  // begun before anything was passed over, and their trips
   std::uint32_t left_ = 0;        // windows of the current state
   std::uint32_t passes_ = 0;      // still to come before the next boundary; 0: not decided
@@ -82,7 +92,7 @@ class TripSampling {
   std::uint32_t passed_ = 0;
   std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
   double window_us_ = 0;
-  bool clock_is_fixed_ = false;
+  bool steady_clock_ = false;
   std::vector<Group> groups_;
 };
 

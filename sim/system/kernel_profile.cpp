@@ -60,7 +60,8 @@ class Residency {
   explicit Residency(std::int64_t l2_bytes) : l2_bytes_{l2_bytes} {}
 
   /// Indices of the read operands that are still in L2, least recently used first: an operand is there or not
-  /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there).
+  /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there). Of
+  /// what is larger than the L2, the end is there at most.
   /// `needed`: of the kernel, as touched.
   std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers,
                                   const std::vector<models::Operand>& operands,
@@ -73,7 +74,7 @@ class Residency {
                                  })->bytes;
       std::int64_t since = 0, there = 0;
       for (std::size_t age = recent_.size(); age-- > 0 && since < l2_bytes_;) {
-        if (recent_[age].buffer == buffers[i]) there += recent_[age].bytes;
+        if (recent_[age].buffer == buffers[i]) there += std::min(recent_[age].bytes, l2_bytes_ - since);
         if (2 * there >= bytes) {
           found.emplace_back(age, i);
           break;

@@ -269,6 +269,12 @@ TEST_CASE("what the kinds of layers cannot be is refused") {
   contains(
       own_complaint("name: a\nbase: llama3_8b\nmoba: {block: 8, topk: 2, first_full: 20, last_full: 20}"),
       "exceed the 32 layers");
+  contains(own_complaint("name: a\nbase: llama3_8b\nmoba: {block: 8, topk: 2, full_tokens: 4}"),
+           "moba.full_tokens: expected a list");
+  contains(own_complaint("name: a\nbase: llama3_8b\nmoba: {block: 8, topk: 2, full_tokens: [4]}"),
+           "expected [from, to]");
+  contains(own_complaint("name: a\nbase: llama3_8b\nmoba: {block: 8, topk: 2, full_tokens: [8K, 4K]}"),
+           "no token lies in [8192, 4096)");
   contains(own_complaint("name: a\nbase: deepseek_v3\nmoba: {block: 8, topk: 2}\n"),
            "moba: layer 0 is MLA: blocks can be chosen of dense attention only");
   contains(own_complaint("name: a\nbase: bert_large\nmoba: {block: 8, topk: 2}\n"), "only a causal model");

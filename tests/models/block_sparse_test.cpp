@@ -113,6 +113,32 @@ TEST_CASE("block-sparse attention: naive = five steps = sharded, to 1e-12") {
   }
 }
 
+TEST_CASE("rows at some positions attend in full: naive = five steps = sharded, and dense where they do") {
+  std::mt19937_64 random{2511};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return std::uniform_int_distribution<std::int64_t>{least, most}(random);
+  };
+  for (int i = 0; i < 150; ++i) {
+    Case c = random_case(random);
+    const auto tokens = static_cast<std::int64_t>(c.q.positions.size());
+    const std::vector<double> sparse = block_sparse(c.shape, c.rule, c.q, c.k, c.v),
+                              dense = attention(c.shape, c.q, c.k, c.v, true);
+    c.rule.full_from = pick(0, tokens - 1);
+    c.rule.full_to = pick(c.rule.full_from, tokens + 3);
+    INFO("case " << i << ": " << tokens << " tokens, block " << c.rule.block << ", top " << c.rule.topk
+                 << ", full from " << c.rule.full_from << " to " << c.rule.full_to);
+    const std::vector<double> naive = block_sparse(c.shape, c.rule, c.q, c.k, c.v);
+    std::vector<double> expected = sparse;
+    for (std::int64_t t = c.rule.full_from; t < std::min(tokens, c.rule.full_to); ++t)
+      std::copy_n(dense.begin() + t * c.shape.q_width(), c.shape.q_width(),
+                  expected.begin() + t * c.shape.q_width());
+    REQUIRE(largest_difference(naive, expected) < 1e-12);
+    REQUIRE(largest_difference(naive, block_sparse_five_step(c.shape, c.rule, c.q, c.k, c.v)) < 1e-12);
+    const Partition s = testing::random_partition(tokens, static_cast<int>(pick(1, 5)), random);
+    REQUIRE(largest_difference(naive, block_sparse_sharded(c.shape, c.rule, s, c.q, c.k, c.v)) < 1e-12);
+  }
+}
+
 TEST_CASE("MoBA with as many blocks as there are is dense causal attention; with fewer it is not") {
   std::mt19937_64 random{7};
   for (int i = 0; i < 60; ++i) {

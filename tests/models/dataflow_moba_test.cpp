@@ -94,6 +94,53 @@ TEST_CASE("MoBA behind cached tokens: one GPU computes what shards compute, less
   }
 }
 
+TEST_CASE(
+    "a range of tokens attends in full: every row chooses blocks or sees all, on one GPU and over nodes") {
+  std::mt19937_64 random{31};
+  for (int i = 0; i < 100; ++i) {
+    Case c = random_case(random);
+    const std::int64_t tokens = c.workload.prefill_tokens;
+    const auto from = std::uniform_int_distribution<std::int64_t>{0, tokens - 1}(random);
+    const auto to = std::uniform_int_distribution<std::int64_t>{from + 1, tokens + 2}(random);
+    c.shape.full = {from, to};
+    c.model.layers[0].attention = c.shape;
+    INFO("case " << i << ": " << tokens << " tokens, full from " << from << " to " << to);
+    struct Sum {
+      std::int64_t scored = 0;
+      double full_flops = 0;
+    };
+    const auto sum_of = [](const TaskGraph& g) {
+      Sum sum;
+      for (const Task& task : g.tasks) {
+        if (task.layer != 0 || task.step >= 0) continue;
+        if (const auto* gate = operator_of<BlockGate>(task)) sum.scored += gate->q_rows;
+        if (const auto* moba = operator_of<Moba>(task)) sum.scored += moba->seq;
+        if (const auto* full = operator_of<Attention>(task)) sum.full_flops += flops_of(*full);
+      }
+      return sum;
+    };
+    const TaskGraph sharded = build_cascade(c.model, c.sharding, c.workload);
+    totals_of(sharded);
+    require_operands_fit(sharded);
+    const std::int64_t full = std::min(to, tokens) - from;
+    CHECK(sum_of(sharded).scored == tokens - full);
+    // Rows from .. to see 1 .. of a causal triangle's keys.
+    const double pairs = static_cast<double>(full * (from + 1 + std::min(to, tokens))) / 2;
+    const DenseShape& d = c.shape.dense;
+    const double flops = 4 * pairs * static_cast<double>(c.workload.batch * d.heads * d.head_dim);
+    CHECK(sum_of(sharded).full_flops == Catch::Approx(flops));
+    if (to < tokens) {
+      CHECK_THROWS(build_single(c.model, c.workload));
+      continue;
+    }
+    const TaskGraph whole = build_single(c.model, c.workload);
+    totals_of(whole);
+    require_operands_fit(whole);
+    CHECK(sum_of(whole).scored == tokens - full);
+    CHECK(sum_of(whole).full_flops == Catch::Approx(flops));
+  }
+}
+
 TEST_CASE("MoBA's messages follow the closed forms, and every query row is scored once") {
   std::mt19937_64 random{29};
   for (int i = 0; i < 150; ++i) {

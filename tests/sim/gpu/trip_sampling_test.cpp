@@ -142,6 +142,64 @@ TEST_CASE("a kernel of few short pieces of work is not sampled, one of many is")
   CHECK(passes(100 * 200, 100, 20000));  // loops of 200 trips, of which 10 were made so far
 }
 
+TEST_CASE("behind kernels that took long, one of few short pieces of work is sampled too") {
+  const auto passes = [](double before_us) {
+    TripSampling sampling;
+    sampling.start({.trips = 20000, .even = 20000, .loops = 100, .before = Time::from_us(before_us)},
+                   kWindowUs, true);
+    // 20 pieces of 10 trips of 1 us in turn.
+    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000, .items = 100};
+    for (int i = 0; i < 12; ++i) {
+      if (sampling.add(window)) return true;
+    }
+    return false;
+  };
+  CHECK_FALSE(passes(0));
+  CHECK_FALSE(passes(290));  // 29 pieces more
+  CHECK(passes(310));
+}
+
+TEST_CASE("a stretch of passed trips is added at once as well as window by window") {
+  const auto add = [](bool at_once) {
+    TripSampling sampling;
+    sampling.start({.trips = 1e6, .even = 1e6}, kWindowUs);
+    for (double made = 0; made < 1e6;) {
+      const std::uint32_t windows = at_once ? std::max(1U, sampling.windows_to_pass()) : 1;
+      const bool passing = sampling.windows_to_pass() > 0;
+      const double n = std::min(1e6 - made, 1000.0 * windows);
+      made += n;
+      sampling.add({.timed = passing ? 0U : 100U, .time = Time::from_us(100), .made = n}, 1e9, windows);
+    }
+    return std::pair{sampling.passed_windows(), sampling.half_width_windows()};
+  };
+  CHECK(add(true).first > 800);
+  CHECK(add(true) == add(false));
+}
+
+TEST_CASE("windows of many trips may be cut into parts, until the first is measured") {
+  TripSampling sampling;
+  sampling.start({.trips = 1e9, .even = 1e9, .loops = 2000}, kWindowUs);
+  const auto of = [](std::uint64_t timed) {
+    return TripWindow{.timed = timed, .time = Time::from_us(static_cast<double>(timed)), .made = 1000};
+  };
+  CHECK(sampling.divisible(of(2000), 4));
+  CHECK_FALSE(sampling.divisible(of(1999), 4));
+  sampling.start({.trips = 1e9, .even = 1e9, .loops = 10}, kWindowUs);
+  CHECK(sampling.divisible(of(1000), 4));
+  CHECK_FALSE(sampling.divisible(of(999), 4));
+  int windows = 0;
+  while (!sampling.add(of(1000))) ++windows;
+  CHECK_FALSE(sampling.divisible(of(1000), 4));
+  // Short windows are settled and measured like those of a fixed clock.
+  TripSampling shorter;
+  shorter.start({.trips = 1e9, .even = 1e9, .loops = 10}, kWindowUs);
+  shorter.add(of(1000));
+  shorter.shorten(kWindowUs / 4);
+  int short_windows = 1;
+  while (!shorter.add(of(1000))) ++short_windows;
+  CHECK(short_windows < windows);
+}
+
 TEST_CASE("at a fixed clock, windows that differ are measured for longer") {
   const auto measured = [](double differ) {
     TripSampling sampling;

@@ -130,13 +130,14 @@ TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after)
 }
 
 TaskId DenseOnOneNode::run(const DenseShape& d, std::int64_t rows, TaskId after, Operator attention) {
+  const BufferId cache = cache_[static_cast<std::size_t>(g_.layer)];
   const BufferId projections = n_.dense.projections;
-  const TaskId t = begin(d, rows, after);
+  TaskId t = project(g_, n_, d, rows, after);
+  if (g_.keeps_cache()) t = append(g_, d, n_.id, projections, cache, rows, {t});
   // The keys of a whole prompt are all at hand; else they are in the cache, the new ones included.
-  const BufferId kv = g_.step < 0 && g_.workload.cached_tokens == 0 ? projections : cache();
-  return end(
-      d, rows,
-      g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t}));
+  const BufferId kv = g_.step < 0 && g_.workload.cached_tokens == 0 ? projections : cache;
+  t = g_.add(n_.id, Stage::attention, std::move(attention), {projections, kv, kv, n_.dense.attended}, {t});
+  return project_out(g_, n_, d, n_.dense.attended, rows, {t});
 }
 
 TaskId DenseOnOneNode::begin(const DenseShape& d, std::int64_t rows, TaskId after) {

@@ -19,10 +19,6 @@ class DenseOnOneNode {
  public:
   /// Allocates the caches.
   DenseOnOneNode(GraphBuilder& g, const CompNode& node);
-  /// The current layer's attention of `rows` new rows.
-  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after);
-  /// The same with another operator for the attention itself, of the same operands: q, k, v, out.
-  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, Operator attention);
   // run() in parts, for attention that takes several kernels:
   /// Projections and the new rows in the cache;
   TaskId begin(const DenseShape& shape, std::int64_t rows, TaskId after);
@@ -30,6 +26,11 @@ class DenseOnOneNode {
   TaskId end(const DenseShape& shape, std::int64_t rows, TaskId attended);
   const CompNode& node() const { return n_; }
   BufferId cache() const { return cache_[static_cast<std::size_t>(g_.layer)]; }  ///< the current layer's
+
+  /// The current layer's attention of `rows` new rows.
+  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after);
+  /// The same with another operator for the attention itself, of the same operands: q, k, v, out.
+  TaskId run(const DenseShape& shape, std::int64_t rows, TaskId after, Operator attention);
 
  private:
   GraphBuilder& g_;

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "kernels/library/lower.hpp"
+#include "models/cost/cost_model.hpp"
 #include "tests/kernels/counting.hpp"
 #include "tests/kernels/gpus.hpp"
 
@@ -167,6 +168,17 @@ TEST_CASE("short convolutions store every result") {
     update.update = true;  // tokens of a sequence write its state one after another
     CHECK(check_stores(update, hopper(), seq == 1).loaded >= x);
   }
+}
+
+TEST_CASE("three equal convolutions share an operator's traffic: each takes a third of the time") {
+  const GpuSpec gpu = hopper();
+  cost::CostModel model{gpu};
+  models::CausalConv1d three{.batch = 1, .seq = 8192, .channels = 6144}, one = three;
+  one.convs = 1;
+  const cost::Conditions cold{.graph = true};
+  const double all = model.cost(three, cold).execution_us, each = model.cost(one, cold).execution_us;
+  CHECK(all > 2.9 * each);
+  CHECK(all < 3.1 * each);
 }
 
 TEST_CASE("what linear attention has no kernel for is refused by name") {

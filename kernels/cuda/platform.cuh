@@ -41,7 +41,8 @@ inline void require(cudaError_t error, const char* what) {
 }
 inline cudaStream_t stream_of(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-/// A kernel may have 48 KiB without asking, of which static shared memory and the alignment of the dynamic take some.
+/// A kernel may have 48 KiB without asking, of which static shared memory and the alignment of the dynamic
+/// take some.
 inline constexpr int kUnaskedSharedBytes = 32 << 10;
 
 /// `shared_bytes` of dynamic shared memory; std::runtime_error if it cannot be launched.

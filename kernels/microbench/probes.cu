@@ -251,9 +251,10 @@ __global__ void barrier_round(float* result) {
 #endif
 }
 
-/// A warpgroup; groups of products, one waited for before the next begins: in flight over the turn of a loop, accumulators
-/// and A in registers would be moved, and ptxas would serialise the products (C7511). The operands are zeros: what is measured
-/// is the rate of issue, and of each group the last product's latency, about a hundredth of it.
+/// A warpgroup; groups of products, one waited for before the next begins: in flight over the turn of a loop,
+/// accumulators and A in registers would be moved, and ptxas would serialise the products (C7511). The
+/// operands are zeros: what is measured is the rate of issue, and of each group the last product's latency,
+/// about a hundredth of it.
 template <int N, bool kARegisters>
 __global__ void __launch_bounds__(128) products(float* result) {
   TESSERA_DYNAMIC_SHARED(memory);
@@ -266,7 +267,8 @@ __global__ void __launch_bounds__(128) products(float* result) {
   const std::uint64_t a = wgmma_descriptor(shared_address(memory), 16, 1024),
                       b = wgmma_descriptor(shared_address(memory + 64 * 128), 16, 1024);
   std::uint32_t registers[4];
-  for (int i = 0; i < 4; ++i) registers[i] = reinterpret_cast<const std::uint32_t*>(memory)[threadIdx.x * 4 + i];
+  for (int i = 0; i < 4; ++i)
+    registers[i] = reinterpret_cast<const std::uint32_t*>(memory)[threadIdx.x * 4 + i];
   float c[N / 2];
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) c[i] = 0;

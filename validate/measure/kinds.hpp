@@ -1,5 +1,6 @@
 #pragma once
-// The kinds of kernel that can be measured: their keys are those of `tessera kernel`, and some that choose a library.
+// The kinds of kernel that can be measured: their keys are those of `tessera kernel`, and some that choose a
+// library.
 
 #include <functional>
 #include <string>

@@ -106,7 +106,8 @@ double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k) const {
                steps = std::ceil(s.k_steps / split);
   const double out_bytes = split_k > 1 ? 4 : element_;
   const double epilogue = 300 + s.tile_out * out_bytes * s.epilogue;
-  const double fill = kPrologue + load_latency_;
+  // The CTAs of a cluster meet at the start and at the end.
+  const double fill = kPrologue + load_latency_ + (s.tiling.cluster_ctas() > 1 ? 2 * sm_.dsmem_latency : 0);
   const double sm = waves * (steps * (s.step + s.gap) + epilogue);
   // The CTAs that run share the L2's bandwidth; all output goes through the crossbar's ports.
   const double l2 = std::max(waves * steps * s.step_bytes * std::min(units, s.slots) / l2_bytes_per_cycle_,

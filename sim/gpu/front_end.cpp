@@ -30,6 +30,8 @@ constexpr unsigned kWindowParts = 4;
 // Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
 // far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
 constexpr double kBeyondCap = 0.02;
+// A power this close above the cap costs one step of the clock at most: not worth ending a stretch for.
+constexpr double kNearCap = 1.03;
 }  // namespace
 
 FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const KernelOptions& options,
@@ -258,7 +260,7 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     trip_sampling_.start_anew();
   }
   const double windows_left =
-      capped_ || options_.fixed_clock_mhz > 0
+      capped_ || options_.fixed_clock_mhz > 0 || watts < kNearCap * gpu_.power.cap_w
           ? std::numeric_limits<double>::infinity()
           : (time_to_cap_us(gpu_.power, mean_w_, watts) + kBeyondCap * now.us()) / window_us_;
   if (options_.fixed_clock_mhz <= 0 && clock_mhz_ == gpu_.boost_clock_mhz && watts <= gpu_.power.cap_w &&

@@ -52,7 +52,7 @@ void VcdTimeline::slice(std::size_t process, int track, Time start, Time end, st
                         std::string_view, std::string_view, std::uint64_t) {
   const std::uint32_t signal = track_of(process, track);
   changes_.push_back({ns_of(start), signal, "1"});
-  changes_.push_back({ns_of(start), signal + 1, "s" + word(name) + " "});
+  changes_.push_back({ns_of(start), signal + 1, fmt::format("s{} ", word(name))});
   changes_.push_back({ns_of(end), signal, "0"});
   changes_.push_back({ns_of(end), signal + 1, "sidle "});
 }

@@ -148,7 +148,7 @@ TEST_CASE("behind kernels that took long, one of few short pieces of work is sam
     sampling.start({.trips = 20000, .even = 20000, .loops = 100, .before = Time::from_us(before_us)},
                    kWindowUs, true);
     // 20 pieces of 10 trips of 1 us in turn.
-    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000, .items = 100};
+    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000, .items = 100, .alike = 1000};
     for (int i = 0; i < 12; ++i) {
       if (sampling.add(window)) return true;
     }

@@ -127,6 +127,8 @@ bool FrontEnd::dispatch_cluster(Time when, unsigned gpc) {
 void FrontEnd::cta_done(Time now, const FrontEndEvent& event) {
   slots_[event.gpc].free[event.sm].push_back(event.slot);
   if (--ctas_left_ == 0) {
+    if (windows_ > 1)
+      trip_sampling_.end_pass(static_cast<std::uint32_t>((now - sampled_at_).us() / last_us_));
     passed_ += trip_sampling_.passed_windows() * Time::from_us(window_us_);
     half_width_ += Time::from_us(trip_sampling_.half_width_windows() * window_us_);
     window_us_ = whole_us_;

@@ -163,6 +163,13 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   return Pass{.windows = left_, .each = Time::from_us(charged)};
 }
 
+void TripSampling::end_pass(std::uint32_t windows) {
+  if (state_ != State::pass) return;
+  groups_.back().passed = std::min(left_, windows);
+  passed_ += groups_.back().passed;
+  state_ = State::off;
+}
+
 double TripSampling::half_width_windows() const {
   const auto quantile = [](double freedom) {
     return boost::math::quantile(boost::math::students_t{freedom}, 0.975);

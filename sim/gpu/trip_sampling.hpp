@@ -60,6 +60,8 @@ class TripSampling {
   bool holding() const { return state_ == State::pass || (state_ == State::settle && resumed_); }
   /// Windows of a stretch of passed trips that are still to come: they may be added at once.
   std::uint32_t windows_to_pass() const { return state_ == State::pass ? left_ : 0; }
+  /// The kernel has ended `windows` into a stretch of passed trips.
+  void end_pass(std::uint32_t windows);
   /// Windows in which trips were passed over.
   std::uint32_t passed_windows() const { return passed_; }
   /// Half of the 95 % confidence interval of the kernel's length, in windows. Call when the kernel has ended.

@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace tessera::sim {
@@ -50,6 +51,22 @@ Outcome sample(double trips, double even, double lanes, const std::function<doub
   CHECK(sampling.passed_windows() <= out.charged_us.size());
   out.half_width = sampling.half_width_windows();
   return out;
+}
+
+TEST_CASE("a kernel that ends within a stretch of passed trips has passed over what there was of it") {
+  TripSampling sampling;
+  sampling.start({.trips = 1e6, .even = 1e6, .loops = 100}, kWindowUs, true);
+  const TripWindow window{.timed = 1000, .time = Time::from_us(2000), .made = 1000};
+  std::optional<TripSampling::Pass> pass;
+  for (int i = 0; i < 20 && !pass; ++i) pass = sampling.add(window);
+  REQUIRE(pass);
+  REQUIRE(pass->windows > 10);
+  CHECK(sampling.passed_windows() == 0);
+  sampling.end_pass(10);
+  CHECK(sampling.passed_windows() == 10);
+  CHECK(sampling.half_width_windows() < 10);
+  sampling.end_pass(10);
+  CHECK(sampling.passed_windows() == 10);
 }
 
 TEST_CASE("a short kernel, and one without loops, is not sampled") {

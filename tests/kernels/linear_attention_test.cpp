@@ -223,7 +223,9 @@ TEST_CASE("FlashKDA: many short sequences share the SMs that one long one leaves
   };
   const double fixed = time(1, 4096), packed = time(4, 1024);
   CHECK(packed < fixed);
-  CHECK(time(4, 1024, {1024, 1024, 1024, 1024}) == packed);
+  // Which sequence a tile is of is searched for then, not divided out.
+  CHECK(time(4, 1024, {1024, 1024, 1024, 1024}) >= packed);
+  CHECK(time(4, 1024, {1024, 1024, 1024, 1024}) <= 1.01 * packed);
   CHECK(time(2, 3072, {3072, 1024}) < fixed);
 }
 

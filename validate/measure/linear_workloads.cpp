@@ -119,7 +119,7 @@ void require_dim(const Arguments& a, const char* kind) {
 Workload prefill(const Arguments& a, const Target&) {
   const std::int64_t batch = a.integer("batch"), seq = a.integer("seq"), heads = a.integer("heads");
   require_dim(a, "kda_prefill");
-  if (a.integer("chunk") != cuda::kKdaChunk || !a.truth("initial_state"))
+  if ((!a.is("chunk", "auto") && a.integer("chunk") != cuda::kKdaChunk) || !a.truth("initial_state"))
     throw NotMeasured{"kda_prefill: chunks of 64 that go on from a state are measured"};
   Workload w{.implementation = "Tessera KDA, chunks (fp32)", .unlike = kUnlike};
   set_cost(w, models::LinearAttention{.rule = models::kKda, .batch = batch, .seq = seq, .heads = heads});
@@ -224,7 +224,7 @@ std::vector<MeasuredKind> linear_kinds() {
         {"heads"},
         {"k_dim", "128"},
         {"v_dim", "k_dim"},
-        {"chunk", "64"},
+        {"chunk", "auto"},
         {"initial_state", "true"}},
        prefill,
        {"batch=2 seq=70 heads=1", "seq=131 heads=1", "seq=1 heads=2", "seq=64 heads=1"}},

@@ -5,6 +5,20 @@
 
 namespace tessera::cli {
 
+namespace {
+
+/// CLI11's own bounds on one side complain with the greatest double, digit by digit.
+CLI::Validator from_zero(bool zero_too, const char* expected, const char* kind) {
+  return {[=](std::string& text) -> std::string {
+            double value = 0;
+            if (CLI::detail::lexical_cast(text, value) && (value > 0 || (zero_too && value == 0))) return {};
+            return "expected " + std::string{expected} + ", not " + text;
+          },
+          kind};
+}
+
+}  // namespace
+
 Option& Option::required() {
   option_->required();
   return *this;
@@ -31,12 +45,12 @@ Option& Option::within(double least, double most) {
 }
 
 Option& Option::positive() {
-  option_->check(CLI::PositiveNumber);
+  option_->check(from_zero(false, "a number above 0", "POSITIVE"));
   return *this;
 }
 
 Option& Option::not_negative() {
-  option_->check(CLI::NonNegativeNumber);
+  option_->check(from_zero(true, "a number that is not negative", "NONNEGATIVE"));
   return *this;
 }
 

@@ -34,7 +34,7 @@ void check_one(Device& device, const Request& request) {
   const Workload workload = build(request, {});
   const Allocated set{device, workload};
   const Check result = check(device, workload, set, 1);
-  INFO(request.text() << ": error " << result.error << ", allowed " << workload.tolerance << "; "
+  INFO(request.text() << ": error " << result.error << ", allowed " << result.allowed << "; "
                       << result.worst);
   CHECK(result.passed);
   CHECK(result.elements > 0);

@@ -104,7 +104,7 @@ void carry_out(Group& group) {
   for (const auto& act : group.later) act();
   group.later.clear();
 }
-bool draw() { return (mixed(current->draws++) & 1) != 0; }
+std::uint64_t draw(std::uint64_t below) { return mixed(current->draws++) % below; }
 
 void require_nothing_in_flight(const Fiber& fiber) {
   for (const Async kind : {Async::copies, Async::products})
@@ -220,6 +220,12 @@ void run_cta(Cta& cta) {
 void wait_for_cta() { wait(current->all); }
 void wait_for_warp() { wait(current->warps[warp_of_running()]); }
 void yield() { to_scheduler(); }
+void let_others_go_on() {
+  for (std::uint64_t rounds = draw(4); rounds > 0; --rounds) {
+    current->progress = true;
+    to_scheduler();
+  }
+}
 void progressed() { current->progress = true; }
 Exchange& exchange() { return current->exchanges[warp_of_running()]; }
 unsigned char* dynamic_shared() { return current->dynamic.get(); }
@@ -229,7 +235,7 @@ void start(Async kind, std::function<void()> act) {
   if (kind == Async::products && !running().fenced)
     throw std::runtime_error{"emulated kernel: products without a fence before them"};
   // All of a group at once or all later, so that products stay in order; copies each by itself.
-  if (!open.used || kind == Async::copies) open.at_once = draw();
+  if (!open.used || kind == Async::copies) open.at_once = draw(2) == 0;
   open.used = true;
   if (!open.at_once) {
     open.later.push_back(std::move(act));
@@ -248,6 +254,7 @@ void close_group(Async kind) {
 }
 
 void wait_groups(Async kind, int pending) {
+  if (kind == Async::products) let_others_go_on();
   Groups& groups = groups_of(kind);
   std::size_t done = 0;
   for (; groups.closed.size() > static_cast<std::size_t>(pending); ++done) {
@@ -284,7 +291,7 @@ float* in_flight(float* registers, int count) {
 void fence_products() { running().fenced = true; }
 
 void deliver(void* barrier, std::function<void()> act) {
-  if (draw())
+  if (draw(2) == 0)
     act();
   else
     current->deliveries.emplace_back(barrier, std::move(act));

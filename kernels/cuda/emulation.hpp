@@ -70,6 +70,8 @@ void wait_for_cta();
 void wait_for_warp();
 /// Lets the other fibers run: for loops that wait for a value in memory.
 void yield();
+/// By a draw: what this thread has just told others may reach them before it goes on itself.
+void let_others_go_on();
 /// A wait of that kind is over: the threads do not all wait.
 void progressed();
 

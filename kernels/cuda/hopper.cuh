@@ -115,6 +115,9 @@ __device__ inline void arrive(Barrier* barrier) {
 #endif
   --barrier->pending;
   advance(barrier);
+#ifndef __CUDACC__
+  emulation::let_others_go_on();
+#endif
 }
 __device__ inline void arrive_expecting(Barrier* barrier, int bytes) {
   barrier->bytes += bytes;

@@ -80,6 +80,10 @@ TEST_CASE("attention by TMA and wgmma computes attention") {
   check_all({"attention_prefill batch=2 seq=70 heads=2 kv_heads=1 algorithm=fa3 head_dim=64",
              "attention_partial q_rows=70 kv_rows=300 heads=1 algorithm=fa3 head_dim=64"});
 }
+TEST_CASE("attention by TMA and wgmma computes attention over more tiles than stages") {
+  check_all({"attention_partial q_rows=3 kv_rows=700 heads=1 algorithm=fa3 head_dim=64 causal=false",
+             "attention_partial q_rows=66 kv_rows=515 heads=1 algorithm=fa3 head_dim=64"});
+}
 TEST_CASE("attention by TMA and wgmma computes attention of wide heads") {
   check_all({"attention_prefill seq=150 heads=1 algorithm=fa3 head_dim=128"});
 }

@@ -16,6 +16,7 @@
 #include "cli/config_files.hpp"
 #include "cli/operator_replay.hpp"
 #include "cli/output.hpp"
+#include "cli/record_choices.hpp"
 #include "cli/recorded_traces.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
@@ -34,6 +35,7 @@ struct Options {
   traces::StreamOptions stream;
   std::int64_t lines = 10;
   bool skip_bad = false;
+  Recording recording;
 };
 
 constexpr const char* kFooter =
@@ -235,6 +237,12 @@ void convert(const Options& o) {
   });
 }
 
+void record(const Options& o) {
+  require_writable("--out", o.out);
+  write_out(o.out, "records",
+            [&](const Write& write, std::int64_t&) { return record_choices(o.recording, write); });
+}
+
 void operators(const Options& o) {
   require_writable("--json", o.json);
   const GpuSpec gpu =
@@ -287,6 +295,30 @@ void add_trace(CLI::App& app) {
   window(sub);
   sub->add_option("--to", o->to,
                   "Requests: csv or mooncake; choices of blocks or experts: csv, jsonl or binary")
+      ->capture_default_str();
+  sub->add_option("--out", o->out, "The file to write; standard output without it");
+  sub = command->add_subcommand("record", "Choices of our float64 reference on random input, as a trace");
+  sub->callback([o] { record(*o); });
+  Recording& r = o->recording;
+  sub->add_option("KIND", r.what, "selection or routing")
+      ->required()
+      ->check(CLI::IsMember({"selection", "routing"}));
+  const auto number = [&](const char* name, std::int64_t& value, const char* what) {
+    sub->add_option(name, value, what)
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24U))
+        ->capture_default_str();
+  };
+  number("--tokens", r.tokens, "Of the prompt");
+  number("--layers", r.layers, "Recorded");
+  number("--topk", r.topk, "Blocks, the own one among them, or experts of a token");
+  number("--heads", r.heads, "Query heads (selection)");
+  number("--kv-heads", r.kv_heads, "Key heads (selection)");
+  number("--head-dim", r.head_dim, "Of a head (selection)");
+  number("--block", r.block, "Tokens of a block (selection)");
+  number("--experts", r.experts, "To choose from (routing)");
+  sub->add_option("--seed", r.seed, "Of keys, queries and scores")->capture_default_str();
+  sub->add_option("--to", r.to, "jsonl or binary")
+      ->check(CLI::IsMember({"jsonl", "binary"}))
       ->capture_default_str();
   sub->add_option("--out", o->out, "The file to write; standard output without it");
   sub = add("operators", "Run a trace of operators again at our prices", operators);

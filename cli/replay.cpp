@@ -137,7 +137,8 @@ void replay(const Options& options) {
                                    .workload = e.workload,
                                    .cascade = e.cascade,
                                    .tensor_gpus = e.tensor_gpus,
-                                   .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); }};
+                                   .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); },
+                                   .cuda_graph = e.cuda_graph};
   try {
     record.memory = instance_memory(served, e.machine, e.serving);
     traces::StepTable steps{served, e.machine, e.serving};

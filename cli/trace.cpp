@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include "cli/operator_replay.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/record_choices.hpp"
 #include "cli/recorded_traces.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
@@ -33,6 +35,7 @@ struct Options {
   traces::StreamOptions stream;
   std::int64_t lines = 10;
   bool skip_bad = false;
+  Recording recording;
 };
 
 constexpr const char* kFooter =
@@ -44,6 +47,7 @@ Examples:
   tessera trace stats mooncake_conversation_trace.jsonl
   tessera trace validate azure.csv                      (exit code 2 if a line is bad, with the first ten)
   tessera trace convert azure.csv --to mooncake --out azure.jsonl --until 600
+  tessera trace convert selections.jsonl.gz --to binary --out selections.bin
   tessera trace operators kineto.json.gz --hardware h200_sxm --fabric nvlink4_nvswitch)";
 
 traces::RequestReader open(const Options& o) {
@@ -172,7 +176,7 @@ void validate(const Options& o) {
   throw UsageError{fmt::format("{}: {} of {} requests cannot be read", o.trace, bad.lines, bad.lines + good)};
 }
 
-using Write = std::function<void(const std::string&)>;
+using Write = std::function<void(std::string_view)>;
 
 /// Calls fill(write, bad), which returns how many `what` it wrote: to the console, or to a file, whole or not
 /// at all.
@@ -182,7 +186,7 @@ void write_out(const std::string& file, const char* what, Fill fill) {
   const std::string temporary = file + ".tmp";
   std::FILE* out = console ? stdout : std::fopen(temporary.c_str(), "wb");
   if (out == nullptr) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
-  const Write write = [&](const std::string& text) {
+  const Write write = [&](std::string_view text) {
     if (std::fwrite(text.data(), 1, text.size(), out) != text.size())
       throw std::runtime_error{
           fmt::format("{}: {}", console ? "standard output" : temporary, std::strerror(errno))};
@@ -206,12 +210,15 @@ void write_out(const std::string& file, const char* what, Fill fill) {
 
 void convert(const Options& o) {
   const bool choices = is_choices(o);
-  if (o.to != "csv" && (o.to != "mooncake" || choices))
-    throw UsageError{fmt::format("--to {}: expected csv{}", o.to, choices ? "" : " or mooncake")};
+  const std::vector<std::string_view> forms = choices
+                                                  ? std::vector<std::string_view>{"csv", "jsonl", "binary"}
+                                                  : std::vector<std::string_view>{"csv", "mooncake"};
+  if (std::find(forms.begin(), forms.end(), o.to) == forms.end())
+    throw UsageError{fmt::format("--to {}: of this trace expected {}", o.to, fmt::join(forms, " or "))};
   require_writable("--out", o.out);
   if (choices) {
     write_out(o.out, "records", [&](const Write& write, std::int64_t& bad) {
-      return convert_recorded(o.trace, write, o.skip_bad ? &bad : nullptr);
+      return convert_recorded(o.trace, o.to, write, o.skip_bad ? &bad : nullptr);
     });
     return;
   }
@@ -228,6 +235,12 @@ void convert(const Options& o) {
     bad = reader.skipped().lines;
     return count;
   });
+}
+
+void record(const Options& o) {
+  require_writable("--out", o.out);
+  write_out(o.out, "records",
+            [&](const Write& write, std::int64_t&) { return record_choices(o.recording, write); });
 }
 
 void operators(const Options& o) {
@@ -277,7 +290,26 @@ void add_trace(CLI::App& app) {
   sub = add("convert", "Write requests or records in another format", convert);
   requests(sub);
   window(sub);
-  sub.option("--to", o->to, "csv, or mooncake for requests").default_shown();
+  sub.option("--to", o->to, "Requests: csv or mooncake; choices of blocks or experts: csv, jsonl or binary")
+      .default_shown();
+  sub.option("--out", o->out, "The file to write; standard output without it");
+  sub = command.subcommand("record", "Choices of our float64 reference on random input, as a trace");
+  sub.obeyed_by([o] { record(*o); });
+  Recording& r = o->recording;
+  sub.option("KIND", r.what, "selection or routing").required().one_of({"selection", "routing"});
+  const auto number = [&](const char* name, std::int64_t& value, const char* what) {
+    sub.option(name, value, what).within(1, 1 << 24).default_shown();
+  };
+  number("--tokens", r.tokens, "Of the prompt");
+  number("--layers", r.layers, "Recorded");
+  number("--topk", r.topk, "Blocks, the own one among them, or experts of a token");
+  number("--heads", r.heads, "Query heads (selection)");
+  number("--kv-heads", r.kv_heads, "Key heads (selection)");
+  number("--head-dim", r.head_dim, "Of a head (selection)");
+  number("--block", r.block, "Tokens of a block (selection)");
+  number("--experts", r.experts, "To choose from (routing)");
+  sub.option("--seed", r.seed, "Of keys, queries and scores").default_shown();
+  sub.option("--to", r.to, "jsonl or binary").one_of({"jsonl", "binary"}).default_shown();
   sub.option("--out", o->out, "The file to write; standard output without it");
   sub = add("operators", "Run a trace of operators again at our prices", operators);
   sub.option("--hardware", o->hardware, "A GPU of configs/hardware, or a file").default_shown();

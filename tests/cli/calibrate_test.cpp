@@ -175,7 +175,7 @@ TEST_CASE("calibrate without iterations records how well a file predicts, and ch
     REQUIRE(beside.exit_code == 0);
     CHECK(beside.out.find("base.calibrated.yaml") != std::string::npos);
   }
-  CHECK(work.read("base.calibrated.yaml").find("name: \"base.calibrated\"") != std::string::npos);
+  CHECK(work.read("base.calibrated.yaml").find("name: base.calibrated\n") != std::string::npos);
   CHECK(work.files() ==
         std::vector<std::string>{"base.calibrated.yaml", "base.yaml", "r.yaml", "rows.jsonl", "truth.yaml"});
 }

@@ -416,8 +416,10 @@ void add_calibrate(CLI::App& app) {
       app.add_subcommand("calibrate", "Fit a hardware file's fitted numbers to measured kernels");
   command->add_option("MEASUREMENTS", options->paths, "Measurement files, or folders of them")->required();
   command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
-  command->add_option("--out", options->out, "Write the calibrated hardware to this YAML file; else to NAME.calibrated.yaml beside the "
-                      "one it begins with");
+  command->add_option(
+      "--out", options->out,
+      "Write the calibrated hardware to this YAML file; else to NAME.calibrated.yaml beside the "
+      "one it begins with");
   command
       ->add_option("--parameters", options->parameters,
                    "Vary these numbers only, separated by commas: KEY, or KEY=LOW:HIGH to set bounds")

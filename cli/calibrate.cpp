@@ -332,8 +332,18 @@ std::vector<sim::KernelOutcome> by_cost_model(const std::vector<sim::KernelJob>&
   return outcomes;
 }
 
-void run_calibrate(const Options& options) {
+/// Beside the file that is calibrated: "h200_sxm.calibrated.yaml".
+std::string calibrated_beside(const std::string& hardware) {
+  std::filesystem::path file = resolve_config("hardware", hardware, "--hardware");
+  std::filesystem::path stem = file.stem();
+  if (stem.extension() == ".calibrated") stem = stem.stem();
+  return file.replace_filename(stem.string() + ".calibrated.yaml").string();
+}
+
+void run_calibrate(const Options& given) {
+  Options options = given;
   require_fidelity(options.fidelity);
+  if (options.out.empty()) options.out = calibrated_beside(options.hardware);
   const std::filesystem::path out{options.out};
   if (out.extension() != ".yaml" && out.extension() != ".yml")
     throw UsageError{fmt::format("--out {}: expected a .yaml file", options.out)};
@@ -405,7 +415,9 @@ void add_calibrate(CLI::App& app) {
   Command command{app, "calibrate", "Fit a hardware file's fitted numbers to measured kernels"};
   command.option("MEASUREMENTS", options->paths, "Measurement files, or folders of them").required();
   command.option("--hardware", options->hardware, "A GPU of configs/hardware, or a file").required();
-  command.option("--out", options->out, "Write the calibrated hardware to this YAML file").required();
+  command.option("--out", options->out,
+                 "Write the calibrated hardware to this YAML file; else to NAME.calibrated.yaml beside the "
+                 "one it begins with");
   command
       .option("--parameters", options->parameters,
               "Vary these numbers only, separated by commas: KEY, or KEY=LOW:HIGH to set bounds")

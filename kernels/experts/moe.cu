@@ -104,11 +104,11 @@ __global__ void __launch_bounds__(kThreads)
   };
   const auto tile_b = [&](int stage) { return tile_a(stage) + kMoeRows * kStride; };
   // Along one dimension of the grid, the only one that takes more than 65,535: columns within tiles of rows.
-  const std::int64_t columns = width / kMoeColumns, tile = blockIdx.x / columns;
+  const unsigned columns = static_cast<unsigned>(width) / kMoeColumns, tile = blockIdx.x / columns;
   const int expert = expert_of[tile], t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
   if (expert < 0) return;
   const std::int64_t first_column = blockIdx.x % columns * kMoeColumns;
-  if (t < kMoeRows) row_of[t] = rows[tile * kMoeRows + t];
+  if (t < kMoeRows) row_of[t] = rows[std::int64_t{tile} * kMoeRows + t];
   __syncthreads();
   const bf16* const b = weights + (expert * width + first_column) * depth;
   const auto bring = [&](std::int64_t k, int stage) {

@@ -86,6 +86,7 @@ class EmulatedDevice final : public Device {
       for (;;) pause();
     if (workload.request.kind == emulation_.no_library_kind)
       throw cuda::LibraryMissing{"cuDNN not found: TESSERA_CUDNN is not set"};
+    if (workload.request.text() == emulation_.refused) throw std::runtime_error{"emulated: refused"};
     if (workload.emulable && !has_cuda() && workload.flops <= kEmulatedFlops) {
       for (const Stage& stage : workload.stages) stage.launch(set);
     } else if (workload.expect) {

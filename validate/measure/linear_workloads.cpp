@@ -130,7 +130,7 @@ Workload prefill(const Arguments& a, const Target&) {
   for (const char* name : {"decay", "u", "w"}) w.operands.push_back(output(name, Element::f32, all));
   w.operands.push_back(output("scores", Element::f32, chunks * cuda::kKdaChunk * cuda::kKdaChunk));
   w.operands.push_back(output("states", Element::f32, chunks * kDim * kDim));
-  w.tolerance = 0.06;  // q and k of length 1 are rounded to bf16 before the scores
+  w.tolerance = {.bf16 = 0.06, .f32 = 0.06};  // q and k of length 1 are rounded to bf16 before the scores
   const auto call = [=](const Call& c) {
     cuda::KdaCall k = call_of(c, batch, seq, heads);
     k.q_unit = c.at[kScratch];

@@ -81,6 +81,16 @@ struct Expected {
   double value = 0;
 };
 
+/// Largest |got - expected| over the rms of what is expected of the operand, by its type: bf16's rounding is
+/// 2^-9 of a value, of which a large one is some times the rms; sums in fp32 are far nearer, and indices
+/// exact.
+struct Tolerance {
+  double bf16 = 0.03, f32 = 1e-3, i32 = 0;
+  double of(Element element) const {
+    return element == Element::bf16 ? bf16 : element == Element::f32 ? f32 : i32;
+  }
+};
+
 /// A microbenchmark's result: `amount` over time, or time over amount.
 struct Figure {
   std::string unit;
@@ -102,10 +112,10 @@ struct Workload {
   /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over
   /// them; all if there are no more.
   std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect = {};
-  /// Largest |got - expected| over the rms of what is expected of the operand.
-  double tolerance = 0.03;
+  Tolerance tolerance = {};
   double flops = 0, min_bytes = 0;
   bool cold = false, graph = true;         ///< l2=cold, launch=host
+  double least_warm_up_ms = 0;             ///< however short the suite has it
   bool emulable = true;                    ///< its kernels run on the CPU in a build without CUDA
   std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
   std::shared_ptr<const Figure> figure = {};

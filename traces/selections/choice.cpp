@@ -80,7 +80,7 @@ bool ChoiceReader::next(ChoiceRecord& r) {
   return true;
 }
 
-void ChoiceReader::check_items(const ChoiceRecord& r) const {
+void ChoiceReader::check_items(const ChoiceRecord& r) {
   const bool of_blocks = header_.kind == ChoiceKind::blocks;
   const char* name = of_blocks ? "blocks" : "experts";
   const std::int64_t count = of_blocks ? blocks_of(header_) : header_.experts;
@@ -88,10 +88,11 @@ void ChoiceReader::check_items(const ChoiceRecord& r) const {
     if (r.items[i] < 0 || r.items[i] >= count)
       source_->complain(
           fmt::format("{}: expected numbers from 0 to {}, not {}", name, count - 1, r.items[i]));
-    if (std::find(r.items.begin(), r.items.begin() + static_cast<std::ptrdiff_t>(i), r.items[i]) !=
-        r.items.begin() + static_cast<std::ptrdiff_t>(i))
-      source_->complain(fmt::format("{}: {} is listed twice", name, r.items[i]));
   }
+  sorted_ = r.items;
+  std::sort(sorted_.begin(), sorted_.end());
+  if (const auto twice = std::adjacent_find(sorted_.begin(), sorted_.end()); twice != sorted_.end())
+    source_->complain(fmt::format("{}: {} is listed twice", name, *twice));
   if (!of_blocks) {
     if (static_cast<std::int64_t>(r.items.size()) != header_.topk)
       source_->complain(

@@ -60,11 +60,12 @@ class ChoiceReader {
 
  private:
   void require(const char* what, std::int64_t n, std::int64_t least, std::int64_t most) const;
-  void check_items(const ChoiceRecord& record) const;
+  void check_items(const ChoiceRecord& record);
 
   std::unique_ptr<ChoiceSource> source_;
   ChoiceHeader header_;
   bool binary_ = false;
+  std::vector<std::int32_t> sorted_;  // a record's items, to see whether one is there twice
   std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> ends_;  // of (layer, head)
 };
 

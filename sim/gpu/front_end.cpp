@@ -27,6 +27,7 @@ double fixed_clock_window_us(const HbmSpec& hbm) {
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
 // Where windows see many trips and the power leaves the clock alone, a part of a window shows as much.
 constexpr unsigned kWindowParts = 4;
+constexpr std::uint32_t kMostQuietWindows = 50;
 // Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
 // far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
 constexpr double kBeyondCap = 0.02;
@@ -86,6 +87,7 @@ void FrontEnd::start_kernel(Time now) {
   }
   if (!sampling_) {
     sampling_ = true;
+    quiet_windows_ = 0;
     sampled_at_ = kernel_start_;
     look_after(kernel_start_, kernel_start_, 1);
   }
@@ -249,9 +251,14 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   sampled_at_ = end;
   if (finished_) return;
   if (sm_pj_ + memory_pj_ == 0) {
-    // Nothing moved for a whole window: let the simulation run dry, so that the deadlock report can speak.
-    sampling_ = false;
-    return;
+    // Nothing moved for many windows, more than any chain of instructions lasts: let the simulation run dry,
+    // so that the deadlock report can speak.
+    if (++quiet_windows_ == kMostQuietWindows) {
+      sampling_ = false;
+      return;
+    }
+  } else {
+    quiet_windows_ = 0;
   }
   const bool was_capped = capped_;
   watch_mean(watts, window_us);
@@ -356,7 +363,9 @@ void FrontEnd::start_trips() {
     even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
   const auto loops = static_cast<double>(std::min<std::size_t>(shape.grid, resident));
-  trip_sampling_.start({.trips = trips, .even = even, .loops = loops}, window_us_,
+  Time before{};
+  for (const Time execution : executions_) before += execution;
+  trip_sampling_.start({.trips = trips, .even = even, .loops = loops, .before = before}, window_us_,
                        options_.fixed_clock_mhz > 0);
 }
 

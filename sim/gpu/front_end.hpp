@@ -101,6 +101,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   double hbm_bytes_ = 0, hbm_read_ = 0, loads_ = 0, passed_window_loads_ = 0;
   TripWindow trips_;  // of the window being collected
   bool sampling_ = false;
+  std::uint32_t quiet_windows_ = 0;  // one after another
   double energy_pj_ = 0;
   double clock_time_ = 0, busy_time_ = 0;
   std::map<std::string, std::vector<Activity>> activity_;

@@ -32,8 +32,9 @@ constexpr double kNotSampled = 0.005;
 // those before it take many of them.
 constexpr double kShortLoop = 16;
 constexpr double kManyPieces = 100, kManyPiecesOfPart = 50;  // of a kernel alone, and behind others
-constexpr std::uint64_t kLeastTimed = 16;                    // trips that make a window's mean
-constexpr unsigned kLeastInPart = 250;                       // and that of a part of a window
+constexpr double kOnePiece = 1.5;
+constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
+constexpr unsigned kLeastInPart = 250;     // and that of a part of a window
 
 }  // namespace
 
@@ -116,12 +117,14 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     case State::measure:
       break;
   }
-  if (window.timed < kLeastTimed) return {};
+  // Of loops in step with trips longer than a window, only some windows see trips end.
   Group& group = groups_.back();
+  ++group.lasted;
+  group.made += window.made;
+  if (window.timed < kLeastTimed) return {};
   const double mean = window.time.us() / static_cast<double>(window.timed);
   group.sum += mean;
   group.sum_of_squares += mean * mean;
-  group.made += window.made;
   ++group.windows;
   if (left_ > 0) --left_;
   if (left_ > 0) return {};
@@ -131,10 +134,12 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     return {};
   }
 
-  if (passed_ == 0 && alike_ < kShortLoop * items_) {
+  // Where every loop is one piece of work no whole piece is passed over.
+  const double pieces = alike_ > 0 ? items_ * trips_ / (loops_ * alike_) : 0;  // of a loop
+  if (passed_ == 0 && alike_ < kShortLoop * items_ && pieces > kOnePiece) {
     const double piece_us = mean * alike_ / items_;
     const double enough = before_us_ > 0 ? kManyPiecesOfPart : kManyPieces;
-    if (items_ * trips_ / (loops_ * alike_) + before_us_ / piece_us < enough) {
+    if (pieces + before_us_ / piece_us < enough) {
       state_ = State::off;
       return {};
     }
@@ -146,7 +151,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   charged /= static_cast<double>(groups_.size() - first_group_);
 
   const double end = uneven_ ? trips_ : even_;
-  const double to_go = (end - made_) * group.windows / group.made - kTail;
+  const double to_go = (end - made_) * group.lasted / group.made - kTail;
   if (passes_ == 0) {
     passes_ = static_cast<std::uint32_t>(
         std::clamp(to_go / kWindowsPerPass, 1.0,

@@ -162,6 +162,40 @@ TEST_CASE("a slip in an axis ends the sweep before its first point") {
   CHECK_FALSE(std::filesystem::exists(place.folder() / "r.db"));
 }
 
+TEST_CASE("what no point can do without ends the sweep before its first point") {
+  const Workplace place;
+  place.write("k.yaml", "kernel: {kind: gemm, hardware: h200_sxm, n: 64}\naxes: {m: [16, 32]}\n");
+  require_bad_input(place.tessera({"sweep", "k.yaml", "--out", "r.db"}),
+                    {"no point can be run", "missing k"});
+  place.write(
+      "e.yaml",
+      "experiment: tiny_cascade\nset: {workload.prefill_tokens: 0}\naxes: {workload.batch: [1, 2]}\n");
+  require_bad_input(place.tessera({"sweep", "e.yaml", "--out", "r.db"}),
+                    {"no point can be run", "prefill_tokens: must be at least 1"});
+  CHECK_FALSE(std::filesystem::exists(place.folder() / "r.db"));
+}
+
+TEST_CASE("a sweep's rows are what run says, neighbours or not, with GPUs of one name that differ") {
+  const Workplace place;
+  place.write("s.yaml",
+              "experiment: tiny_cascade\naxes:\n  launch: [graph, host]\n  workload.batch: [1, 2]\n"
+              "  hardware.comp.l2.hit_latency: [200, 900]\n");
+  sweep(place, {"s.yaml", "--out", "r.db", "-j1"});
+  const nlohmann::json rows = parse(place.tessera({"export", "r.db", "--json", "-"}).out);
+  REQUIRE(rows.size() == 8);
+  for (const auto& row : rows) {
+    std::vector<std::string> words{"run", "tiny_cascade", "--fidelity", "cost", "--json", "-"};
+    for (const auto& [key, value] : row.at("axes").items()) {
+      words.emplace_back("--set");
+      words.push_back(key + "=" + value.get<std::string>());
+    }
+    const nlohmann::json run = parse(place.tessera(words).out);
+    INFO(row.at("axes").dump());
+    CHECK(row.at("metrics").at("latency_us").get<double>() == run.at("latency_us").get<double>());
+    CHECK(row.at("metrics").at("energy_j").get<double>() == run.at("energy_j").get<double>());
+  }
+}
+
 TEST_CASE("a funnel looks at the front and beside it in cycle detail") {
   const Workplace place;
   place.write("s.yaml",

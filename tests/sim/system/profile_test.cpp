@@ -219,7 +219,8 @@ TEST_CASE("progress ends at everything done, and goes on while a long kernel run
   CHECK(reports.front().share == 0);
   const WorkDone& first = reports[reports.size() - 2];
   CHECK(first.done == 1);
-  CHECK(first.share == Catch::Approx(0.8));
+  // Nothing of the other's size has ended yet: it is expected to take as long.
+  CHECK(first.share == Catch::Approx(0.5).margin(0.05));
   CHECK(reports.back().done == 2);
   CHECK(reports.back().share == Catch::Approx(1));
 }

@@ -22,7 +22,7 @@ namespace {
 using namespace models;
 using models::testing::Draw;
 
-Conditions conditions(Draw& draw, const Operator& op) {
+Conditions draw_conditions(Draw& draw, const Operator& op) {
   Conditions c{.graph = draw.yes(), .random_data = draw.yes(), .replayed = draw.yes()};
   if (c.replayed) {
     c.launches_before = static_cast<std::uint32_t>(draw.of({0, 3, 1000}));
@@ -64,7 +64,7 @@ void require_alike(const GpuSpec& gpu, unsigned seed, int each) {
     // What the GPU has no kernel for is drawn again, and left out if it has none for the whole family.
     for (int tries = 0; tries < 6 * each && drawn[family] < each; ++tries) {
       const Operator op = draw(family);
-      const Conditions conditions = conditions(draw, op);
+      const Conditions conditions = draw_conditions(draw, op);
       try {
         cases.push_back({op, conditions, CostModel{gpu}.cost(op, conditions)});
         ++drawn[family];

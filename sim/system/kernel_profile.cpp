@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -60,9 +61,8 @@ class Residency {
   explicit Residency(std::int64_t l2_bytes) : l2_bytes_{l2_bytes} {}
 
   /// Indices of the read operands that are still in L2, least recently used first: an operand is there or not
-  /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there). Of
-  /// what is larger than the L2, the end is there at most.
-  /// `needed`: of the kernel, as touched.
+  /// as a whole, so by the greater part of its buffer's bytes (a cache less the row just appended is there).
+  /// Of what is larger than the L2, the end is there at most. `needed`: of the kernel, as touched.
   std::vector<std::uint32_t> warm(const std::vector<BufferId>& buffers,
                                   const std::vector<models::Operand>& operands,
                                   const std::vector<Part>& needed) const {
@@ -217,6 +217,18 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     instance.job = at->second;
     if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
   }
+  // Kernels whose part of the run is small may be known less well.
+  std::vector<double> uses(jobs.size()), rough(jobs.size());
+  for (const Instance& instance : instances) {
+    if (instance.job != UINT32_MAX) uses[instance.job] += 1;
+  }
+  for (std::size_t i = 0; i < jobs.size(); ++i) rough[i] = uses[i] * rough_seconds(jobs[i]);
+  const double whole = std::accumulate(rough.begin(), rough.end(), 0.0);
+  for (std::size_t i = 0; i < jobs.size(); ++i) jobs[i].options.share = whole > 0 ? rough[i] / whole : 1;
+  for (const auto& [family, points] : samples) {  // they stand for the contexts between them too
+    for (const auto& [context, job] : points) jobs[job].options.share = 1;
+  }
+
   const std::vector<KernelResult> results =
       options.price  ? options.price(jobs)
       : options.cost ? cost_all(jobs, spec, options.memory)

@@ -30,6 +30,9 @@ constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room 
 // Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
 // far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
 constexpr double kBeyondCap = 0.02;
+// What is written stays in the L2 until that is full, which writes at half the HBM's rate take twice as long
+// as the HBM to fill it; and write-backs are not steady at once.
+constexpr double kFills = 3;
 constexpr double kStuckWindows = 5;  // longer than any one operation of a role
 constexpr double kManyWaves = 0.99;  // of a kernel's trips, before the first SM runs out of work
 // A power this close above the cap costs one step of the clock at most: not worth ending a stretch for.
@@ -383,11 +386,10 @@ void FrontEnd::start_trips() {
     // A clock that is a step off for some time matters as little.
     window_us_ = std::min(whole_us_, whole_refreshes_us(gpu_.hbm, kShortWindowUs));
   }
-  // What is written stays in the L2 until that is full.
   const Time fills =
       options_.fixed_clock_mhz > 0
           ? Time{}
-          : Time::from_us(2.0 * static_cast<double>(gpu_.l2.bytes) / gpu_.hbm.peak_bytes_per_us());
+          : Time::from_us(kFills * static_cast<double>(gpu_.l2.bytes) / gpu_.hbm.peak_bytes_per_us());
   // The end of a grid of many waves is less than what windows do not show anyway.
   const bool little = options_.share<kLittleShare, waves = shape.grid> resident && even > kManyWaves * trips;
   trip_sampling_.start({.trips = trips,

@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -16,6 +15,7 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/measured_rows.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
 #include "cli/table.hpp"
@@ -332,8 +332,18 @@ std::vector<sim::KernelOutcome> by_cost_model(const std::vector<sim::KernelJob>&
   return outcomes;
 }
 
-void run_calibrate(const Options& options) {
+/// Beside the file that is calibrated: "h200_sxm.calibrated.yaml".
+std::string calibrated_beside(const std::string& hardware) {
+  std::filesystem::path file = resolve_config("hardware", hardware, "--hardware");
+  std::filesystem::path stem = file.stem();
+  if (stem.extension() == ".calibrated") stem = stem.stem();
+  return file.replace_filename(stem.string() + ".calibrated.yaml").string();
+}
+
+void run_calibrate(const Options& given) {
+  Options options = given;
   require_fidelity(options.fidelity);
+  if (options.out.empty()) options.out = calibrated_beside(options.hardware);
   const std::filesystem::path out{options.out};
   if (out.extension() != ".yaml" && out.extension() != ".yml")
     throw UsageError{fmt::format("--out {}: expected a .yaml file", options.out)};
@@ -402,37 +412,36 @@ void run_calibrate(const Options& options) {
 
 void add_calibrate(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("calibrate", "Fit a hardware file's fitted numbers to measured kernels");
-  command->add_option("MEASUREMENTS", options->paths, "Measurement files, or folders of them")->required();
-  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
-  command->add_option("--out", options->out, "Write the calibrated hardware to this YAML file")->required();
+  Command command{app, "calibrate", "Fit a hardware file's fitted numbers to measured kernels"};
+  command.option("MEASUREMENTS", options->paths, "Measurement files, or folders of them").required();
+  command.option("--hardware", options->hardware, "A GPU of configs/hardware, or a file").required();
+  command.option("--out", options->out,
+                 "Write the calibrated hardware to this YAML file; else to NAME.calibrated.yaml beside the "
+                 "one it begins with");
   command
-      ->add_option("--parameters", options->parameters,
-                   "Vary these numbers only, separated by commas: KEY, or KEY=LOW:HIGH to set bounds")
-      ->delimiter(',');
-  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
-  command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');
-  command->add_option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
-      ->check(CLI::Range(1, 1000000000));
-  command->add_option("--max-ms", options->max_ms, "Leave out rows that took longer")
-      ->check(CLI::Range(1e-9, 1e9));
-  command->add_option("--seed", options->seed, "Seed of the sample and of the folds")->capture_default_str();
-  command->add_option("--folds", options->folds, "Parts that are held out in turn")
-      ->check(CLI::Range(2, 1000))
-      ->capture_default_str();
+      .option("--parameters", options->parameters,
+              "Vary these numbers only, separated by commas: KEY, or KEY=LOW:HIGH to set bounds")
+      .separated_by(',');
+  command.option("--fidelity", options->fidelity, "cycle or cost").default_shown();
+  command.option("--kinds", options->kinds, "Only these kinds, separated by commas").separated_by(',');
+  command.option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
+      .within(1, 1000000000);
+  command.option("--max-ms", options->max_ms, "Leave out rows that took longer").within(1e-9, 1e9);
+  command.option("--seed", options->seed, "Seed of the sample and of the folds").default_shown();
+  command.option("--folds", options->folds, "Parts that are held out in turn")
+      .within(2, 1000)
+      .default_shown();
   command
-      ->add_option("--max-iterations", options->max_iterations,
-                   "Of the fit; 0: fit nothing, record how well the file predicts")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
-  command->add_option("--json", options->json,
-                      "Write the result as JSON to a file, or - for standard output");
-  command->footer(kFooter);
-  command->callback([options] { run_calibrate(*options); });
+      .option("--max-iterations", options->max_iterations,
+              "Of the fit; 0: fit nothing, record how well the file predicts")
+      .within(0, 1000)
+      .default_shown();
+  command.option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      .within(0, 4096)
+      .default_shown();
+  command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command.footer(kFooter);
+  command.obeyed_by([options] { run_calibrate(*options); });
 }
 
 }  // namespace tessera::cli

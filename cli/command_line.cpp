@@ -70,7 +70,7 @@ int run_command_line(int argc, char** argv, const MakeCrew& make_crew) {
   add_calibrate(app);
   add_replay(app);
   add_trace(app);
-  set_up_measure(*app.add_subcommand("measure", "Measure real kernels on a GPU"), revision());
+  set_up_measure({app, "measure", "Measure real kernels on a GPU"}, revision());
   add_sweep(app, argc, argv, make_crew);
   add_pareto(app);
   add_export(app);

@@ -486,6 +486,8 @@ void read_machine(const Value& root, Reader& reader, Experiment& e) {
   e.attn = attn ? hardware_of(reader.follow("hardware", *attn, "hardware.attn"), reader.memory()) : e.comp;
   e.machine.comp_gpu = e.comp->gpu;
   e.machine.attn_gpu = e.attn->gpu;
+  e.machine.comp_key = e.comp->key;
+  e.machine.attn_key = e.attn->key;
   if (const auto fabric = root.find("fabric")) {
     e.machine.fabric = config::read_fabric(reader.follow("fabrics", *fabric, "fabric").document);
   } else if (e.cascade || e.tensor_gpus > 0) {
@@ -535,12 +537,12 @@ Experiment read_experiment(const std::filesystem::path& file, const std::vector<
     known.emplace(model.key, models::read_architecture(model.document));
   e.model = known.at(model.key);
   read_workload(root.at("workload"), e);
-  const Value sharding = root.at("sharding");
-  if (sharding.is_scalar()) {
-    read_sharding(reader.follow("shardings", sharding, "sharding").document.root(), e);
-  } else {
-    read_sharding(sharding, e);
-  }
+  const Value named_sharding = root.at("sharding");
+  const Value sharding = named_sharding.is_scalar()
+                             ? reader.follow("shardings", named_sharding, "sharding").document.root()
+                             : named_sharding;
+  read_sharding(sharding, e);
+  e.graph_key = model.key + "\n" + canonical(root.at("workload")) + canonical(sharding);
   const auto only_over_nodes = [&](bool asked, const char* key, const char* why) {
     if (asked && !e.cascade) throw root.at("workload").at(key).error(why);
   };

@@ -94,6 +94,8 @@ struct Experiment {
   std::string r_scheme, s_scheme;  ///< "c_delta c=2 delta=6"
   std::vector<std::string> notes;  ///< what a reader of the result should know
   std::string config_hash;         ///< SHA-1 over every value of every file, after --set
+  /// Equal only for experiments whose task graphs are equal, within a process, for the same seeds.
+  std::string graph_key;
 };
 
 /// Files read before, by a process that reads many experiments: what they hold is taken not to change

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "cli/experiment.hpp"
 #include "cli/hbm_stream.hpp"
 #include "cli/kernel_arguments.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/run_error.hpp"
 #include "cli/table.hpp"
@@ -180,26 +180,25 @@ void run_kernel(const Options& options) {
 
 void add_kernel(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("kernel", "Simulate one operator on one GPU");
-  command->add_option("KIND", options->kind, "Kind of kernel (below)")->required();
-  command->add_option("KEY=VALUE", options->arguments, "Its shape");
-  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file")->required();
-  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  Command command{app, "kernel", "Simulate one operator on one GPU"};
+  command.option("KIND", options->kind, "Kind of kernel (below)").required();
+  command.option("KEY=VALUE", options->arguments, "Its shape");
+  command.option("--hardware", options->hardware, "A GPU of configs/hardware, or a file").required();
+  command.option("--fidelity", options->fidelity, "cycle or cost").default_shown();
   command
-      ->add_option("--threads", options->threads,
-                   "Threads of the simulation; the result is the same with any number")
-      ->check(CLI::Range(1U, sim::kMostThreads));
-  command->add_flag("--exact", options->exact, "Simulate every trip of every loop; extrapolate nothing");
+      .option("--threads", options->threads,
+              "Threads of the simulation; the result is the same with any number")
+      .within(1U, sim::kMostThreads);
+  command.flag("--exact", options->exact, "Simulate every trip of every loop; extrapolate nothing");
   command
-      ->add_option("--set", options->overrides,
-                   "KEY=VALUE: change a key of the hardware (hbm.read_queue=128); may be repeated")
-      ->allow_extra_args(false);
-  command->add_option("--json", options->json,
-                      "Write the result as JSON to a file, or - for standard output");
-  command->add_option("--timeline", options->timeline,
-                      "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
-  command->footer(kinds_text());
-  command->callback([options] { run_kernel(*options); });
+      .option("--set", options->overrides,
+              "KEY=VALUE: change a key of the hardware (hbm.read_queue=128); may be repeated")
+      .one_at_a_time();
+  command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command.option("--timeline", options->timeline,
+                 "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
+  command.footer(kinds_text());
+  command.obeyed_by([options] { run_kernel(*options); });
 }
 
 }  // namespace tessera::cli

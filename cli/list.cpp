@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/kernel_arguments.hpp"
+#include "cli/options.hpp"
 #include "cli/table.hpp"
 #include "models/architecture/architecture.hpp"
 
@@ -82,10 +82,10 @@ void list(const std::string& what) {
 
 void add_list(CLI::App& app) {
   const auto what = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("list", "List the hardware, models, kernels, ... that have names");
-  command->add_option("WHAT", *what, "hardware, models, kernels, shardings, experiments, fabrics or sweeps")
-      ->required();
-  command->callback([what] {
+  Command command{app, "list", "List the hardware, models, kernels, ... that have names"};
+  command.option("WHAT", *what, "hardware, models, kernels, shardings, experiments, fabrics or sweeps")
+      .required();
+  command.obeyed_by([what] {
     static const std::vector<std::string> kinds{"hardware",    "models",  "kernels", "shardings",
                                                 "experiments", "fabrics", "sweeps"};
     if (std::find(kinds.begin(), kinds.end(), *what) == kinds.end()) {

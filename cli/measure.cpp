@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <stdexcept>
 
@@ -72,21 +71,20 @@ void run_measure(const Options& options, const std::string& revision) {
 
 }  // namespace
 
-void set_up_measure(CLI::App& command, const std::string& revision) {
+void set_up_measure(Command command, const std::string& revision) {
   const auto options = std::make_shared<Options>();
-  command.add_option("SUITE", options->suite, "A suite of configs/suites, or a file")->required();
-  command.add_option("--out", options->out, "The file of rows (JSON lines) to append to");
-  command.add_option("--device", options->device, "The number of a GPU, or emulated")->capture_default_str();
-  command.add_option("--only", options->only,
-                     "Only cases whose text holds this: \"attention\", \"seq=8192\"");
-  command.add_option("--case-limit", options->case_limit_s, "Seconds after which a case is given up")
-      ->check(CLI::Range(1.0, 86400.0))
-      ->capture_default_str();
-  command.add_option("--seed", options->seed, "Seed of the random inputs")->capture_default_str();
-  command.add_flag("--check", options->check, "Only check the kernels; nothing is timed, no file is written");
-  command.add_flag("--estimate", options->estimate, "Only say how long the suite should take");
+  command.option("SUITE", options->suite, "A suite of configs/suites, or a file").required();
+  command.option("--out", options->out, "The file of rows (JSON lines) to append to");
+  command.option("--device", options->device, "The number of a GPU, or emulated").default_shown();
+  command.option("--only", options->only, "Only cases whose text holds this: \"attention\", \"seq=8192\"");
+  command.option("--case-limit", options->case_limit_s, "Seconds after which a case is given up")
+      .within(1.0, 86400.0)
+      .default_shown();
+  command.option("--seed", options->seed, "Seed of the random inputs").default_shown();
+  command.flag("--check", options->check, "Only check the kernels; nothing is timed, no file is written");
+  command.flag("--estimate", options->estimate, "Only say how long the suite should take");
   command.footer(kFooter);
-  command.callback([options, revision] { run_measure(*options, revision); });
+  command.obeyed_by([options, revision] { run_measure(*options, revision); });
 }
 
 }  // namespace tessera::cli

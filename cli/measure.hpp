@@ -4,13 +4,11 @@
 
 #include <string>
 
-namespace CLI {
-class App;
-}
+#include "cli/options.hpp"
 
 namespace tessera::cli {
 
-/// Its options and its callback, on a subcommand or on a whole program. `revision`: of the source, or "".
-void set_up_measure(CLI::App& command, const std::string& revision);
+/// Its options and its callback, on a subcommand or a whole program. `revision`: of the source, or "".
+void set_up_measure(Command command, const std::string& revision);
 
 }  // namespace tessera::cli

@@ -13,7 +13,7 @@
 int main(int argc, char** argv) {
   using namespace tessera;
   CLI::App app{"Measures real kernels on a real GPU: `tessera measure`, to be carried", "tessera-measure"};
-  cli::set_up_measure(app, TESSERA_REVISION);
+  cli::set_up_measure(cli::Command{app}, TESSERA_REVISION);
   try {
     app.parse(argc, argv);
     return cli::kDone;

@@ -40,7 +40,7 @@ Progress::~Progress() {
 
 void Progress::update(const sim::WorkDone& work) {
   const Clock::time_point now = Clock::now();
-  if (work.share > share_) {
+  if (work.share != share_) {
     share_ = work.share;
     advanced_ = now;
   }
@@ -48,7 +48,7 @@ void Progress::update(const sim::WorkDone& work) {
   if (shown_ != start_ && now - shown_ < (terminal_ ? Clock::duration{kRedraw} : Clock::duration{kLineEvery}))
     return;
   shown_ = now;
-  // At the pace up to the last kernel's end, counting down since.
+  // At the pace until the share last changed, counting down since.
   const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
   std::string left;
   if (share_ > 0) {

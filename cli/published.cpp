@@ -113,8 +113,8 @@ struct Keys {
   }
 };
 
-const std::vector<std::string> kRunKeys{"microbench", "kernel",   "experiment", "set",
-                                        "measure",    "fidelity", "launches",   "in_flight_bytes"};
+const std::vector<std::string> kRunKeys{"microbench", "kernel",   "experiment",      "set",      "measure",
+                                        "fidelity",   "launches", "in_flight_bytes", "simulated"};
 
 Run read_experiment_run(Run run, const config::Value& experiment, const Keys& at) {
   run.experiment = resolve_config("experiments", experiment);
@@ -172,6 +172,7 @@ Run read_run(const std::string& name, const Keys& at) {
 void read_runs(const config::Value& runs_of, std::deque<Run>& runs) {
   for (const auto& [name, at] : runs_of.entries()) {
     at.allow_only(kRunKeys);
+    if (const auto simulated = at.find("simulated"); simulated && !simulated->as_bool()) continue;
     runs.push_back(read_run(name, Keys{at, std::nullopt}));
   }
 }

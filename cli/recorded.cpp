@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "cli/command.hpp"
-#include "traces/input/byte_stream.hpp"
+#include "traces/input/byte_source.hpp"
 #include "traces/selections/routing.hpp"
 #include "traces/selections/selection.hpp"
 
@@ -16,9 +16,8 @@ namespace {
 
 template <class Read>
 auto read_trace(const std::filesystem::path& file, Read read) {
-  traces::ByteStream in{traces::open_file(file)};
   try {
-    return read(in, file.string());
+    return read(traces::open_file(file), file.string());
   } catch (const std::invalid_argument& e) {
     throw UsageError{e.what()};
   }

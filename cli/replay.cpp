@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -15,6 +14,7 @@
 #include "cli/config_files.hpp"
 #include "cli/experiment.hpp"
 #include "cli/operator_replay.hpp"
+#include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "cli/replay_output.hpp"
 #include "cli/replay_timeline.hpp"
@@ -137,7 +137,8 @@ void replay(const Options& options) {
                                    .workload = e.workload,
                                    .cascade = e.cascade,
                                    .tensor_gpus = e.tensor_gpus,
-                                   .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); }};
+                                   .share_out = [&e](std::int64_t tokens) { return share_out(e, tokens); },
+                                   .cuda_graph = e.cuda_graph};
   try {
     record.memory = instance_memory(served, e.machine, e.serving);
     traces::StepTable steps{served, e.machine, e.serving};
@@ -214,65 +215,57 @@ void replay(const Options& options) {
 
 void add_replay(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("replay", "Serve a trace of requests on an experiment's machine");
-  command->add_option("TRACE", options->trace, "A file of requests")->required();
-  command->add_option("--experiment", options->experiment, "A file, or a name in configs/experiments")
-      ->required();
-  command->add_option("--format", options->format, "auto, mooncake, azure, burstgpt, csv, chakra or kineto")
-      ->capture_default_str();
+  Command command{app, "replay", "Serve a trace of requests on an experiment's machine"};
+  command.option("TRACE", options->trace, "A file of requests").required();
+  command.option("--experiment", options->experiment, "A file, or a name in configs/experiments").required();
+  command.option("--format", options->format, "auto, mooncake, azure, burstgpt, csv, chakra or kineto")
+      .default_shown();
   command
-      ->add_option("--fidelity", options->fidelity,
-                   "Step times: cost, or funnel (the steps that carry most time by the cycle model)")
-      ->capture_default_str();
-  command->add_option("--funnel-steps", options->funnel_steps, "How many steps the funnel simulates")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--funnel-memo", options->memo,
-                      "A file of simulated kernels: read if it is there, and written for the next run of the "
-                      "same experiment");
+      .option("--fidelity", options->fidelity,
+              "Step times: cost, or funnel (the steps that carry most time by the cycle model)")
+      .default_shown();
+  command.option("--funnel-steps", options->funnel_steps, "How many steps the funnel simulates")
+      .within(1, 1000)
+      .default_shown();
+  command.option("--funnel-memo", options->memo,
+                 "A file of simulated kernels: read if it is there, and written for the next run of the "
+                 "same experiment");
+  command.option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
+      .one_at_a_time();
   command
-      ->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
-      ->allow_extra_args(false);
+      .option("--from", options->stream.from_s, "Only requests that arrive from this second of the trace on")
+      .not_negative();
+  command.option("--until", options->stream.until_s, "and before this one").positive();
+  command.option("--limit", options->stream.limit, "At most so many requests").positive();
+  command.option("--time-scale", options->stream.time_scale, "Multiply the times between arrivals")
+      .within(1e-6, 1e6)
+      .default_shown();
   command
-      ->add_option("--from", options->stream.from_s,
-                   "Only requests that arrive from this second of the trace on")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--until", options->stream.until_s, "and before this one")->check(CLI::PositiveNumber);
-  command->add_option("--limit", options->stream.limit, "At most so many requests")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--time-scale", options->stream.time_scale, "Multiply the times between arrivals")
-      ->check(CLI::Range(1e-6, 1e6))
-      ->capture_default_str();
+      .option("--rate-scale", options->stream.rate_scale,
+              "So many times the requests: drop some, or add copies, at random")
+      .within(1e-6, 1e4)
+      .default_shown();
+  command.option("--seed", options->stream.seed, "Seed of whatever is random").default_shown();
   command
-      ->add_option("--rate-scale", options->stream.rate_scale,
-                   "So many times the requests: drop some, or add copies, at random")
-      ->check(CLI::Range(1e-6, 1e4))
-      ->capture_default_str();
-  command->add_option("--seed", options->stream.seed, "Seed of whatever is random")->capture_default_str();
-  command
-      ->add_option("--stop", options->stop_s,
-                   "End at this simulated second, whatever is left; else when all requests are done")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--slo-ttft-ms", options->objective.ttft_ms, "Limit of a good request's TTFT")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--slo-tpot-ms", options->objective.tpot_ms, "Limit of its TPOT")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--slo-e2e-ms", options->objective.e2e_ms, "Limit of its time end to end")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--skip-bad", options->skip_bad, "Count lines that cannot be read, and go on");
-  command->add_option("--timeline", options->timeline,
-                      "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
-  command->add_option("--timeline-detail", options->detail, "How much of it, as a multiple of what is usual")
-      ->check(CLI::Range(0.001, 1000.0))
-      ->capture_default_str();
-  command->add_option("--requests", options->requests, "Write a CSV line about every request to this file");
-  command->add_option("--json", options->json,
-                      "Write the result as JSON to a file, or - for standard output");
-  command->add_option("-j,--jobs", options->jobs, "Worker processes of the cycle model; 0: one per core")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
-  command->footer(kFooter);
-  command->callback([options] { replay(*options); });
+      .option("--stop", options->stop_s,
+              "End at this simulated second, whatever is left; else when all requests are done")
+      .positive();
+  command.option("--slo-ttft-ms", options->objective.ttft_ms, "Limit of a good request's TTFT").positive();
+  command.option("--slo-tpot-ms", options->objective.tpot_ms, "Limit of its TPOT").positive();
+  command.option("--slo-e2e-ms", options->objective.e2e_ms, "Limit of its time end to end").positive();
+  command.flag("--skip-bad", options->skip_bad, "Count lines that cannot be read, and go on");
+  command.option("--timeline", options->timeline,
+                 "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
+  command.option("--timeline-detail", options->detail, "How much of it, as a multiple of what is usual")
+      .within(0.001, 1000.0)
+      .default_shown();
+  command.option("--requests", options->requests, "Write a CSV line about every request to this file");
+  command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command.option("-j,--jobs", options->jobs, "Worker processes of the cycle model; 0: one per core")
+      .within(0, 4096)
+      .default_shown();
+  command.footer(kFooter);
+  command.obeyed_by([options] { replay(*options); });
 }
 
 }  // namespace tessera::cli

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <memory>
 #include <stdexcept>
@@ -10,6 +9,7 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/experiment.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
 #include "cli/published.hpp"
@@ -97,33 +97,29 @@ void run_experiment(const Options& options) {
 
 void add_run(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("run", "Simulate a sharded model on a machine");
-  command->add_option("EXPERIMENT", options->experiment, "A file, or a name in configs/experiments")
-      ->required();
-  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
+  Command command{app, "run", "Simulate a sharded model on a machine"};
+  command.option("EXPERIMENT", options->experiment, "A file, or a name in configs/experiments").required();
+  command.option("--fidelity", options->fidelity, "cycle or cost").default_shown();
+  command.option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
+      .one_at_a_time();
+  command.flag("--exact", options->exact, "Simulate every kernel instance; extrapolate nothing");
+  command.option("--seed", options->seed, "Seed of whatever is random").default_shown();
+  command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command.option("--timeline", options->timeline,
+                 "Write a timeline for ui.perfetto.dev: JSON, or protobuf if the name ends in .pftrace; "
+                 "for GTKWave if in .vcd");
+  command.option("--timeline-detail", options->timeline_detail, "So many times the usual detail, and size")
+      .within(0.01, 1000.0)
+      .default_shown();
+  command.option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      .within(0, 4096)
+      .default_shown();
   command
-      ->add_option("--set", options->overrides, "KEY=VALUE: change a key of the experiment; may be repeated")
-      ->allow_extra_args(false);
-  command->add_flag("--exact", options->exact, "Simulate every kernel instance; extrapolate nothing");
-  command->add_option("--seed", options->seed, "Seed of whatever is random")->capture_default_str();
-  command->add_option("--json", options->json,
-                      "Write the result as JSON to a file, or - for standard output");
-  command->add_option("--timeline", options->timeline,
-                      "Write a timeline for ui.perfetto.dev: JSON, or protobuf if the name ends in .pftrace; "
-                      "for GTKWave if in .vcd");
-  command
-      ->add_option("--timeline-detail", options->timeline_detail, "So many times the usual detail, and size")
-      ->check(CLI::Range(0.01, 1000.0))
-      ->capture_default_str();
-  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
-  command
-      ->add_option("--lookahead-ns", options->lookahead_ns,
-                   "Advanced: run modules ahead by at most this; changes the speed, never the result")
-      ->check(CLI::Range(0.001, 1e9));
-  command->footer(kFooter);
-  command->callback([options] { run_experiment(*options); });
+      .option("--lookahead-ns", options->lookahead_ns,
+              "Advanced: run modules ahead by at most this; changes the speed, never the result")
+      .within(0.001, 1e9);
+  command.footer(kFooter);
+  command.obeyed_by([options] { run_experiment(*options); });
 }
 
 }  // namespace tessera::cli

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -14,7 +14,9 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/operator_replay.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
+#include "cli/record_choices.hpp"
 #include "cli/recorded_traces.hpp"
 #include "cli/table.hpp"
 #include "configs/reader/hardware.hpp"
@@ -33,6 +35,7 @@ struct Options {
   traces::StreamOptions stream;
   std::int64_t lines = 10;
   bool skip_bad = false;
+  Recording recording;
 };
 
 constexpr const char* kFooter =
@@ -44,6 +47,7 @@ Examples:
   tessera trace stats mooncake_conversation_trace.jsonl
   tessera trace validate azure.csv                      (exit code 2 if a line is bad, with the first ten)
   tessera trace convert azure.csv --to mooncake --out azure.jsonl --until 600
+  tessera trace convert selections.jsonl.gz --to binary --out selections.bin
   tessera trace operators kineto.json.gz --hardware h200_sxm --fabric nvlink4_nvswitch)";
 
 traces::RequestReader open(const Options& o) {
@@ -172,7 +176,7 @@ void validate(const Options& o) {
   throw UsageError{fmt::format("{}: {} of {} requests cannot be read", o.trace, bad.lines, bad.lines + good)};
 }
 
-using Write = std::function<void(const std::string&)>;
+using Write = std::function<void(std::string_view)>;
 
 /// Calls fill(write, bad), which returns how many `what` it wrote: to the console, or to a file, whole or not
 /// at all.
@@ -182,7 +186,7 @@ void write_out(const std::string& file, const char* what, Fill fill) {
   const std::string temporary = file + ".tmp";
   std::FILE* out = console ? stdout : std::fopen(temporary.c_str(), "wb");
   if (out == nullptr) throw std::runtime_error{fmt::format("{}: {}", temporary, std::strerror(errno))};
-  const Write write = [&](const std::string& text) {
+  const Write write = [&](std::string_view text) {
     if (std::fwrite(text.data(), 1, text.size(), out) != text.size())
       throw std::runtime_error{
           fmt::format("{}: {}", console ? "standard output" : temporary, std::strerror(errno))};
@@ -206,12 +210,15 @@ void write_out(const std::string& file, const char* what, Fill fill) {
 
 void convert(const Options& o) {
   const bool choices = is_choices(o);
-  if (o.to != "csv" && (o.to != "mooncake" || choices))
-    throw UsageError{fmt::format("--to {}: expected csv{}", o.to, choices ? "" : " or mooncake")};
+  const std::vector<std::string_view> forms = choices
+                                                  ? std::vector<std::string_view>{"csv", "jsonl", "binary"}
+                                                  : std::vector<std::string_view>{"csv", "mooncake"};
+  if (std::find(forms.begin(), forms.end(), o.to) == forms.end())
+    throw UsageError{fmt::format("--to {}: of this trace expected {}", o.to, fmt::join(forms, " or "))};
   require_writable("--out", o.out);
   if (choices) {
     write_out(o.out, "records", [&](const Write& write, std::int64_t& bad) {
-      return convert_recorded(o.trace, write, o.skip_bad ? &bad : nullptr);
+      return convert_recorded(o.trace, o.to, write, o.skip_bad ? &bad : nullptr);
     });
     return;
   }
@@ -230,6 +237,12 @@ void convert(const Options& o) {
   });
 }
 
+void record(const Options& o) {
+  require_writable("--out", o.out);
+  write_out(o.out, "records",
+            [&](const Write& write, std::int64_t&) { return record_choices(o.recording, write); });
+}
+
 void operators(const Options& o) {
   require_writable("--json", o.json);
   const GpuSpec gpu =
@@ -244,49 +257,64 @@ void operators(const Options& o) {
 
 void add_trace(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("trace", "Look at a trace, check it, convert it");
-  command->require_subcommand(1);
-  command->footer(kFooter);
+  Command command{app, "trace", "Look at a trace, check it, convert it"};
+  command.require_subcommand();
+  command.footer(kFooter);
   const auto add = [&](const char* name, const char* what, void (*run)(const Options&)) {
-    CLI::App* sub = command->add_subcommand(name, what);
-    sub->add_option("TRACE", o->trace, "A file")->required();
-    sub->callback([o, run] { run(*o); });
+    Command sub = command.subcommand(name, what);
+    sub.option("TRACE", o->trace, "A file").required();
+    sub.obeyed_by([o, run] { run(*o); });
     return sub;
   };
-  const auto requests = [&](CLI::App* sub) {
-    sub->add_option("--format", o->format, "auto, mooncake, azure, burstgpt, csv, selection or routing")
-        ->capture_default_str();
-    sub->add_flag("--skip-bad", o->skip_bad, "Count lines that cannot be read, and go on");
+  const auto requests = [&](Command sub) {
+    sub.option("--format", o->format, "auto, mooncake, azure, burstgpt, csv, selection or routing")
+        .default_shown();
+    sub.flag("--skip-bad", o->skip_bad, "Count lines that cannot be read, and go on");
   };
-  const auto window = [&](CLI::App* sub) {
-    sub->add_option("--from", o->stream.from_s, "Only requests from this second on")
-        ->check(CLI::NonNegativeNumber);
-    sub->add_option("--until", o->stream.until_s, "and before this one")->check(CLI::PositiveNumber);
-    sub->add_option("--limit", o->stream.limit, "At most so many requests")->check(CLI::PositiveNumber);
-    sub->add_option("--time-scale", o->stream.time_scale, "Multiply the times between arrivals")
-        ->check(CLI::Range(1e-6, 1e6));
-    sub->add_option("--rate-scale", o->stream.rate_scale, "So many times the requests")
-        ->check(CLI::Range(1e-6, 1e4));
-    sub->add_option("--seed", o->stream.seed, "Seed of what is random in that")->capture_default_str();
+  const auto window = [&](Command sub) {
+    sub.option("--from", o->stream.from_s, "Only requests from this second on").not_negative();
+    sub.option("--until", o->stream.until_s, "and before this one").positive();
+    sub.option("--limit", o->stream.limit, "At most so many requests").positive();
+    sub.option("--time-scale", o->stream.time_scale, "Multiply the times between arrivals").within(1e-6, 1e6);
+    sub.option("--rate-scale", o->stream.rate_scale, "So many times the requests").within(1e-6, 1e4);
+    sub.option("--seed", o->stream.seed, "Seed of what is random in that").default_shown();
   };
-  CLI::App* sub = add("stats", "What a trace is like", stats);
+  Command sub = add("stats", "What a trace is like", stats);
   requests(sub);
   window(sub);
-  sub->add_option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
+  sub.option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
   sub = add("head", "The first requests or records", head);
   requests(sub);
-  sub->add_option("-n", o->lines, "How many")->check(CLI::PositiveNumber)->capture_default_str();
+  sub.option("-n", o->lines, "How many").positive().default_shown();
   requests(add("validate", "Read all of a trace and name what is wrong", validate));
   sub = add("convert", "Write requests or records in another format", convert);
   requests(sub);
   window(sub);
-  sub->add_option("--to", o->to, "csv, or mooncake for requests")->capture_default_str();
-  sub->add_option("--out", o->out, "The file to write; standard output without it");
+  sub.option("--to", o->to, "Requests: csv or mooncake; choices of blocks or experts: csv, jsonl or binary")
+      .default_shown();
+  sub.option("--out", o->out, "The file to write; standard output without it");
+  sub = command.subcommand("record", "Choices of our float64 reference on random input, as a trace");
+  sub.obeyed_by([o] { record(*o); });
+  Recording& r = o->recording;
+  sub.option("KIND", r.what, "selection or routing").required().one_of({"selection", "routing"});
+  const auto number = [&](const char* name, std::int64_t& value, const char* what) {
+    sub.option(name, value, what).within(1, 1 << 24).default_shown();
+  };
+  number("--tokens", r.tokens, "Of the prompt");
+  number("--layers", r.layers, "Recorded");
+  number("--topk", r.topk, "Blocks, the own one among them, or experts of a token");
+  number("--heads", r.heads, "Query heads (selection)");
+  number("--kv-heads", r.kv_heads, "Key heads (selection)");
+  number("--head-dim", r.head_dim, "Of a head (selection)");
+  number("--block", r.block, "Tokens of a block (selection)");
+  number("--experts", r.experts, "To choose from (routing)");
+  sub.option("--seed", r.seed, "Of keys, queries and scores").default_shown();
+  sub.option("--to", r.to, "jsonl or binary").one_of({"jsonl", "binary"}).default_shown();
+  sub.option("--out", o->out, "The file to write; standard output without it");
   sub = add("operators", "Run a trace of operators again at our prices", operators);
-  sub->add_option("--hardware", o->hardware, "A GPU of configs/hardware, or a file")->capture_default_str();
-  sub->add_option("--fabric", o->fabric,
-                  "A network of configs/fabrics for collectives; as recorded without it");
-  sub->add_option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
+  sub.option("--hardware", o->hardware, "A GPU of configs/hardware, or a file").default_shown();
+  sub.option("--fabric", o->fabric, "A network of configs/fabrics for collectives; as recorded without it");
+  sub.option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
 }
 
 }  // namespace tessera::cli

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -14,6 +13,7 @@
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
 #include "cli/measured_rows.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
 #include "cli/published.hpp"
@@ -190,35 +190,34 @@ void run_validate(const Options& options) {
 
 void add_validate(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("validate", "Hold the simulator against measured kernels");
-  command->add_option("PATH", options->paths, "Measurement files, or folders of them");
-  command->add_flag("--published", options->published,
-                    "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, "
-                    "or the files given)");
-  command->add_option("--hardware", options->hardware, "A GPU of configs/hardware, or a file");
-  command->add_option("--fidelity", options->fidelity, "cycle or cost")->capture_default_str();
-  command->add_option("--kinds", options->kinds, "Only these kinds, separated by commas")->delimiter(',');
-  command->add_option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
-      ->check(CLI::Range(1, 1000000000));
+  Command command{app, "validate", "Hold the simulator against measured kernels"};
+  command.option("PATH", options->paths, "Measurement files, or folders of them");
+  command.flag("--published", options->published,
+               "Run microbenchmarks and hold them against published figures (validate/published/*.yaml, "
+               "or the files given)");
+  command.option("--hardware", options->hardware, "A GPU of configs/hardware, or a file");
+  command.option("--fidelity", options->fidelity, "cycle or cost").default_shown();
+  command.option("--kinds", options->kinds, "Only these kinds, separated by commas").separated_by(',');
+  command.option("--sample", options->sample, "At most this many rows of each kind, drawn by the seed")
+      .within(1, 1000000000);
   command
-      ->add_option("--max-ms", options->max_ms,
-                   "Leave out rows that took longer (simulating a millisecond takes seconds), and count them")
-      ->check(CLI::Range(1e-9, 1e9));
-  command->add_option("--seed", options->seed, "Seed of the sample")->capture_default_str();
-  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
-  command->add_option("--json", options->json,
-                      "Write the result as JSON to a file, or - for standard output");
-  command->add_option("--plot", options->plot, "Write a page with plots (needs the package libjs-chart.js)");
-  command->add_option("--explain", options->explain,
-                      "One row, LINE or FILE:LINE: simulated against measured by stage");
+      .option("--max-ms", options->max_ms,
+              "Leave out rows that took longer (simulating a millisecond takes seconds), and count them")
+      .within(1e-9, 1e9);
+  command.option("--seed", options->seed, "Seed of the sample").default_shown();
+  command.option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      .within(0, 4096)
+      .default_shown();
+  command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
+  command.option("--plot", options->plot, "Write a page with plots (needs the package libjs-chart.js)");
+  command.option("--explain", options->explain,
+                 "One row, LINE or FILE:LINE: simulated against measured by stage");
   command
-      ->add_option("--max-mape", options->max_mape,
-                   "Exit with 3 if any kind's mean absolute error is above this, in percent")
-      ->check(CLI::Range(0.0, 1e9));
-  command->footer(kFooter);
-  command->callback([options] { run_validate(*options); });
+      .option("--max-mape", options->max_mape,
+              "Exit with 3 if any kind's mean absolute error is above this, in percent")
+      .within(0.0, 1e9);
+  command.footer(kFooter);
+  command.obeyed_by([options] { run_validate(*options); });
 }
 
 }  // namespace tessera::cli

@@ -23,7 +23,7 @@ bool is_prefill(const CsvRow& row, const CsvTable& table) {
   throw row.error("op_name", "expected mla_context or mla_generation");
 }
 
-std::string unsupported(const CsvRow& row, const CsvTable& table) {
+std::string unsimulated(const CsvRow& row, const CsvTable& table) {
   for (const char* column : {"mla_dtype", "kv_cache_dtype"}) {
     if (table.has(column) && row.text(column) != "bfloat16" && row.text(column) != "float16")
       return fmt::format("{} {} is not simulated", column, row.text(column));
@@ -53,7 +53,7 @@ bool read_aiconfigurator_latent(const CsvTable& table, Measurements& into) {
     m.line = row.line();
     m.measured_us = aiconfigurator_us(row, table);
     require_possible(m, [&](const std::string& message) { return row.error("", message); });
-    if (const std::string reason = unsupported(row, table); !reason.empty())
+    if (const std::string reason = unsimulated(row, table); !reason.empty())
       into.skip(table.file(), m.kind, reason);
     else
       into.rows.push_back(std::move(m));

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -18,6 +17,7 @@
 #include "cli/chart_library.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_files.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/sweep/around.hpp"
 #include "cli/sweep/conduct.hpp"
@@ -203,29 +203,28 @@ void run_sweep(const Options& options, int argc, char** argv, const MakeCrew& ma
 
 void add_sweep(CLI::App& app, int argc, char** argv, const MakeCrew& make_crew) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("sweep", "Run many points of a design space");
-  command->add_option("SWEEP", options->sweep, "A file, or a name in configs/sweeps");
-  command->add_option("--out", options->out, "SQLite file for the results");
-  command->add_option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
-      ->check(CLI::Range(0U, 4096U))
-      ->capture_default_str();
-  command->add_flag("--resume", options->resume, "Go on with what --out holds already");
-  command->add_option("--shard", options->shard, "I/N: only points whose number leaves the remainder I by N");
-  command->add_flag("--mpi", options->mpi, "Hand points out to the ranks of an MPI job");
-  command->add_option("--around", options->around, "EXPERIMENT: sensitivity to every hardware parameter");
-  command->add_option("--step", options->step_percent, "--around: change of a parameter, in percent")
-      ->capture_default_str();
-  command->add_option("--metric", options->metric, "--around: what is watched")->capture_default_str();
+  Command command{app, "sweep", "Run many points of a design space"};
+  command.option("SWEEP", options->sweep, "A file, or a name in configs/sweeps");
+  command.option("--out", options->out, "SQLite file for the results");
+  command.option("-j,--jobs", options->jobs, "Worker processes; 0: one per core")
+      .within(0U, 4096U)
+      .default_shown();
+  command.flag("--resume", options->resume, "Go on with what --out holds already");
+  command.option("--shard", options->shard, "I/N: only points whose number leaves the remainder I by N");
+  command.flag("--mpi", options->mpi, "Hand points out to the ranks of an MPI job");
+  command.option("--around", options->around, "EXPERIMENT: sensitivity to every hardware parameter");
+  command.option("--step", options->step_percent, "--around: change of a parameter, in percent")
+      .default_shown();
+  command.option("--metric", options->metric, "--around: what is watched").default_shown();
   command
-      ->add_option("--set", options->overrides,
-                   "--around: KEY=VALUE: change a key of the experiment; may be repeated")
-      ->allow_extra_args(false);
-  command->add_option("--html", options->html,
-                      "--around: a page with a tornado chart (needs the package libjs-chart.js)");
-  command->add_option("--json", options->json,
-                      "--around: the result as JSON to a file, or - for standard output");
-  command->footer(kFooter);
-  command->callback([options, argc, argv, &make_crew] { run_sweep(*options, argc, argv, make_crew); });
+      .option("--set", options->overrides,
+              "--around: KEY=VALUE: change a key of the experiment; may be repeated")
+      .one_at_a_time();
+  command.option("--html", options->html,
+                 "--around: a page with a tornado chart (needs the package libjs-chart.js)");
+  command.option("--json", options->json, "--around: the result as JSON to a file, or - for standard output");
+  command.footer(kFooter);
+  command.obeyed_by([options, argc, argv, &make_crew] { run_sweep(*options, argc, argv, make_crew); });
 }
 
 }  // namespace tessera::cli

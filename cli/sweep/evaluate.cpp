@@ -97,13 +97,26 @@ void Evaluator::read(const Point& point) {
   measure_kernel(point, false, row);
 }
 
+const models::TaskGraph& Evaluator::graph_of(const Experiment& e) {
+  if (e.graph_key != graph_key_) {
+    graph_key_.clear();  // should building fail
+    graph_ = build_graph(e);
+    graph_key_ = e.graph_key;
+  }
+  return graph_;
+}
+
 void Evaluator::measure_run(const Point& point, bool cycle, Row& row) {
   Experiment e = read_experiment(sweep_.experiment, overrides(point), configs_);
   e.workload.expert_load.seed = e.workload.selection.seed = sweep_.seed;
   row.config_hash = e.config_hash;
-  const models::TaskGraph graph = build_graph(e);
-  sim::RunOptions options{.cost = !cycle, .link_activity = false, .jobs = 1, .seed = sweep_.seed};
-  options.memory = {&costs_, e.comp->key, e.attn->key};
+  const models::TaskGraph& graph = graph_of(e);
+  sim::RunOptions options{.cost = !cycle,
+                          .link_activity = false,
+                          .memory = {&costs_, &plans_, e.graph_key},
+                          .jobs = 1,
+                          .seed = sweep_.seed,
+                          .cuda_graph = e.cuda_graph};
   const sim::RunResult run = sim::run_machine(graph, e.machine, options);
   const Analysis a = analyse(graph, run, e.machine.fabric);
   const Cost cost = cost_of(e, graph, run);
@@ -278,11 +291,28 @@ std::string without_place(const std::string& complaint) {
   return complaint;
 }
 
+/// Throws if no point can so much as be read: what is missing is missing in all of them. Of very many, some
+/// spread over all are looked at.
+void require_some_point(Evaluator& evaluator, const Sweep& sweep, const std::vector<Point>& points) {
+  constexpr std::size_t kMost = 10'000;
+  const std::size_t stride = (points.size() + kMost - 1) / kMost;
+  std::string first;
+  for (std::size_t i = 0; i < points.size(); i += stride) {
+    try {
+      return evaluator.read(points[i]);
+    } catch (const std::exception& e) {
+      if (first.empty()) first = e.what();
+    }
+  }
+  throw config::InputError{fmt::format("{}: no point can be run: {}", sweep.file.string(), first)};
+}
+
 }  // namespace
 
 void require_axes(const Sweep& sweep, const std::vector<Point>& points) {
   constexpr std::size_t kMostValues = 64, kTries = 16;
   Evaluator evaluator{sweep};
+  bool any = false;
   for (std::size_t d = 0; d < sweep.dimensions.size(); ++d) {
     const Dimension& dimension = sweep.dimensions[d];
     // Points by their value here, spread over all.
@@ -306,7 +336,7 @@ void require_axes(const Sweep& sweep, const std::vector<Point>& points) {
         const Point& p = *with[t * with.size() / std::min(kTries, with.size())];
         try {
           evaluator.read(p);
-          good = true;
+          good = any = true;
         } catch (const std::exception& e) {
           good = true;  // unless it is about this axis, it is for the point's own row
           for (std::size_t k = 0; k < dimension.keys.size(); ++k) {
@@ -320,6 +350,7 @@ void require_axes(const Sweep& sweep, const std::vector<Point>& points) {
       if (!good && complaint) throw *complaint;
     }
   }
+  if (!any) require_some_point(evaluator, sweep, points);
 }
 
 }  // namespace tessera::cli

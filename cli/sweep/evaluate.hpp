@@ -32,13 +32,19 @@ class Evaluator {
   void measure_kernel(const Point& point, bool cycle, Row& row);
   void apply_constraints(const Point& point, Row& row) const;
 
+  const models::TaskGraph& graph_of(const Experiment& e);
+
   const Sweep& sweep_;
   ConfigMemory configs_;
   sim::CostMemory costs_;
+  sim::PlanMemory plans_;
+  models::TaskGraph graph_;  // of the point before: neighbours on a grid mostly differ in hardware
+  std::string graph_key_;
 };
 
 /// Throws config::InputError at the axis, file and line, if a key of one is no key of the configuration or a
-/// value is none that it can have, whatever the other axes are.
+/// value is none that it can have, whatever the other axes are; and if no point has a configuration that can
+/// be read (a kernel that lacks an argument).
 void require_axes(const Sweep& sweep, const std::vector<Point>& points);
 
 }  // namespace tessera::cli

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include <set>
 
 #include "cli/command.hpp"
+#include "cli/options.hpp"
 #include "cli/output.hpp"
 #include "cli/sweep/pareto.hpp"
 #include "cli/sweep/store.hpp"
@@ -367,42 +367,42 @@ void run_merge(const MergeOptions& options) {
 
 void add_pareto(CLI::App& app) {
   const auto options = std::make_shared<ParetoOptions>();
-  CLI::App* command = app.add_subcommand("pareto", "The points of a sweep that no other beats");
-  command->add_option("RESULTS", options->file, "Results of tessera sweep")->required();
-  command->add_option("--objectives", options->objectives,
-                      "latency_us:min,tokens_per_usd:max; default: the sweep's own");
-  command->add_option("--fidelity", options->fidelity, "cost or cycle; default: cycle where there is any")
-      ->check(CLI::IsMember({"cost", "cycle"}));
-  command->add_option("--json", options->json, "As JSON to a file, or - for standard output");
-  command->callback([options] { run_pareto(*options); });
+  Command command{app, "pareto", "The points of a sweep that no other beats"};
+  command.option("RESULTS", options->file, "Results of tessera sweep").required();
+  command.option("--objectives", options->objectives,
+                 "latency_us:min,tokens_per_usd:max; default: the sweep's own");
+  command.option("--fidelity", options->fidelity, "cost or cycle; default: cycle where there is any")
+      .one_of({"cost", "cycle"});
+  command.option("--json", options->json, "As JSON to a file, or - for standard output");
+  command.obeyed_by([options] { run_pareto(*options); });
 }
 
 void add_export(CLI::App& app) {
   const auto options = std::make_shared<ExportOptions>();
-  CLI::App* command = app.add_subcommand("export", "The rows of a sweep as CSV or JSON");
-  command->add_option("RESULTS", options->file, "Results of tessera sweep")->required();
-  command->add_option("--csv", options->csv, "To this file, or - for standard output");
-  command->add_option("--json", options->json, "To this file, or - for standard output");
-  command->add_flag("--wall", options->wall, "With the time each point took, which differs from run to run");
-  command->callback([options] { run_export(*options); });
+  Command command{app, "export", "The rows of a sweep as CSV or JSON"};
+  command.option("RESULTS", options->file, "Results of tessera sweep").required();
+  command.option("--csv", options->csv, "To this file, or - for standard output");
+  command.option("--json", options->json, "To this file, or - for standard output");
+  command.flag("--wall", options->wall, "With the time each point took, which differs from run to run");
+  command.obeyed_by([options] { run_export(*options); });
 }
 
 void add_compare(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
-  CLI::App* command = app.add_subcommand("compare", "What changed between two results, by stage");
-  command->add_option("A", options->a, "results.db#12, results.db#12:cost, or a file of tessera run --json")
-      ->required();
-  command->add_option("B", options->b, "The other one")->required();
-  command->add_option("--json", options->json, "As JSON to a file, or - for standard output");
-  command->callback([options] { run_compare(*options); });
+  Command command{app, "compare", "What changed between two results, by stage"};
+  command.option("A", options->a, "results.db#12, results.db#12:cost, or a file of tessera run --json")
+      .required();
+  command.option("B", options->b, "The other one").required();
+  command.option("--json", options->json, "As JSON to a file, or - for standard output");
+  command.obeyed_by([options] { run_compare(*options); });
 }
 
 void add_merge(CLI::App& app) {
   const auto options = std::make_shared<MergeOptions>();
-  CLI::App* command = app.add_subcommand("merge", "Join the shards of one sweep");
-  command->add_option("RESULTS", options->files, "Results of tessera sweep --shard")->required();
-  command->add_option("--out", options->out, "The file to make")->required();
-  command->callback([options] { run_merge(*options); });
+  Command command{app, "merge", "Join the shards of one sweep"};
+  command.option("RESULTS", options->files, "Results of tessera sweep --shard").required();
+  command.option("--out", options->out, "The file to make").required();
+  command.obeyed_by([options] { run_merge(*options); });
 }
 
 }  // namespace tessera::cli

@@ -438,9 +438,32 @@ Document Document::read(const std::filesystem::path& file) {
   return parse(text.str(), file);
 }
 
+namespace {
+
+/// Text that is a scalar whatever YAML makes of it: a sweep sets thousands of numbers and names.
+bool is_plain_scalar(std::string_view text) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (text.empty() || !(letter(text.front()) || digit(text.front()))) return false;
+  if (text == "null" || text == "Null" || text == "NULL") return false;
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return letter(c) || digit(c) || c == '_' || c == '.'; });
+}
+
+}  // namespace
+
 void Document::set(std::string_view dotted_path, std::string_view value) {
-  const auto parsed = tree_of(
-      load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); }));
+  std::shared_ptr<const Node> parsed;
+  if (is_plain_scalar(value)) {
+    auto node = std::make_shared<Node>();
+    node->kind = Node::Kind::scalar;
+    node->scalar = value;
+    node->line = 1;
+    parsed = std::move(node);
+  } else {
+    parsed = tree_of(
+        load(std::string{value}, [&](int) { return fmt::format("--set: {}", printable(dotted_path)); }));
+  }
   state_->root = replaced(state_->root, dotted_path, parsed, dotted_path);
   state_->overrides.insert(std::string{dotted_path});
 }

@@ -77,6 +77,8 @@ constexpr Field<SmSpec> kSm[] = {
     {"has_tma", &SmSpec::has_tma},
     {"tma_issue_latency", &SmSpec::tma_issue_latency, true},
     {"tma_lines_per_cycle", &SmSpec::tma_lines_per_cycle, true},
+    {"tma_load_piece_cycles", &SmSpec::tma_load_piece_cycles, true},
+    {"tma_store_piece_cycles", &SmSpec::tma_store_piece_cycles, true},
     {"tma_completion_latency", &SmSpec::tma_completion_latency, true},
     {"mbarrier_latency", &SmSpec::mbarrier_latency},
     {"named_barrier_latency", &SmSpec::named_barrier_latency},

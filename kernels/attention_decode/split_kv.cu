@@ -81,12 +81,12 @@ __global__ void __launch_bounds__(kFlashThreads) split_kv(DecodeCall c) {
                          fmaxf(scores[1][2 * half], scores[1][2 * half + 1]));
       most = fmaxf(state.max[half], row_max(most) * scale_log2);
       const float floor = most == -INFINITY ? 0 : most;
-      const float shrink = exp2f(state.max[half] - floor);
+      const float shrink = fast_exp2(state.max[half] - floor);
       state.max[half] = most;
       float sum = 0;
       for (int n = 0; n < 2; ++n) {
         for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[n][i] = exp2f(scores[n][i] * scale_log2 - floor);
+          scores[n][i] = fast_exp2(scores[n][i] * scale_log2 - floor);
           sum += scores[n][i];
         }
       }
@@ -132,7 +132,8 @@ __global__ void __launch_bounds__(kFlashThreads) split_kv(DecodeCall c) {
     float most = -INFINITY, sum = 0, out = 0;
     for (int w = 0; w < kWarps; ++w) most = fmaxf(most, maxima[w * kRows + row]);
     for (int w = 0; w < kWarps; ++w) {
-      const float weight = maxima[w * kRows + row] == -INFINITY ? 0 : exp2f(maxima[w * kRows + row] - most);
+      const float weight =
+          maxima[w * kRows + row] == -INFINITY ? 0 : fast_exp2(maxima[w * kRows + row] - most);
       sum += weight * sums[w * kRows + row];
       out += weight * all[(w * kRows + row) * D + d];
     }

@@ -55,10 +55,11 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
   shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
-  for (std::uint32_t i = 0; i < tiles_per_sequence(); ++i) {  // sequences are alike
-    shape_.trips += alike(tile_at(i));
+  for (std::uint32_t block = 0; block < schedule_.query_tiles; ++block) {  // sequences and heads are alike
+    for (std::uint32_t split = 0; split < schedule_.splits; ++split)
+      shape_.trips += alike(tile_of(block, split));
   }
-  shape_.trips *= sequences_;
+  shape_.trips *= std::uint64_t{kv_heads_} * sequences_;
   shape_.even_trips =
       schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
 }

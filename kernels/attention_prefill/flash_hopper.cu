@@ -71,13 +71,13 @@ __device__ void softmax(float (&scores)[kKeys / 2], Rows& rows, float scale_log2
     for (int i = 2 * half; i < kKeys / 2; i += 4) most = fmaxf(most, fmaxf(scores[i], scores[i + 1]));
     most = fmaxf(rows.max[half], row_max(most) * scale_log2);
     const float floor = most == -INFINITY ? 0 : most;
-    rows.shrink[half] = exp2f(rows.max[half] - floor);
+    rows.shrink[half] = fast_exp2(rows.max[half] - floor);
     rows.max[half] = most;
     float sum = 0;
 #pragma unroll
     for (int i = 2 * half; i < kKeys / 2; i += 4) {
       for (int j = 0; j < 2; ++j) {
-        scores[i + j] = exp2f(scores[i + j] * scale_log2 - floor);
+        scores[i + j] = fast_exp2(scores[i + j] * scale_log2 - floor);
         sum += scores[i + j];
       }
     }

@@ -6,7 +6,7 @@ namespace tessera::cuda {
 namespace {
 
 template <int DQK, int DV>
-__global__ void __launch_bounds__(kFlashThreads) flash_mma(FlashCall c) {
+__global__ void __launch_bounds__(kFlashThreads, DQK == 64 ? 3 : 1) flash_mma(FlashCall c) {
   TESSERA_DYNAMIC_SHARED(memory);
   const FlashShared<DQK, DV> shared{reinterpret_cast<bf16*>(memory)};
   // The longest causal tiles first.

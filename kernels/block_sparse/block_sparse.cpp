@@ -175,8 +175,10 @@ Kernels make_block_sparse_attention(const models::BlockSparseAttention& op, cons
                        .v = addresses.operands.at(2),
                        .out = addresses.operands.at(4),
                        .stats = addresses.operands.at(5)};
+  // FlashMoBA's rule takes a budget of more keys than there are for a very sparse one; a node that has a part
+  // of the keys meets that often, and all its keys are chosen then.
   call.range_rows = range_rows(static_cast<double>(op.topk), static_cast<double>(op.block),
-                               static_cast<double>(std::max(op.q_rows, op.kv_rows)));
+                               static_cast<double>(std::max({op.q_rows, op.kv_rows, op.topk * op.block})));
   add_attention(kernels, op, gpu, call, addresses.operands.at(3), addresses.workspace);
   return kernels;
 }

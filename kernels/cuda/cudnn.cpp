@@ -11,26 +11,25 @@ namespace tessera::cuda::cudnn {
 
 const Backend& loaded_backend() {
   static const Backend loaded = [] {
-    const LibraryName name{
-        .name = "cuDNN",
-        .variable = "TESSERA_CUDNN",
-        .file = "libcudnn.so",
-        .versions = {".9", ""},
-        .comes_with = "from NVIDIA's cuDNN 9, and with PyTorch as nvidia/cudnn/lib/libcudnn.so.9"};
-    void* const library = open_library(name);
+    const LoadedLibrary library{
+        {.name = "cuDNN",
+         .variable = "TESSERA_CUDNN",
+         .file = "libcudnn.so",
+         .versions = {".9", ""},
+         .comes_with = "from NVIDIA's cuDNN 9, and with PyTorch as nvidia/cudnn/lib/libcudnn.so.9"}};
     Backend b;
-    find_symbol(library, name, "cudnnBackendCreateDescriptor", b.create);
-    find_symbol(library, name, "cudnnBackendDestroyDescriptor", b.destroy);
-    find_symbol(library, name, "cudnnBackendSetAttribute", b.set);
-    find_symbol(library, name, "cudnnBackendGetAttribute", b.get);
-    find_symbol(library, name, "cudnnBackendFinalize", b.finalize);
-    find_symbol(library, name, "cudnnBackendExecute", b.execute);
-    find_symbol(library, name, "cudnnCreate", b.create_handle);
-    find_symbol(library, name, "cudnnDestroy", b.destroy_handle);
-    find_symbol(library, name, "cudnnSetStream", b.set_stream);
-    find_symbol(library, name, "cudnnGetErrorString", b.error_text);
-    find_symbol(library, name, "cudnnGetVersion", b.version);
-    find_symbol(library, name, "cudnnGetLastErrorString", b.last_error);
+    library.find("cudnnBackendCreateDescriptor", b.create)
+        .find("cudnnBackendDestroyDescriptor", b.destroy)
+        .find("cudnnBackendSetAttribute", b.set)
+        .find("cudnnBackendGetAttribute", b.get)
+        .find("cudnnBackendFinalize", b.finalize)
+        .find("cudnnBackendExecute", b.execute)
+        .find("cudnnCreate", b.create_handle)
+        .find("cudnnDestroy", b.destroy_handle)
+        .find("cudnnSetStream", b.set_stream)
+        .find("cudnnGetErrorString", b.error_text)
+        .find("cudnnGetVersion", b.version)
+        .find("cudnnGetLastErrorString", b.last_error);
     if (b.version() < 90000)
       throw std::runtime_error{fmt::format("cuDNN {} is too old: expected 9.0 or later", b.version())};
     return b;
@@ -42,8 +41,8 @@ void require(const Backend& backend, Status status, const std::string& what) {
   if (status == 0) return;
   char more[512] = {};
   backend.last_error(more, sizeof more);
-  throw std::runtime_error{
-      fmt::format("cuDNN: {}: {}{}{}", what, backend.error_text(status), *more != '\0' ? ": " : "", more)};
+  require_success(status, what, "cuDNN",
+                  fmt::format("{}{}{}", backend.error_text(status), *more != '\0' ? ": " : "", more));
 }
 
 Handle::Handle(const Backend& backend) : backend_{backend} {
@@ -68,7 +67,7 @@ void Descriptors::set(Descriptor at, Attribute attribute, ValueType type, std::i
           fmt::format("attribute {}", static_cast<int>(attribute)));
 }
 
-void Descriptors::finalize(Descriptor at, const char* what) {
+void Descriptors::finalize(Descriptor at, const std::string& what) {
   require(backend_, backend_.finalize(at), what);
 }
 
@@ -97,60 +96,48 @@ Descriptor Graph::between(DataType type, const TensorShape& shape) {
 }
 Descriptor Graph::number(std::int64_t id) { return make_tensor(id, kFloat, scalar_shape(), false, true); }
 
-void Graph::matmul(Descriptor a, Descriptor b, Descriptor c) {
-  const Descriptor matmul = descriptors_.make(kMatmul);
-  descriptors_.set(matmul, kMatmulType, kDataTypeValue, kFloat);
-  descriptors_.finalize(matmul, "product");
-  const Descriptor operation = descriptors_.make(kMatmulOperation);
-  descriptors_.set(operation, kMatmulA, kDescriptorValue, a);
-  descriptors_.set(operation, kMatmulB, kDescriptorValue, b);
-  descriptors_.set(operation, kMatmulC, kDescriptorValue, c);
-  descriptors_.set(operation, kMatmulDescriptor, kDescriptorValue, matmul);
-  descriptors_.finalize(operation, "product's operation");
+void Graph::add(const Kind& kind, std::initializer_list<Number> described, const Connections& connections) {
+  const Descriptor description = descriptors_.make(kind.description);
+  for (const auto& [attribute, type, value] : described) {
+    // Enumerations are as wide as int there, and axes as long.
+    if (type == kInt64Value)
+      descriptors_.set(description, attribute, type, value);
+    else
+      descriptors_.set(description, attribute, type, static_cast<int>(value));
+  }
+  descriptors_.finalize(description, kind.name);
+  const Descriptor operation = descriptors_.make(kind.operation);
+  descriptors_.set(operation, kind.described_by, kDescriptorValue, description);
+  for (const auto& [attribute, tensor] : connections)
+    if (tensor != nullptr) descriptors_.set(operation, attribute, kDescriptorValue, tensor);
+  descriptors_.finalize(operation, std::string{kind.name} + " operation");
   operations_.push_back(operation);
+}
+
+void Graph::matmul(Descriptor a, Descriptor b, Descriptor c) {
+  add({"product", kMatmul, kMatmulOperation, kMatmulDescriptor}, {{kMatmulType, kDataTypeValue, kFloat}},
+      {{kMatmulA, a}, {kMatmulB, b}, {kMatmulC, c}});
 }
 
 void Graph::pointwise(PointwiseMode mode, DataType precision, Descriptor x, Descriptor b, Descriptor y,
                       Descriptor t) {
-  const Descriptor pointwise = descriptors_.make(kPointwise);
-  descriptors_.set(pointwise, kPointwiseMode, kPointwiseModeValue, mode);
-  descriptors_.set(pointwise, kPointwisePrecision, kDataTypeValue, precision);
-  descriptors_.finalize(pointwise, "pointwise");
-  const Descriptor operation = descriptors_.make(kPointwiseOperation);
-  descriptors_.set(operation, kPointwiseDescriptor, kDescriptorValue, pointwise);
-  descriptors_.set(operation, kPointwiseX, kDescriptorValue, x);
-  if (b != nullptr) descriptors_.set(operation, kPointwiseB, kDescriptorValue, b);
-  if (t != nullptr) descriptors_.set(operation, kPointwiseT, kDescriptorValue, t);
-  descriptors_.set(operation, kPointwiseY, kDescriptorValue, y);
-  descriptors_.finalize(operation, "pointwise operation");
-  operations_.push_back(operation);
+  add({"pointwise", kPointwise, kPointwiseOperation, kPointwiseDescriptor},
+      {{kPointwiseMode, kPointwiseModeValue, mode}, {kPointwisePrecision, kDataTypeValue, precision}},
+      {{kPointwiseX, x}, {kPointwiseB, b}, {kPointwiseT, t}, {kPointwiseY, y}});
 }
 
 void Graph::index(std::int64_t axis, Descriptor x, Descriptor y) {
-  const Descriptor pointwise = descriptors_.make(kPointwise);
-  descriptors_.set(pointwise, kPointwiseMode, kPointwiseModeValue, kGenIndex);
-  descriptors_.set(pointwise, kPointwisePrecision, kDataTypeValue, kInt32);
-  descriptors_.set(pointwise, kPointwiseAxis, kInt64Value, axis);
-  descriptors_.finalize(pointwise, "index");
-  const Descriptor operation = descriptors_.make(kPointwiseOperation);
-  descriptors_.set(operation, kPointwiseDescriptor, kDescriptorValue, pointwise);
-  descriptors_.set(operation, kPointwiseX, kDescriptorValue, x);
-  descriptors_.set(operation, kPointwiseY, kDescriptorValue, y);
-  descriptors_.finalize(operation, "index operation");
-  operations_.push_back(operation);
+  add({"index", kPointwise, kPointwiseOperation, kPointwiseDescriptor},
+      {{kPointwiseMode, kPointwiseModeValue, kGenIndex},
+       {kPointwisePrecision, kDataTypeValue, kInt32},
+       {kPointwiseAxis, kInt64Value, axis}},
+      {{kPointwiseX, x}, {kPointwiseY, y}});
 }
 
 void Graph::reduce(ReductionMode mode, Descriptor x, Descriptor y) {
-  const Descriptor reduction = descriptors_.make(kReduction);
-  descriptors_.set(reduction, kReductionMode, kReductionModeValue, mode);
-  descriptors_.set(reduction, kReductionType, kDataTypeValue, kFloat);
-  descriptors_.finalize(reduction, "reduction");
-  const Descriptor operation = descriptors_.make(kReductionOperation);
-  descriptors_.set(operation, kReductionDescriptor, kDescriptorValue, reduction);
-  descriptors_.set(operation, kReductionX, kDescriptorValue, x);
-  descriptors_.set(operation, kReductionY, kDescriptorValue, y);
-  descriptors_.finalize(operation, "reduction operation");
-  operations_.push_back(operation);
+  add({"reduction", kReduction, kReductionOperation, kReductionDescriptor},
+      {{kReductionMode, kReductionModeValue, mode}, {kReductionType, kDataTypeValue, kFloat}},
+      {{kReductionX, x}, {kReductionY, y}});
 }
 
 Descriptor Graph::finish(void* handle) {

@@ -5,8 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tessera::cuda::cudnn {
@@ -163,7 +164,7 @@ class Descriptors {
   void set(Descriptor at, Attribute attribute, ValueType type, const std::vector<T>& values) {
     set(at, attribute, type, static_cast<std::int64_t>(values.size()), values.data());
   }
-  void finalize(Descriptor at, const char* what);
+  void finalize(Descriptor at, const std::string& what);
 
  private:
   const Backend& backend_;
@@ -202,6 +203,21 @@ class Graph {
  private:
   Descriptor make_tensor(std::int64_t id, DataType type, const TensorShape& shape, bool is_virtual,
                          bool by_value);
+  /// What an operation does has a descriptor of its own, with numbers; the operation has that one and
+  /// tensors.
+  struct Kind {
+    const char* name;
+    DescriptorType description, operation;
+    Attribute described_by;
+  };
+  struct Number {
+    Attribute attribute;
+    ValueType type;
+    std::int64_t value;
+  };
+  using Connections = std::initializer_list<std::pair<Attribute, Descriptor>>;  // null: not connected
+  void add(const Kind& kind, std::initializer_list<Number> described, const Connections& connections);
+
   Descriptors descriptors_;
   std::vector<Descriptor> operations_;
   std::int64_t next_virtual_ = 1000;  // ids of tensors in memory are below

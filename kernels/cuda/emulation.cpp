@@ -3,16 +3,22 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <deque>
 #include <exception>
+#include <limits>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+
+#include "kernels/cuda/random.hpp"
 
 namespace tessera::cuda::emulation {
 
@@ -32,12 +38,39 @@ struct Barrier {
   }
 };
 
+struct Group {
+  std::vector<std::function<void()>> later;
+  bool at_once = false, used = false;
+};
+/// Those that were closed and not waited for, the oldest first, and the open one.
+struct Groups {
+  std::deque<Group> closed;
+  Group open;
+  bool empty() const {
+    return !open.used && std::none_of(closed.begin(), closed.end(), [](const Group& g) { return g.used; });
+  }
+};
+/// An accumulator that products in flight write.
+struct InFlight {
+  std::vector<float> values;
+  std::size_t groups = 0;  // of products that are to be done first, the open one included
+};
+
 struct Fiber {
   ucontext_t context;
+  Groups async[2];
+  std::map<float*, InFlight> accumulators;
+  bool fenced = false;
   std::unique_ptr<unsigned char[]> stack;
   dim3 thread;
   bool done = false;
   void* fake_stack = nullptr;  // the address sanitizer's
+};
+
+/// As aligned as kernels ask for, and not a byte longer: what is written beyond is the sanitizer's to find.
+constexpr std::align_val_t kSharedAlignment{1024};
+struct Aligned {
+  void operator()(unsigned char* memory) const { ::operator delete(memory, kSharedAlignment); }
 };
 
 /// The CTA that runs.
@@ -46,7 +79,11 @@ struct Cta {
   std::vector<Barrier> warps;
   std::vector<Exchange> exchanges;
   Barrier all;
-  std::vector<unsigned char> dynamic, fixed;
+  std::unique_ptr<unsigned char, Aligned> dynamic;
+  std::size_t dynamic_bytes = 0;
+  std::vector<unsigned char> fixed;
+  std::vector<std::pair<void*, std::function<void()>>> deliveries;
+  std::uint64_t draws = 0;
   std::map<std::string, std::size_t> fixed_at;
   std::size_t fixed_used = 0;
   ucontext_t scheduler;
@@ -61,6 +98,20 @@ struct Cta {
 Cta* current = nullptr;
 
 std::size_t warp_of_running() { return current->running / 32; }
+Fiber& running() { return current->fibers[current->running]; }
+Groups& groups_of(Async kind) { return running().async[static_cast<std::size_t>(kind)]; }
+void carry_out(Group& group) {
+  for (const auto& act : group.later) act();
+  group.later.clear();
+}
+std::uint64_t draw(std::uint64_t below) { return mixed(current->draws++) % below; }
+
+void require_nothing_in_flight(const Fiber& fiber) {
+  for (const Async kind : {Async::copies, Async::products})
+    if (!fiber.async[static_cast<std::size_t>(kind)].empty())
+      throw std::runtime_error{std::string{"emulated kernel: a thread ended without waiting for its "} +
+                               (kind == Async::copies ? "copies" : "products")};
+}
 
 // The address sanitizer is told of every change of stacks.
 #ifdef __SANITIZE_ADDRESS__
@@ -106,6 +157,7 @@ void fiber_main() {
   enter(nullptr, &cta.stack, &cta.stack_bytes);
   try {
     (*cta.body)();
+    require_nothing_in_flight(running());
   } catch (...) {
     cta.error = std::current_exception();
   }
@@ -122,6 +174,9 @@ void fiber_main() {
 
 void prepare(Fiber& f) {
   f.done = false;
+  f.async[0] = f.async[1] = {};
+  f.accumulators.clear();
+  f.fenced = false;
   forget(f.stack.get());
   getcontext(&f.context);
   f.context.uc_stack.ss_sp = f.stack.get();
@@ -138,7 +193,8 @@ void run_cta(Cta& cta) {
   cta.fixed_at.clear();
   cta.fixed_used = 0;
   // Shared memory begins as anything: as what is no number, here.
-  std::fill(cta.dynamic.begin(), cta.dynamic.end(), static_cast<unsigned char>(0xff));
+  std::fill_n(cta.dynamic.get(), cta.dynamic_bytes, static_cast<unsigned char>(0xff));
+  cta.deliveries.clear();
   std::fill(cta.fixed.begin(), cta.fixed.end(), static_cast<unsigned char>(0xff));
   int idle_rounds = 0;
   for (bool left = true; left;) {
@@ -155,6 +211,8 @@ void run_cta(Cta& cta) {
     if (left && idle_rounds > 3)
       throw std::runtime_error{"emulated kernel: its threads wait for each other forever"};
   }
+  if (!cta.deliveries.empty())
+    throw std::runtime_error{"emulated kernel: a CTA ended while bytes were on their way to it"};
 }
 
 }  // namespace
@@ -162,12 +220,100 @@ void run_cta(Cta& cta) {
 void wait_for_cta() { wait(current->all); }
 void wait_for_warp() { wait(current->warps[warp_of_running()]); }
 void yield() { to_scheduler(); }
+void let_others_go_on() {
+  for (std::uint64_t rounds = draw(4); rounds > 0; --rounds) {
+    current->progress = true;
+    to_scheduler();
+  }
+}
 void progressed() { current->progress = true; }
 Exchange& exchange() { return current->exchanges[warp_of_running()]; }
-unsigned char* dynamic_shared() {
-  // As aligned as kernels ask for.
-  const auto at = reinterpret_cast<std::uintptr_t>(current->dynamic.data());
-  return current->dynamic.data() + (1024 - at % 1024) % 1024;
+unsigned char* dynamic_shared() { return current->dynamic.get(); }
+
+void start(Async kind, std::function<void()> act) {
+  Group& open = groups_of(kind).open;
+  if (kind == Async::products && !running().fenced)
+    throw std::runtime_error{"emulated kernel: products without a fence before them"};
+  // All of a group at once or all later, so that products stay in order; copies each by itself.
+  if (!open.used || kind == Async::copies) open.at_once = draw(2) == 0;
+  open.used = true;
+  if (!open.at_once) {
+    open.later.push_back(std::move(act));
+    return;
+  }
+  // Products stay in order.
+  if (kind == Async::products)
+    for (Group& before : groups_of(kind).closed) carry_out(before);
+  act();
+}
+
+void close_group(Async kind) {
+  Groups& groups = groups_of(kind);
+  groups.closed.push_back(std::exchange(groups.open, {}));
+  if (kind == Async::products) running().fenced = false;
+}
+
+void wait_groups(Async kind, int pending) {
+  if (kind == Async::products) let_others_go_on();
+  Groups& groups = groups_of(kind);
+  std::size_t done = 0;
+  for (; groups.closed.size() > static_cast<std::size_t>(pending); ++done) {
+    carry_out(groups.closed.front());
+    groups.closed.pop_front();
+  }
+  if (kind != Async::products) return;
+  // The other lanes' products read this one's registers.
+  wait_for_warp();
+  auto& accumulators = running().accumulators;
+  for (auto at = accumulators.begin(); at != accumulators.end();) {
+    InFlight& a = at->second;
+    a.groups -= std::min(a.groups, done);
+    if (a.groups > 0) {
+      ++at;
+      continue;
+    }
+    std::copy(a.values.begin(), a.values.end(), at->first);
+    at = accumulators.erase(at);
+  }
+}
+
+float* in_flight(float* registers, int count) {
+  const auto [at, added] = running().accumulators.try_emplace(registers);
+  InFlight& a = at->second;
+  if (added) {
+    a.values.assign(registers, registers + count);
+    std::fill_n(registers, count, std::numeric_limits<float>::quiet_NaN());
+  }
+  a.groups = groups_of(Async::products).closed.size() + 1;
+  return a.values.data();
+}
+
+void fence_products() { running().fenced = true; }
+
+void deliver(void* barrier, std::function<void()> act) {
+  if (draw(2) == 0)
+    act();
+  else
+    current->deliveries.emplace_back(barrier, std::move(act));
+}
+
+void expect_deliveries(void* barrier) {
+  auto& all = current->deliveries;
+  for (std::size_t i = 0; i < all.size();) {
+    if (all[i].first != barrier) {
+      ++i;
+      continue;
+    }
+    const auto act = std::move(all[i].second);
+    all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
+    act();
+  }
+}
+
+void require_aligned(const void* address, std::size_t bytes, const char* what) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0)
+    throw std::runtime_error{std::string{"emulated kernel: "} + what + ": expected an address that is a " +
+                             "multiple of " + std::to_string(bytes)};
 }
 
 void* static_shared(const char* name, std::size_t bytes) {
@@ -190,7 +336,8 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functi
   }
   cta.warps.resize((threads + 31) / 32);
   cta.exchanges.resize(cta.warps.size());
-  cta.dynamic.resize(shared_bytes + 1024);
+  cta.dynamic.reset(static_cast<unsigned char*>(::operator new(shared_bytes, kSharedAlignment)));
+  cta.dynamic_bytes = shared_bytes;
   cta.fixed.resize(kStaticSharedBytes + 128);
   cta.body = &body;
   blockDim = block;

@@ -3,8 +3,13 @@
 // thread of a CTA is a fiber, and barriers and warp-wide instructions are points where fibers wait for each
 // other. What a kernel computes is thereby tested without a GPU; what the hardware's instructions themselves
 // do is as the PTX ISA has it. One CTA after the other: nothing may wait for another CTA.
+//
+// Copies and products that the hardware carries out some time between their start and the wait for them are
+// carried out at one end of that time or at the other, by a draw: a kernel that does not wait for what it
+// reads, or overwrites what is still read, computes something else.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -26,10 +31,10 @@
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
-struct uint4 {
+struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct float4 {
+struct alignas(16) float4 {
   float x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -65,6 +70,8 @@ void wait_for_cta();
 void wait_for_warp();
 /// Lets the other fibers run: for loops that wait for a value in memory.
 void yield();
+/// By a draw: what this thread has just told others may reach them before it goes on itself.
+void let_others_go_on();
 /// A wait of that kind is over: the threads do not all wait.
 void progressed();
 
@@ -79,10 +86,44 @@ unsigned char* dynamic_shared();
 /// Static shared memory of the CTA: the same for every thread that asks at the same place.
 void* static_shared(const char* name, std::size_t bytes);
 
-/// Runs `body` once for every thread of every CTA. std::runtime_error if threads wait forever.
+/// A thread's groups of copies (cp.async), or of products (wgmma).
+enum class Async : std::uint8_t { copies, products };
+/// Into the open group: carried out now, or when the group is waited for.
+void start(Async kind, std::function<void()> act);
+void close_group(Async kind);
+/// Until all but the last `pending` closed groups are done.
+void wait_groups(Async kind, int pending);
+
+/// Registers that products in flight write: no numbers until these are waited for. Where the numbers are
+/// instead, for the products to come.
+float* in_flight(float* registers, int count);
+/// wgmma.fence; products without one since the last group was closed are an error.
+void fence_products();
+
+/// Bytes that arrive in shared memory: now, or when somebody waits for this barrier.
+void deliver(void* barrier, std::function<void()> act);
+/// Somebody waits for the barrier.
+void expect_deliveries(void* barrier);
+
+/// std::runtime_error if it is not.
+void require_aligned(const void* address, std::size_t bytes, const char* what);
+
+/// Runs `body` once for every thread of every CTA. std::runtime_error if threads wait forever, or end with
+/// work in flight that nobody waited for.
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
 
-/// Every lane's value of T.
+/// All lanes' values.
+template <class T>
+std::array<T, 32> from_lanes(T mine) {
+  static_assert(sizeof(T) <= 128);
+  std::memcpy(exchange().bytes[threadIdx.x % 32], &mine, sizeof mine);
+  wait_for_warp();
+  std::array<T, 32> all;
+  for (std::size_t lane = 0; lane < 32; ++lane) std::memcpy(&all[lane], exchange().bytes[lane], sizeof(T));
+  wait_for_warp();
+  return all;
+}
+/// One lane's value.
 template <class T>
 T from_lane(T mine, int lane) {
   static_assert(sizeof(T) <= 128);

@@ -43,8 +43,7 @@ __device__ void flash_load_rows(bf16* to, int rows, RowOf row_of) {
   for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
     const int row = i / kChunks, chunk = i % kChunks;
     const bf16* const from = row_of(row);
-    // cp.async with no bytes still wants an address.
-    copy_async(to + row * (DQK + kRowPad) + chunk * 8, from == nullptr ? to : from + chunk * 8,
+    copy_async(to + row * (DQK + kRowPad) + chunk * 8, from == nullptr ? nullptr : from + chunk * 8,
                from != nullptr);
   }
 }
@@ -87,13 +86,13 @@ __device__ void flash_tile(FlashState<DV>& state, const FlashShared<DQK, DV>& sh
       most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
     most = fmaxf(state.max[half], row_max(most) * scale_log2);
     const float base = most == -INFINITY ? 0 : most;  // a row that has seen nothing yet
-    const float shrink = exp2f(state.max[half] - base);
+    const float shrink = fast_exp2(state.max[half] - base);
     state.max[half] = most;
     float sum = 0;
 #pragma unroll
     for (int n = 0; n < kFlashKeys / 8; ++n) {
       for (int i = 2 * half; i < 2 * half + 2; ++i) {
-        scores[n][i] = exp2f(scores[n][i] * scale_log2 - base);
+        scores[n][i] = fast_exp2(scores[n][i] * scale_log2 - base);
         sum += scores[n][i];
       }
     }

@@ -110,8 +110,14 @@ __device__ inline void advance(Barrier* b) {
 __device__ inline void init_barrier(Barrier* barrier, int arrivals) { *barrier = {arrivals, arrivals, 0, 0}; }
 __device__ inline void fence_barriers() {}
 __device__ inline void arrive(Barrier* barrier) {
+#ifndef __CUDACC__
+  if (barrier->pending <= 0) throw std::runtime_error{"emulated kernel: one arrival too many at an mbarrier"};
+#endif
   --barrier->pending;
   advance(barrier);
+#ifndef __CUDACC__
+  emulation::let_others_go_on();
+#endif
 }
 __device__ inline void arrive_expecting(Barrier* barrier, int bytes) {
   barrier->bytes += bytes;
@@ -120,7 +126,11 @@ __device__ inline void arrive_expecting(Barrier* barrier, int bytes) {
 __device__ inline void wait_phase([[maybe_unused]] Barrier* barrier, [[maybe_unused]] int parity) {
   TESSERA_ON_CPU({
     // A phase of that parity is over once the current one has the other.
-    while (barrier->phase % 2 == parity) emulation::yield();
+    emulation::expect_deliveries(barrier);
+    while (barrier->phase % 2 == parity) {
+      emulation::yield();
+      emulation::expect_deliveries(barrier);
+    }
     emulation::progressed();
   });
 }
@@ -133,24 +143,32 @@ __device__ inline void tma_load([[maybe_unused]] void* to, [[maybe_unused]] cons
                                 [[maybe_unused]] int head, [[maybe_unused]] int row,
                                 [[maybe_unused]] int batch) {
   TESSERA_ON_CPU({
-    const auto* const base = static_cast<const std::uint16_t*>(map->base);
-    for (int r = 0; r < map->box[2]; ++r) {
-      for (int e = 0; e < 64; ++e) {
-        const bool there = row + r < map->sizes[2] && element + e < map->sizes[0];
-        const std::uint16_t value = there ? base[(element + e) + head * map->strides[1] +
-                                                 (row + r) * map->strides[2] + batch * map->strides[3]]
-                                          : std::uint16_t{0};
-        std::memcpy(static_cast<unsigned char*>(to) + swizzled_128b(r, e), &value, 2);
+    emulation::require_aligned(map->base, 16, "TMA");
+    emulation::require_aligned(to, 1024, "TMA with the 128-byte swizzle");
+    emulation::deliver(barrier, [=, tensor = *map] {
+      const auto* const base = static_cast<const std::uint16_t*>(tensor.base);
+      for (int r = 0; r < tensor.box[2]; ++r) {
+        for (int e = 0; e < 64; ++e) {
+          const bool there = row + r < tensor.sizes[2] && element + e < tensor.sizes[0];
+          const std::uint16_t value = there ? base[(element + e) + head * tensor.strides[1] +
+                                                   (row + r) * tensor.strides[2] + batch * tensor.strides[3]]
+                                            : std::uint16_t{0};
+          std::memcpy(static_cast<unsigned char*>(to) + swizzled_128b(r, e), &value, 2);
+        }
       }
-    }
-    completed(barrier, map->box[2] * 128);
+      completed(barrier, tensor.box[2] * 128);
+    });
   });
 }
 __device__ inline void bulk_load([[maybe_unused]] void* to, [[maybe_unused]] const void* from,
                                  [[maybe_unused]] int bytes, [[maybe_unused]] Barrier* barrier) {
   TESSERA_ON_CPU({
-    std::memcpy(to, from, static_cast<std::size_t>(bytes));
-    completed(barrier, bytes);
+    emulation::require_aligned(to, 16, "cp.async.bulk");
+    emulation::require_aligned(from, 16, "cp.async.bulk");
+    emulation::deliver(barrier, [=] {
+      std::memcpy(to, from, static_cast<std::size_t>(bytes));
+      completed(barrier, bytes);
+    });
   });
 }
 template <int kRegisters>

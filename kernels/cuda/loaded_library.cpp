@@ -3,8 +3,11 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <utility>
 
 namespace tessera::cuda {
+
+namespace {
 
 void* open_library(const LibraryName& library) {
   const auto open = [](const std::string& path) { return ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); };
@@ -22,10 +25,29 @@ void* open_library(const LibraryName& library) {
                        library.variable + " (" + library.comes_with + ")"};
 }
 
-void* symbol_of(void* library, const LibraryName& name, const char* symbol) {
-  void* const found = ::dlsym(library, symbol);
-  if (found == nullptr) throw std::runtime_error{std::string{name.file} + " has no " + symbol};
+}  // namespace
+
+LibraryName toolkit_library(const char* name, const char* variable, const char* file,
+                            const char* comes_with) {
+  return {.name = name,
+          .variable = variable,
+          .file = file,
+          .versions = {".13", ".12", ""},
+          .comes_with = comes_with};
+}
+
+LoadedLibrary::LoadedLibrary(LibraryName name) : name_{std::move(name)}, handle_{open_library(name_)} {}
+
+void* LoadedLibrary::address_of(const char* symbol) const {
+  void* const found = ::dlsym(handle_, symbol);
+  if (found == nullptr) throw std::runtime_error{std::string{name_.file} + " has no " + symbol};
   return found;
+}
+
+void require_success(int status, const std::string& what, const char* library, const std::string& says) {
+  if (status == 0) return;
+  throw std::runtime_error{what + ": " + library + " status " + std::to_string(status) +
+                           (says.empty() ? "" : ", " + says)};
 }
 
 }  // namespace tessera::cuda

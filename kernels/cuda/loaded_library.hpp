@@ -22,17 +22,31 @@ struct LibraryName {
   const char* comes_with;             ///< where people get it
 };
 
-/// Looks in the variable's path, or else where the loader looks and in the CUDA Toolkit's folder.
-/// LibraryMissing names the variable; a path that is given and cannot be loaded is LibraryMissing too, with
-/// the loader's reason.
-void* open_library(const LibraryName& library);
+/// A library of the CUDA Toolkit's: cuBLAS and cuBLASLt.
+LibraryName toolkit_library(const char* name, const char* variable, const char* file, const char* comes_with);
 
-/// std::runtime_error if the library has no such function.
-void* symbol_of(void* library, const LibraryName& name, const char* symbol);
+/// An opened library; it stays until the process ends.
+class LoadedLibrary {
+ public:
+  /// Looks in the variable's path, or else where the loader looks and in the CUDA Toolkit's folder.
+  /// LibraryMissing names the variable; a path that is given and cannot be loaded is LibraryMissing too, with
+  /// the loader's reason.
+  explicit LoadedLibrary(LibraryName name);
+  /// std::runtime_error if the library has no such function.
+  template <class F>
+  const LoadedLibrary& find(const char* symbol, F& function) const {
+    function = reinterpret_cast<F>(address_of(symbol));
+    return *this;
+  }
 
-template <class F>
-void find_symbol(void* library, const LibraryName& name, const char* symbol, F& function) {
-  function = reinterpret_cast<F>(symbol_of(library, name, symbol));
-}
+ private:
+  void* address_of(const char* symbol) const;
+  LibraryName name_;
+  void* handle_;
+};
+
+/// Of a call into a library, 0 being success: std::runtime_error, "cublasLtCreate: cuBLAS status 1", with
+/// what the library says of it where it does.
+void require_success(int status, const std::string& what, const char* library, const std::string& says = "");
 
 }  // namespace tessera::cuda

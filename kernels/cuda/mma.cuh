@@ -13,7 +13,8 @@ __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// 16 bytes into shared memory, or zeros.
+/// 16 bytes into shared memory, or zeros: with a source size of 0 nothing is read, wherever `from` points, on
+/// which CUTLASS's iterators rely, too.
 __device__ inline void copy_async(void* to, const void* from, bool there) {
   const int bytes = there ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -24,6 +25,13 @@ __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" :
 template <int kPending>
 __device__ inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// 2^x as MUFU has it, denormals being zeros; exp2f() spends three more instructions on those.
+__device__ inline float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 /// Four 8 x 8 matrices; lanes 8 i to 8 i + 7 give the row addresses of matrix i.
@@ -56,16 +64,23 @@ __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(static_cast<const unsigned char*>(p) - emulation::dynamic_shared());
 }
 __device__ inline void copy_async(void* to, const void* from, bool there) {
-  if (there)
-    std::memcpy(to, from, 16);
-  else
+  emulation::require_aligned(to, 16, "cp.async");
+  if (!there) {
     std::memset(to, 0, 16);
+    return;
+  }
+  emulation::require_aligned(from, 16, "cp.async");
+  emulation::start(emulation::Async::copies, [=] { std::memcpy(to, from, 16); });
 }
-__device__ inline void commit_copies() {}
+__device__ inline void commit_copies() { emulation::close_group(emulation::Async::copies); }
 template <int kPending>
-__device__ inline void wait_copies() {}
+__device__ inline void wait_copies() {
+  emulation::wait_groups(emulation::Async::copies, kPending);
+}
+__device__ inline float fast_exp2(float x) { return std::exp2(x); }
 
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
+  emulation::require_aligned(row, 16, "ldmatrix");
   const int lane = static_cast<int>(threadIdx.x % 32);
   for (int i = 0; i < 4; ++i) {
     const auto* const from = static_cast<const std::uint32_t*>(emulation::from_lane(row, 8 * i + lane / 4));
@@ -73,6 +88,7 @@ __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
   }
 }
 __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const void* row) {
+  emulation::require_aligned(row, 16, "ldmatrix");
   const int lane = static_cast<int>(threadIdx.x % 32);
   for (int i = 0; i < 4; ++i) {
     const auto* const low =

@@ -45,12 +45,25 @@ inline cudaStream_t stream_of(Stream stream) { return static_cast<cudaStream_t>(
 /// take some.
 inline constexpr int kUnaskedSharedBytes = 32 << 10;
 
-/// `shared_bytes` of dynamic shared memory; std::runtime_error if it cannot be launched.
+/// Lets a kernel have so much dynamic shared memory, if the GPU does: some have 99 KiB for a CTA, some 227.
+template <class Kernel>
+void allow_shared(const char* name, Kernel kernel, int bytes) {
+  int device = 0, most = 0;
+  require(cudaGetDevice(&device), name);
+  require(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
+  if (bytes > most)
+    throw TooLittleSharedMemory{std::string{name} + ": needs " + std::to_string(bytes) +
+                                " bytes of shared memory, a CTA of this GPU can have " +
+                                std::to_string(most)};
+  require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+}
+
+/// `shared_bytes` of dynamic shared memory; TooLittleSharedMemory; std::runtime_error if it cannot be
+/// launched.
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, int shared_bytes,
             Stream stream, Arguments... arguments) {
-  if (shared_bytes > kUnaskedSharedBytes)
-    require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes), name);
+  if (shared_bytes > kUnaskedSharedBytes) allow_shared(name, kernel, shared_bytes);
   kernel<<<grid, block, static_cast<std::size_t>(shared_bytes), stream_of(stream)>>>(arguments...);
   require(cudaGetLastError(), name);
 }

@@ -170,8 +170,8 @@ __device__ void keep(float (&c)[M]) {
 
 #else
 
-/// On the CPU: by the descriptors, as the hardware would find the elements. On other GPUs: nothing, never
-/// run.
+/// On the CPU: by the descriptors, as the hardware would find the elements, now or when it is waited for. On
+/// other GPUs: nothing, never run.
 template <int N, bool kTransposedB, class ElementOfA>
 __device__ void emulated_wgmma([[maybe_unused]] float (&c)[N / 2], [[maybe_unused]] ElementOfA a_of,
                                [[maybe_unused]] std::uint64_t b, [[maybe_unused]] bool add) {
@@ -179,12 +179,15 @@ __device__ void emulated_wgmma([[maybe_unused]] float (&c)[N / 2], [[maybe_unuse
   __trap();
 #else
   const int thread = static_cast<int>(threadIdx.x) % 128;
-  for (int i = 0; i < N / 2; ++i) {
-    const Element at = wgmma_c(thread, i);
-    float sum = add ? c[i] : 0;
-    for (int k = 0; k < 16; ++k) sum += a_of(at.row, k) * emulated_element(b, at.column, k, kTransposedB);
-    c[i] = sum;
-  }
+  float* const sums = emulation::in_flight(c, N / 2);
+  emulation::start(emulation::Async::products, [=] {
+    for (int i = 0; i < N / 2; ++i) {
+      const Element at = wgmma_c(thread, i);
+      float sum = add ? sums[i] : 0;
+      for (int k = 0; k < 16; ++k) sum += a_of(at.row, k) * emulated_element(b, at.column, k, kTransposedB);
+      sums[i] = sum;
+    }
+  });
 #endif
 }
 template <int N, bool kTransposedB>
@@ -196,30 +199,34 @@ template <int N, bool kTransposedB>
 __device__ void wgmma(float (&c)[N / 2], [[maybe_unused]] const std::uint32_t (&a)[4], std::uint64_t b,
                       bool add) {
 #ifndef __CUDACC__
-  // The fragments of this warp's lanes: row 16 w + r of the warpgroup's tile is row r of its own.
-  float rows[16][16];
-  struct Fragment {
-    std::uint32_t r[4];
-  };
-  const Fragment mine{{a[0], a[1], a[2], a[3]}};
-  for (int lane = 0; lane < 32; ++lane) {
-    const Fragment f = emulation::from_lane(mine, lane);
-    for (int i = 0; i < 4; ++i)
-      for (int which = 0; which < 2; ++which)
-        rows[mma_a(lane, i).row][mma_a(lane, i).column + which] =
-            std::bit_cast<float>((f.r[i] >> (16 * which)) << 16);
-  }
+  // The fragments of this warp's lanes: row 16 w + r of the warpgroup's tile is row r of its own. Where they
+  // are, not what: the hardware may read them until the product is waited for.
+  const auto lanes = emulation::from_lanes(&a[0]);
   emulated_wgmma<N, kTransposedB>(
-      c, [&](int row, int k) { return rows[row % 16][k]; }, b, add);
+      c,
+      [=](int row, int k) {
+        const int r = row % 16, lane = r % 8 * 4 + k % 8 / 2, reg = r / 8 + k / 8 * 2;
+        return std::bit_cast<float>((lanes[static_cast<std::size_t>(lane)][reg] >> (16 * (k % 2))) << 16);
+      },
+      b, add);
 #else
   emulated_wgmma<N, kTransposedB>(
       c, [&](int, int) { return 0.0F; }, b, add);
 #endif
 }
+#ifdef __CUDACC__
 __device__ inline void wgmma_fence() {}
 __device__ inline void wgmma_commit() {}
 template <int kPending>
 __device__ void wgmma_wait() {}
+#else
+inline void wgmma_fence() { emulation::fence_products(); }
+inline void wgmma_commit() { emulation::close_group(emulation::Async::products); }
+template <int kPending>
+void wgmma_wait() {
+  emulation::wait_groups(emulation::Async::products, kPending);
+}
+#endif
 template <int M>
 __device__ void keep(float (&)[M]) {}
 

@@ -55,10 +55,15 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
   const std::int64_t rows = m.tokens * m.topk;
   const std::uint64_t e = 2;
   const std::int64_t up_columns = (m.matrices() - 1) * m.intermediate;
+  std::int64_t most_blocks = 0;
+  for (const RowBlocks::Block& b : blocks->blocks)
+    most_blocks =
+        std::max<std::int64_t>(most_blocks, static_cast<std::int64_t>(b.in_expert / tiling.block_m) + 1);
   // The first and the third array between the kernels share a buffer.
   const Sorting sorting{.choices = rows,
                         .experts = m.all_experts,
                         .padded = std::int64_t{blocks->launched} * tiling.block_m,
+                        .most_blocks = most_blocks,
                         .mapped = m.experts < m.all_experts,
                         .from = choices,
                         .to = addresses.workspace};
@@ -75,7 +80,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
   if (unsorted(m)) {
     kernels.push_back(std::make_unique<StoreCount>(sorting.to));
   } else {
-    kernels.push_back(std::make_unique<AlignBlocks>(sorting));
+    kernels.push_back(std::make_unique<AlignBlocks>(sorting, gpu));
     if (!AlignBlocks::small(sorting)) kernels.push_back(std::make_unique<SortTokens>(sorting));
   }
   GroupedProduct product{.n = up_columns,

@@ -84,26 +84,19 @@ struct Library {
   cublasHandle_t handle = nullptr;
 };
 
-void require(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw std::runtime_error{fmt::format("{}: cuBLAS status {}", what, static_cast<int>(status))};
-}
+void require(cublasStatus_t status, const char* what) { require_success(status, what, "cuBLAS"); }
 
 const Library& library() {
   static const Library loaded = [] {
-    const LibraryName name{
-        .name = "cuBLAS",
-        .variable = "TESSERA_CUBLAS",
-        .file = "libcublas.so",
-        .versions = {".13", ".12", ""},
-        .comes_with = "from the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublas.so.13"};
-    void* const handle = open_library(name);
     Library l;
-    find_symbol(handle, name, "cublasCreate_v2", l.create);
-    find_symbol(handle, name, "cublasSetStream_v2", l.set_stream);
-    find_symbol(handle, name, "cublasSetWorkspace_v2", l.set_workspace);
-    find_symbol(handle, name, "cublasGetVersion_v2", l.version);
-    find_symbol(handle, name, "cublasGemmGroupedBatchedEx", l.grouped);
+    LoadedLibrary{
+        toolkit_library("cuBLAS", "TESSERA_CUBLAS", "libcublas.so",
+                        "from the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublas.so.13")}
+        .find("cublasCreate_v2", l.create)
+        .find("cublasSetStream_v2", l.set_stream)
+        .find("cublasSetWorkspace_v2", l.set_workspace)
+        .find("cublasGetVersion_v2", l.version)
+        .find("cublasGemmGroupedBatchedEx", l.grouped);
     require(l.create(&l.handle), "cublasCreate");
     return l;
   }();

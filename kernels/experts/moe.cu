@@ -103,10 +103,12 @@ __global__ void __launch_bounds__(kThreads)
     return reinterpret_cast<bf16*>(memory) + stage * (kMoeRows + kMoeColumns) * kStride;
   };
   const auto tile_b = [&](int stage) { return tile_a(stage) + kMoeRows * kStride; };
-  const int expert = expert_of[blockIdx.y], t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
+  // Along one dimension of the grid, the only one that takes more than 65,535: columns within tiles of rows.
+  const unsigned columns = static_cast<unsigned>(width) / kMoeColumns, tile = blockIdx.x / columns;
+  const int expert = expert_of[tile], t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
   if (expert < 0) return;
-  const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.x) * kMoeColumns;
-  if (t < kMoeRows) row_of[t] = rows[blockIdx.y * kMoeRows + t];
+  const std::int64_t first_column = blockIdx.x % columns * kMoeColumns;
+  if (t < kMoeRows) row_of[t] = rows[std::int64_t{tile} * kMoeRows + t];
   __syncthreads();
   const bf16* const b = weights + (expert * width + first_column) * depth;
   const auto bring = [&](std::int64_t k, int stage) {
@@ -114,8 +116,7 @@ __global__ void __launch_bounds__(kThreads)
       const int row = i / (kMoeDepth / 8), at = i % (kMoeDepth / 8) * 8;
       if (row < kMoeRows) {
         bf16* const to = tile_a(stage) + row * kStride + at;
-        const bool there = row_of[row] >= 0;
-        copy_async(to, there ? in + row_of[row] / per_source * depth + k + at : to, there);
+        copy_async(to, in + row_of[row] / per_source * depth + k + at, row_of[row] >= 0);
       } else {
         const int n = row - kMoeRows;
         copy_async(tile_b(stage) + n * kStride + at, b + n * depth + k + at, true);
@@ -187,10 +188,9 @@ __global__ void weighted_sum(MoeCall c) {
 
 void product(const MoeCall& c, const void* in, const void* weights, void* out, std::int64_t width,
              std::int64_t depth, int per_source, Stream stream) {
-  launch("grouped_product", grouped_product,
-         {static_cast<unsigned>(width / kMoeColumns), static_cast<unsigned>(c.most_tiles())}, {kThreads},
-         kBytes, stream, c.rows, c.expert, static_cast<const bf16*>(in), static_cast<const bf16*>(weights),
-         static_cast<bf16*>(out), width, depth, per_source);
+  launch("grouped_product", grouped_product, {static_cast<unsigned>(width / kMoeColumns * c.most_tiles())},
+         {kThreads}, kBytes, stream, c.rows, c.expert, static_cast<const bf16*>(in),
+         static_cast<const bf16*>(weights), static_cast<bf16*>(out), width, depth, per_source);
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ constexpr std::uint32_t kSharedAtomicCycles = 40;
 // The sums over 1024 threads: CUB's raking scan, in which 32 threads go up and then down 32 numbers each, one
 // access to shared memory (30 cycles) after another; before it each thread clears 32 counters.
 constexpr std::uint32_t kScanCycles = 2 * 32 * 30 + 32 * 10;
-// Then the blocks' experts are written, each thread reading its two sums from the L1 in every round.
-constexpr std::uint32_t kAssignCycles = 300;
 
 std::uint64_t u(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 std::uint32_t rounds(std::int64_t items, std::uint32_t threads) {
@@ -28,7 +26,7 @@ std::uint32_t rounds(std::int64_t items, std::uint32_t threads) {
 
 bool AlignBlocks::small(const Sorting& s) { return s.choices < kThreads && s.experts <= 64; }
 
-AlignBlocks::AlignBlocks(const Sorting& sorting) : sorting_{sorting} {
+AlignBlocks::AlignBlocks(const Sorting& sorting, const GpuSpec& gpu) : sorting_{sorting}, chains_{gpu.sm} {
   shape_.name = small(sorting) ? "moe align, small batch" : "moe align";
   shape_.grid = small(sorting) ? 1 : 2;
   shape_.roles = {{"threads", small(sorting) ? 8 + 2 : kThreads / 32}};
@@ -69,7 +67,12 @@ tile::Program AlignBlocks::program(tile::Cta cta, std::uint32_t) const {
   co_await tile::store(Box{s.to, 1, 2 * 1024, 0});
   co_await tile::load(Box{s.to, 1, 2 * 1024, 0});
   co_await tile::load_wait();
-  co_await tile::chain(kAssignCycles);
+  // Then a thread for each expert writes its blocks, one after another: first row / block_size, a division of
+  // numbers known at run time only. The rows beyond the last block: the sum of all, from the L1, and another
+  // division.
+  co_await tile::chain(u(std::max<std::int64_t>(s.most_blocks, 1)) *
+                           (Chains::integer_division() + Chains::alu(3)) +
+                       chains_.l1 + Chains::integer_division() + Chains::alu(4));
   co_await tile::store(
       Box{s.to, 1, static_cast<std::uint32_t>(std::max<std::int64_t>(s.experts, 1)) * kIndexBytes, 0});
 }

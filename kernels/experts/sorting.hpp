@@ -5,14 +5,16 @@
 #include <cstdint>
 
 #include "kernels/library/lower.hpp"
+#include "kernels/tile/latency.hpp"
 
 namespace tessera::kernels {
 
 struct Sorting {
-  std::int64_t choices = 0;  ///< tokens x topk
-  std::int64_t experts = 0;  ///< of all nodes
-  std::int64_t padded = 0;   ///< rows that are allocated, with the padding
-  bool mapped = false;       ///< expert parallel: a table tells which experts are here
+  std::int64_t choices = 0;      ///< tokens x topk
+  std::int64_t experts = 0;      ///< of all nodes
+  std::int64_t padded = 0;       ///< rows that are allocated, with the padding
+  std::int64_t most_blocks = 1;  ///< of one expert
+  bool mapped = false;           ///< expert parallel: a table tells which experts are here
   std::uint64_t from = 0, to = 0;
 };
 
@@ -21,13 +23,14 @@ struct Sorting {
 /// which the one CTA also sorts.
 class AlignBlocks final : public tile::Kernel {
  public:
-  explicit AlignBlocks(const Sorting& sorting);
+  AlignBlocks(const Sorting& sorting, const GpuSpec& gpu);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
   static bool small(const Sorting& sorting);
 
  private:
   Sorting sorting_;
+  Chains chains_;
   tile::LaunchShape shape_;
 };
 

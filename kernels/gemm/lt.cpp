@@ -29,39 +29,48 @@ struct Library {
   cublasLtHandle_t handle = nullptr;
 };
 
-void require(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw std::runtime_error{fmt::format("{}: cuBLAS status {}", what, static_cast<int>(status))};
-}
+void require(cublasStatus_t status, const char* what) { require_success(status, what, "cuBLAS"); }
 
 const Library& library() {
   static const Library loaded = [] {
-    const LibraryName name{
-        .name = "cuBLASLt",
-        .variable = "TESSERA_CUBLASLT",
-        .file = "libcublasLt.so",
-        .versions = {".13", ".12", ""},
-        .comes_with = "from the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublasLt.so.13"};
-    void* const handle = open_library(name);
     Library l;
-    find_symbol(handle, name, "cublasLtCreate", l.create);
-    find_symbol(handle, name, "cublasLtMatmulDescCreate", l.desc_create);
-    find_symbol(handle, name, "cublasLtMatmulDescSetAttribute", l.desc_set);
-    find_symbol(handle, name, "cublasLtMatrixLayoutCreate", l.layout_create);
-    find_symbol(handle, name, "cublasLtMatrixLayoutSetAttribute", l.layout_set);
-    find_symbol(handle, name, "cublasLtMatmulPreferenceCreate", l.preference_create);
-    find_symbol(handle, name, "cublasLtMatmulPreferenceSetAttribute", l.preference_set);
-    find_symbol(handle, name, "cublasLtMatmulAlgoGetHeuristic", l.heuristic);
-    find_symbol(handle, name, "cublasLtMatmulAlgoConfigGetAttribute", l.config_get);
-    find_symbol(handle, name, "cublasLtMatmul", l.matmul);
-    find_symbol(handle, name, "cublasLtGetVersion", l.version);
+    LoadedLibrary{
+        toolkit_library("cuBLASLt", "TESSERA_CUBLASLT", "libcublasLt.so",
+                        "from the CUDA Toolkit, and with PyTorch as nvidia/cu13/lib/libcublasLt.so.13")}
+        .find("cublasLtCreate", l.create)
+        .find("cublasLtMatmulDescCreate", l.desc_create)
+        .find("cublasLtMatmulDescSetAttribute", l.desc_set)
+        .find("cublasLtMatrixLayoutCreate", l.layout_create)
+        .find("cublasLtMatrixLayoutSetAttribute", l.layout_set)
+        .find("cublasLtMatmulPreferenceCreate", l.preference_create)
+        .find("cublasLtMatmulPreferenceSetAttribute", l.preference_set)
+        .find("cublasLtMatmulAlgoGetHeuristic", l.heuristic)
+        .find("cublasLtMatmulAlgoConfigGetAttribute", l.config_get)
+        .find("cublasLtMatmul", l.matmul)
+        .find("cublasLtGetVersion", l.version);
     require(l.create(&l.handle), "cublasLtCreate");
     return l;
   }();
   return loaded;
 }
 
+struct LtName {
+  LtChoice choice;
+  std::int64_t id;
+  const char* name;
+};
+/// Out of cublasLt.h, by kernels/CMakeLists.txt.
+constexpr LtName kNames[] = {
+#include "cublaslt_names.inc"
+};
+
 }  // namespace
+
+std::string lt_name(LtChoice choice, std::int64_t id) {
+  for (const LtName& n : kNames)
+    if (n.choice == choice && n.id == id) return n.name;
+  return fmt::format("(id {})", id);
+}
 
 struct LtGemm::Plan {
   cublasLtMatmulDesc_t desc = nullptr;
@@ -107,16 +116,19 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
         "cublasLtMatmulAlgoGetHeuristic");
     if (found == 0) throw std::runtime_error{"cuBLASLt has no algorithm for this shape"};
     plan->algorithm = best.algo;
-    const auto get = [&](cublasLtMatmulAlgoConfigAttributes_t which) {
-      std::uint32_t value = 0;
+    // An attribute is told only into memory of its own size.
+    const auto get = [&]<class T>(cublasLtMatmulAlgoConfigAttributes_t which, T value) {
       std::size_t written = 0;
       const auto status = lt.config_get(&plan->algorithm, which, &value, sizeof value, &written);
       return status == CUBLAS_STATUS_SUCCESS ? static_cast<std::int64_t>(value) : -1;
     };
-    algorithm_ = fmt::format("cuBLASLt {} algorithm {} tile_id {} stages_id {} cluster_id {} split_k {}",
-                             lt.version(), get(CUBLASLT_ALGO_CONFIG_ID), get(CUBLASLT_ALGO_CONFIG_TILE_ID),
-                             get(CUBLASLT_ALGO_CONFIG_STAGES_ID), get(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID),
-                             get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
+    algorithm_ =
+        fmt::format("cuBLASLt {} algorithm {} tile {} stages {} cluster {} split_k {}", lt.version(),
+                    get(CUBLASLT_ALGO_CONFIG_ID, std::int32_t{}),
+                    lt_name(LtChoice::tile, get(CUBLASLT_ALGO_CONFIG_TILE_ID, std::uint32_t{})),
+                    lt_name(LtChoice::stages, get(CUBLASLT_ALGO_CONFIG_STAGES_ID, std::uint32_t{})),
+                    lt_name(LtChoice::cluster, get(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, std::uint16_t{})),
+                    get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, std::int32_t{}));
     plan_ = std::move(plan);
   }
   const float one = 1, zero = 0;
@@ -132,6 +144,7 @@ void LtGemm::run(const void* a, const void* weights, void* c, void* workspace, S
 
 namespace tessera::cuda {
 
+std::string lt_name(LtChoice, std::int64_t id) { return "(id " + std::to_string(id) + ")"; }
 struct LtGemm::Plan {};
 LtGemm::LtGemm(const LtShape& shape) : shape_{shape} {}
 LtGemm::~LtGemm() = default;

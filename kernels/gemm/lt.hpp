@@ -15,6 +15,10 @@ struct LtShape {
 };
 inline constexpr std::int64_t kLtWorkspaceBytes = std::int64_t{32} << 20;
 
+/// What the library's numbers stand for, by its header: "128x256". "(id 7)" of one that the header has not.
+enum class LtChoice : std::uint8_t { tile, stages, cluster };
+std::string lt_name(LtChoice choice, std::int64_t id);
+
 class LtGemm {
  public:
   explicit LtGemm(const LtShape& shape);
@@ -24,7 +28,7 @@ class LtGemm {
   /// Takes the heuristic's first algorithm at the first call. LibraryMissing; std::runtime_error: it
   /// refuses.
   void run(const void* a, const void* weights, void* c, void* workspace, Stream stream);
-  /// "tile 128x256, stages ..., cluster 2x1, split-k 1": after a run.
+  /// "cuBLASLt 130100 algorithm 66 tile 128x256 stages 64xAUTO cluster 2x1x1 split_k 1": after a run.
   const std::string& algorithm() const { return algorithm_; }
 
  private:

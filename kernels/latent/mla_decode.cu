@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
     const bf16* const from = at < kLatent ? static_cast<const bf16*>(c.q_latent) + head * kLatent + at
                                           : static_cast<const bf16*>(c.q_rope) + head * kRope + at - kLatent;
     bf16* const to = q + row * kStride + at;
-    copy_async(to, there ? from : to, there);
+    copy_async(to, from, there);
   }
   const auto bring = [&](int tile, int stage) {
     flash_load_rows<kWidth, kThreads>(key_tile(stage), kKeys, [&](int i) -> const bf16* {
@@ -76,12 +76,12 @@ __global__ void __launch_bounds__(kThreads) mla_decode(MlaDecodeCall c) {
         most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
       most = fmaxf(state.max[half], row_max(most) * scale_log2);
       const float floor = most == -INFINITY ? 0 : most;
-      const float shrink = exp2f(state.max[half] - floor);
+      const float shrink = fast_exp2(state.max[half] - floor);
       state.max[half] = most;
       float sum = 0;
       for (int n = 0; n < kKeys / 8; ++n) {
         for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[n][i] = exp2f(scores[n][i] * scale_log2 - floor);
+          scores[n][i] = fast_exp2(scores[n][i] * scale_log2 - floor);
           sum += scores[n][i];
         }
       }

@@ -6,6 +6,7 @@
 
 #include "kernels/linear_attention/chunk_prepare.hpp"
 #include "kernels/linear_attention/chunks.hpp"
+#include "kernels/linear_attention/flash_kda.hpp"
 #include "kernels/linear_attention/recurrent.hpp"
 #include "kernels/linear_attention/segments.hpp"
 #include "kernels/linear_attention/short_conv.hpp"
@@ -92,6 +93,10 @@ void require_supported(models::Dtype dtype, std::string_view kind) {
 Kernels make_linear_attention(const models::LinearAttention& op, const GpuSpec& gpu,
                               const Addresses& addresses) {
   require_supported(op.dtype, models::kind(op));
+  if (op.kernels == models::ChunkKernels::flash_kda) return make_flash_kda(op, gpu, addresses);
+  if (!op.lengths.empty())
+    throw std::invalid_argument{
+        fmt::format("{}: sequences of different lengths have no Triton program here", models::kind(op))};
   if (op.chunk != 64)
     throw std::invalid_argument{
         fmt::format("{}: chunk {} has no tile program; use 64", models::kind(op), op.chunk)};

@@ -27,6 +27,7 @@ struct ShortCtaLaunch {
   std::uint64_t load_bytes = 0, store_bytes = 0;
   /// Distinct bytes among these, of a kernel between others of its operator; 0: the only kernel.
   std::uint64_t reads = 0, writes = 0;
+  std::vector<tile::BarrierSpec> barriers = {};
 };
 
 /// CTAs of one warp that share an SM run on different sub-cores. As the pipes here are those of a whole SM,
@@ -73,6 +74,7 @@ class ShortCtas : public tile::Kernel {
     shape_.roles = {{"warps", launch_.warps}};
     shape_.registers_per_cta = std::int64_t{launch_.warps} * 32 * launch_.registers_per_thread;
     shape_.shared_bytes = launch_.shared_bytes;
+    shape_.barriers = launch_.barriers;
     shape_.grid = 1;
     const std::uint64_t slots =
         std::uint64_t{tile::resident_ctas(gpu.sm, shape_)} * static_cast<std::uint64_t>(gpu.sms());

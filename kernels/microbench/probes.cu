@@ -3,6 +3,7 @@
 #include "kernels/microbench/probes.hpp"
 
 #ifdef __CUDACC__
+#include "kernels/cuda/random.hpp"
 #include "kernels/cuda/wgmma.cuh"
 #endif
 
@@ -13,7 +14,7 @@ namespace {
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr int kLine = 128, kChaseSteps = 4000, kNearSteps = 200, kLines = 16, kShortSteps = 1000,
               kTmaSteps = 2000, kTmaBytes = 2048, kWgmmaGroup = 64, kWgmmaSteps = 32 * kWgmmaGroup,
-              kMufuSteps = 4096;
+              kMufuSteps = 4096, kLoadGroups = 384;
 constexpr std::int64_t kChaseL1 = 8192, kReadL2 = 16 * kMiB, kReadHbm = 256 * kMiB, kWriteHbm = 512 * kMiB;
 constexpr int kReadPasses = 8;
 
@@ -34,6 +35,15 @@ const std::vector<Probe>& probes() {
   };
   const auto launches = [](const char* name) {
     return Probe{.name = name, .unit = "us", .bytes = 16, .unit_scale = 1e6};
+  };
+  // Long enough for the power cap to have settled.
+  const auto clock = [](const char* name) {
+    return Probe{.name = name,
+                 .unit = "MHz",
+                 .bytes = 16,
+                 .unit_scale = 1e3,
+                 .from_cycles = true,
+                 .least_warm_up_ms = 2000};
   };
   static const std::vector<Probe> all{
       cycles("l1_latency", kChaseL1, kChaseSteps),
@@ -65,6 +75,8 @@ const std::vector<Probe>& probes() {
        .amount = 512.0 * 8 * kMufuSteps,
        .rate = true,
        .from_cycles = true},
+      clock("clock_random"),
+      clock("clock_zeros"),
       launches("launch_host"),
       launches("launch_graph"),
   };
@@ -75,53 +87,61 @@ const std::vector<Probe>& probes() {
 
 namespace {
 
-__device__ std::uint32_t load_l1(const std::uint32_t* at) {
-  std::uint32_t value;
-  asm volatile("ld.global.ca.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+__device__ std::uint64_t load_l1(std::uint64_t at) {
+  std::uint64_t value;
+  asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(value) : "l"(at) : "memory");
   return value;
 }
-__device__ std::uint32_t load_l2(const std::uint32_t* at) {
-  std::uint32_t value;
-  asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+__device__ std::uint64_t load_l2(std::uint64_t at) {
+  std::uint64_t value;
+  asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(value) : "l"(at) : "memory");
   return value;
 }
 __device__ std::int64_t now() { return clock64(); }
+__device__ std::uint64_t nanoseconds() {
+  std::uint64_t value;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(value)::"memory");
+  return value;
+}
+__device__ std::uint64_t line_at(const void* memory, std::uint32_t line) {
+  return reinterpret_cast<std::uint64_t>(memory) + std::uint64_t{line} * kLine;
+}
 
-/// Each line's first word is the next line: a full-period generator modulo a power of two.
-__global__ void write_chase(std::uint32_t* memory, std::uint32_t lines) {
+/// Each line begins with the address of the next, so that a step of a chase is a load and nothing else: a
+/// full-period generator modulo a power of two.
+__global__ void write_chase(std::uint64_t* memory, std::uint32_t lines) {
   for (std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < lines; i += gridDim.x * blockDim.x)
-    memory[i * (kLine / 4)] = (i * 1664525U + 1013904223U) % lines;
+    memory[std::uint64_t{i} * (kLine / 8)] = line_at(memory, (i * 1664525U + 1013904223U) % lines);
 }
 
 /// One thread; goes on where the launch before stopped, so that what it reads is not what that one left
 /// behind.
 template <bool kL1>
-__global__ void chase(const std::uint32_t* memory, float* result, int steps) {
+__global__ void chase(const std::uint64_t* memory, float* result, int steps) {
   std::uint32_t* const place = reinterpret_cast<std::uint32_t*>(result + 1);
-  std::uint32_t line = *place;
+  std::uint64_t at = line_at(memory, *place);
   if (kL1) {
-    for (int i = 0; i < kChaseL1 / kLine; ++i) line = load_l1(memory + line * (kLine / 4));
+    for (int i = 0; i < kChaseL1 / kLine; ++i) at = load_l1(at);
   }
   const std::int64_t start = now();
-  for (int i = 0; i < steps; ++i)
-    line = kL1 ? load_l1(memory + line * (kLine / 4)) : load_l2(memory + line * (kLine / 4));
+  for (int i = 0; i < steps; ++i) at = kL1 ? load_l1(at) : load_l2(at);
   const std::int64_t end = now();
-  *place = line;
+  *place = static_cast<std::uint32_t>((at - line_at(memory, 0)) / kLine);
   *result = static_cast<float>(end - start);
 }
 
 /// The least or the greatest time of several lines, each read over and over: the partitions' distances. Every
 /// line points to itself.
-__global__ void chase_lines(std::uint32_t* memory, float* result, bool greatest) {
+__global__ void chase_lines(std::uint64_t* memory, float* result, bool greatest) {
   float best = greatest ? 0 : 1e30F;
-  for (int l = 0; l < kLines; ++l) {
-    std::uint32_t line = static_cast<std::uint32_t>(l) * 2;
-    memory[line * (kLine / 4)] = line;
+  for (std::uint32_t l = 0; l < kLines; ++l) {
+    std::uint64_t at = line_at(memory, 2 * l);
+    memory[l * (2 * kLine / 8)] = at;
     __threadfence();
-    line = load_l2(memory + line * (kLine / 4));
+    at = load_l2(at);
     const std::int64_t start = now();
-    for (int i = 0; i < kNearSteps; ++i) line = load_l2(memory + line * (kLine / 4));
-    const auto taken = static_cast<float>(now() - start + (line > 64 ? 1 : 0));
+    for (int i = 0; i < kNearSteps; ++i) at = load_l2(at);
+    const auto taken = static_cast<float>(now() - start + (at == 0 ? 1 : 0));
     best = greatest ? fmaxf(best, taken) : fminf(best, taken);
   }
   *result = best;
@@ -129,15 +149,12 @@ __global__ void chase_lines(std::uint32_t* memory, float* result, bool greatest)
 
 __global__ void shared_chase(float* result) {
   __shared__ std::uint32_t next[32];
-  next[threadIdx.x] = (threadIdx.x * 5 + 1) % 32 * 4;
+  const std::uint32_t base = shared_address(next);
+  next[threadIdx.x] = base + (threadIdx.x * 5 + 1) % 32 * 4;
   __syncwarp();
-  std::uint32_t at = shared_address(next) + threadIdx.x * 4, base = shared_address(next);
+  std::uint32_t at = base + threadIdx.x * 4;
   const std::int64_t start = now();
-  for (int i = 0; i < kShortSteps; ++i) {
-    std::uint32_t step;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(step) : "r"(at) : "memory");
-    at = base + step;
-  }
+  for (int i = 0; i < kShortSteps; ++i) asm volatile("ld.shared.u32 %0, [%0];" : "+r"(at)::"memory");
   const std::int64_t end = now();
   if (threadIdx.x == 0) *result = static_cast<float>(end - start) + (at == 1 ? 1 : 0);
 }
@@ -303,6 +320,62 @@ void start_products(const ProbeCall& c, Stream stream) {
   launch("wgmma", products<N, kARegisters>, {1}, {128}, (64 + N) * 128, stream, c.cycles);
 }
 
+/// The SM's clock while all SMs multiply 64 x 64 by 64 x 256 tiles in shared memory, over and over: normal
+/// random numbers or zeros. Cycles of the first SM for each nanosecond.
+__global__ void __launch_bounds__(128) tensor_load(float* result, bool random) {
+  TESSERA_DYNAMIC_SHARED(memory);
+  bf16* const tiles = reinterpret_cast<bf16*>(memory);
+  for (int i = static_cast<int>(threadIdx.x); i < (64 + 256) * 64; i += 128)
+    tiles[i] = bf16{random ? normal_value(blockIdx.x, i) : 0.0F};
+  __syncthreads();
+#if defined(TESSERA_HOPPER_CODE)
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  const std::uint64_t a = wgmma_descriptor(shared_address(memory), 16, 1024),
+                      b = wgmma_descriptor(shared_address(memory + 64 * 128), 16, 1024);
+  float c[128];
+#pragma unroll
+  for (int i = 0; i < 128; ++i) c[i] = 0;
+  keep(c);
+#else
+  // The same number of products by mma.sync, of operands in registers.
+  float c[8][4] = {};
+  std::uint32_t a[4], b[4];
+  load_a(a, tiles, 64, static_cast<int>(threadIdx.x) / 32 * 16, 0);
+  load_b(b, tiles, 64, 64, 0);
+#endif
+  const std::int64_t start = now();
+  const std::uint64_t start_ns = nanoseconds();
+#pragma unroll 1
+  for (int group = 0; group < kLoadGroups; ++group) {
+#if defined(TESSERA_HOPPER_CODE)
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < kWgmmaGroup; ++i)  // 32 bytes on for each step of 16 along the depth
+      wgmma<256, false>(c, a + i % 4 * 2, b + i % 4 * 2, true);
+    wgmma_commit();
+    wgmma_wait<0>();
+    keep(c);
+#else
+    for (int i = 0; i < 4 * kWgmmaGroup; ++i)
+#pragma unroll
+      for (int n = 0; n < 8; ++n) mma(c[n], a, b[n % 2 * 2], b[n % 2 * 2 + 1]);
+#endif
+  }
+  const std::int64_t cycles = now() - start;
+  const std::uint64_t ns = nanoseconds() - start_ns;
+  float sum = 0;
+#if defined(TESSERA_HOPPER_CODE)
+#pragma unroll
+  for (int i = 0; i < 128; ++i) sum += c[i];
+#else
+#pragma unroll
+  for (int n = 0; n < 8; ++n) sum += c[n][0] + c[n][1] + c[n][2] + c[n][3];
+#endif
+  if ((blockIdx.x == 0 && threadIdx.x == 0) || sum == -1)
+    *result = static_cast<float>(cycles) / static_cast<float>(ns);
+}
+
 }  // namespace
 
 void launch_probe_setup(const std::string& name, const ProbeCall& c, Stream stream) {
@@ -312,12 +385,12 @@ void launch_probe_setup(const std::string& name, const ProbeCall& c, Stream stre
   set_bytes(c.memory, 0, bytes, stream);
   set_bytes(c.cycles, 0, 8, stream);
   if (name == "l1_latency" || name == "l2_latency" || name == "hbm_latency")
-    launch("write_chase", write_chase, {1024}, {256}, 0, stream, static_cast<std::uint32_t*>(c.memory),
+    launch("write_chase", write_chase, {1024}, {256}, 0, stream, static_cast<std::uint64_t*>(c.memory),
            static_cast<std::uint32_t>(bytes / kLine));
 }
 
 void launch_probe(const std::string& name, const ProbeCall& c, Stream stream) {
-  auto* const words = static_cast<std::uint32_t*>(c.memory);
+  auto* const words = static_cast<std::uint64_t*>(c.memory);
   const auto sms = static_cast<unsigned>(c.sms);
   if (name == "l1_latency")
     return launch("chase", chase<true>, {1}, {1}, 0, stream, words, c.cycles, kChaseSteps);
@@ -354,6 +427,9 @@ void launch_probe(const std::string& name, const ProbeCall& c, Stream stream) {
   if (name == "wgmma_n256") return start_products<256, false>(c, stream);
   if (name == "wgmma_n64_rs") return start_products<64, true>(c, stream);
   if (name == "wgmma_n256_rs") return start_products<256, true>(c, stream);
+  if (name == "clock_random" || name == "clock_zeros")
+    return launch("tensor_load", tensor_load, {sms}, {128}, (64 + 256) * 128, stream, c.cycles,
+                  name == "clock_random");
   throw std::invalid_argument{"no probe '" + name + "'"};
 }
 

@@ -19,6 +19,7 @@ struct Probe {
   double unit_scale = 1;
   bool from_cycles = false;  ///< the kernel reads the SM's clock: time in cycles, else that of the launch
   bool needs_hopper = false;
+  double least_warm_up_ms = 0;
 };
 const std::vector<Probe>& probes();
 

@@ -23,13 +23,14 @@ struct Box {
 };
 
 enum class OpKind : std::uint8_t {
-  tma_load,      ///< box -> shared memory of the CTAs in cluster_mask, completing on `barrier` of each
-  tma_store,     ///< shared memory -> box, asynchronous
-  store_wait,    ///< until at most `count` of the role's stores have still to be read from shared memory
-  expect,        ///< arrive on `barrier` and expect `count` more bytes from TMA loads
-  arrive,        ///< arrive on `barrier` of the CTA of cluster rank `rank`
-  wait,          ///< until the phase of `barrier` with parity `phase` has completed
-  named_sync,    ///< bar.sync: `barrier` is the name, `count` the number of roles that meet
+  tma_load,    ///< box -> shared memory of the CTAs in cluster_mask, completing on `barrier` of each; `count`
+               ///< pieces, if shared memory holds its rows in pieces
+  tma_store,   ///< shared memory -> box, asynchronous; `count` as of tma_load
+  store_wait,  ///< until at most `count` of the role's stores have still to be read from shared memory
+  expect,      ///< arrive on `barrier` and expect `count` more bytes from TMA loads
+  arrive,      ///< arrive on `barrier` of the CTA of cluster rank `rank`
+  wait,        ///< until the phase of `barrier` with parity `phase` has completed
+  named_sync,  ///< bar.sync: `barrier` is the name, `count` the number of roles that meet
   named_arrive,  ///< bar.arrive: counts towards a named_sync without waiting
   wgmma,         ///< asynchronous m x n x k product of one warpgroup (Hopper)
   wgmma_wait,    ///< until at most `count` wgmma groups are pending

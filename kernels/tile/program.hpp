@@ -99,6 +99,18 @@ inline Op tma_store(const Box& box) {
   op.box = box;
   return op;
 }
+/// As tma_load and tma_store, through tensor maps of layouts in which shared memory holds the box as `pieces`
+/// runs of less than a line each (the 8 x 16 B core matrices of mma operands, say).
+inline Op tma_load_pieces(const Box& box, std::uint64_t pieces, std::uint8_t bar) {
+  Op op = tma_load(box, bar);
+  op.count = pieces;
+  return op;
+}
+inline Op tma_store_pieces(const Box& box, std::uint64_t pieces) {
+  Op op = tma_store(box);
+  op.count = pieces;
+  return op;
+}
 inline Op store_wait(unsigned pending = 0) { return Op{.kind = OpKind::store_wait, .count = pending}; }
 inline Op expect(std::uint8_t bar, std::uint64_t bytes) {
   return Op{.kind = OpKind::expect, .barrier = bar, .count = bytes};

@@ -5,11 +5,12 @@
 // A node serves its messages in turn, a packet of each, and a packet that finds its switch's buffer full
 // holds up those behind it: so all messages of a node advance at one rate r_n, the largest with
 //
-//   k_n r_n <= W_up                        k_n messages of node n, its port
-//   W = min(line rate, buffer / (2 hop + forwarding + packet / line rate))        credits come back a round
-//   trip later m_nl r_n <= equal share of link l      m_nl of them over l, which serves its senders in turn;
-//   what one of
-//                                          them cannot take, the others have (max-min fairness)
+//   k_n r_n <= W_up          k_n messages of node n, its port
+//   m_nl r_n <= equal share of link l
+//                            m_nl of them over l, which serves its senders in turn; what one of them cannot
+//                            take, the others have (max-min fairness)
+//   W = min(line rate, buffer / (2 hop + forwarding + packet / line rate))
+//                            credits come back a round trip later
 //   arrival = last byte out + sum over switches (hop + forwarding + last packet / W) + hop + endpoint
 
 #include <cstdint>

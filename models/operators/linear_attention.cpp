@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace tessera::models {
@@ -73,7 +74,7 @@ double flops(const LinearAttention& op) {
   const double per_token = op.part == SegmentPart::map    ? prepared + 2 * each * k * (k + v)
                            : op.part == SegmentPart::rest ? from_state
                                                           : prepared + from_state;
-  return product({op.batch, op.seq, op.heads}) * per_token;
+  return product({op.tokens(), op.heads}) * per_token;
 }
 // A product with P and a sum with Q for every map but the first, which a zero state leaves Q of.
 double flops(const StateScan& op) {
@@ -93,7 +94,7 @@ double flops(const CausalConv1d& op) {
 
 std::vector<Operand> operands(const LinearAttention& op) {
   std::vector<Operand> o;
-  if (op.part != SegmentPart::rest) o = inputs(op, op.batch * op.seq);
+  if (op.part != SegmentPart::rest) o = inputs(op, op.tokens());
   if (op.part == SegmentPart::map) {
     o.push_back({"map", op.batch * map_bytes(op.heads, op.k_dim, op.v_dim), true});
     return o;
@@ -103,7 +104,7 @@ std::vector<Operand> operands(const LinearAttention& op) {
     state = static_cast<std::int32_t>(o.size());
     o.push_back({"state", all_states(op), false});
   }
-  o.push_back({"out", op.batch * op.seq * op.heads * op.v_dim * bytes_of(op.dtype), true});
+  o.push_back({"out", op.tokens() * op.heads * op.v_dim * bytes_of(op.dtype), true});
   o.push_back({"state_out", all_states(op), true, state});
   return o;
 }
@@ -148,10 +149,21 @@ std::vector<Operand> operands(const CausalConv1d& op) {
   return o;
 }
 
+namespace {
+
+std::string lengths_text(const LinearAttention& op) {
+  std::string text;
+  for (const std::int64_t length : op.lengths) text += fmt::format("{}{}", text.empty() ? "=" : "+", length);
+  return text;
+}
+
+}  // namespace
+
 std::string signature(const LinearAttention& op) {
   const char* part = op.part == SegmentPart::map ? " map" : op.part == SegmentPart::rest ? " rest" : "";
-  return fmt::format("{} b{} t{} h{} {}x{} c{}{}{} {}", kind(op), op.batch, op.seq, op.heads, op.k_dim,
-                     op.v_dim, op.chunk, op.initial_state ? "" : " from zero", part, name_of(op.dtype));
+  return fmt::format("{} b{} t{}{} h{} {}x{} c{}{}{}{} {}", kind(op), op.batch, op.seq, lengths_text(op),
+                     op.heads, op.k_dim, op.v_dim, op.chunk, op.initial_state ? "" : " from zero", part,
+                     op.kernels == ChunkKernels::flash_kda ? " flash_kda" : "", name_of(op.dtype));
 }
 std::string signature(const StateScan& op) {
   return fmt::format("state_scan b{} h{} {}x{} maps {}{}", op.batch, op.heads, op.k_dim, op.v_dim, op.maps,
@@ -171,6 +183,12 @@ void require_possible(const LinearAttention& op) {
   require_dims(op);
   require_positive(kind(op), "seq", op.seq);
   require_positive(kind(op), "chunk", op.chunk);
+  if (op.lengths.empty()) return;
+  if (static_cast<std::int64_t>(op.lengths.size()) != op.batch ||
+      *std::max_element(op.lengths.begin(), op.lengths.end()) != op.seq)
+    throw std::invalid_argument{fmt::format(
+        "{}: lengths must be one for each of {} sequences, the longest {}", kind(op), op.batch, op.seq)};
+  for (const std::int64_t length : op.lengths) require_positive(kind(op), "lengths", length);
 }
 void require_possible(const StateScan& op) {
   require_dims(op);

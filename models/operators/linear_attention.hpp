@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,12 @@ enum class SegmentPart : std::uint8_t {
   rest,  ///< from its state on: the states before the chunks, the tokens' results, the last state
 };
 
+/// Whose kernels compute a chunkwise call.
+enum class ChunkKernels : std::uint8_t {
+  fla,        ///< flash-linear-attention's Triton kernels, in chunks of 64
+  flash_kda,  ///< MoonshotAI/FlashKDA's two CUTLASS kernels, in chunks of 16
+};
+
 /// Whole sequences, or segments of them, in chunks.
 struct LinearAttention {
   Recurrence rule = kKda;
@@ -55,8 +62,15 @@ struct LinearAttention {
   bool initial_state = true;  ///< each sequence starts from a state, else from zeros
   SegmentPart part = SegmentPart::none;
   Dtype dtype = Dtype::bf16;  ///< of everything but the state, which is fp32
+  ChunkKernels kernels = ChunkKernels::fla;
+  std::vector<std::int64_t> lengths = {};  ///< of `batch` sequences, `seq` the longest; empty: all `seq`
 
-  std::int64_t chunks() const { return batch * ((seq + chunk - 1) / chunk); }
+  std::int64_t tokens() const {
+    return lengths.empty() ? batch * seq : std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+  }
+  std::int64_t length_of(std::int64_t sequence) const {
+    return lengths.empty() ? seq : lengths[static_cast<std::size_t>(sequence)];
+  }
 };
 
 /// The state that reaches a segment: S = P_n (... (P_1 S_0 + Q_1) ...) + Q_n of the n segments before it,

@@ -37,8 +37,10 @@ struct SmSpec {
       64;                              ///< of those, for loads and copies of threads, which go through the L1
   double egress_bytes_per_cycle = 15;  ///< from the SM into the crossbar
   bool has_tma = true;
-  double tma_issue_latency = 60;       ///< instruction issue to the first request leaving the SM
-  double tma_lines_per_cycle = 1;      ///< 128 B lines requested per cycle
+  double tma_issue_latency = 60;   ///< instruction issue to the first request leaving the SM
+  double tma_lines_per_cycle = 1;  ///< 128 B lines requested per cycle
+  /// Cycles for each piece of a box, where shared memory holds its rows in pieces of less than a line.
+  double tma_load_piece_cycles = 2, tma_store_piece_cycles = 3;
   double tma_completion_latency = 40;  ///< data in shared memory to the mbarrier's transaction count
   double mbarrier_latency = 20;        ///< arrive to a waiter's next instruction
   double named_barrier_latency = 20;

@@ -27,13 +27,13 @@ double whole_refreshes_us(const HbmSpec& hbm, double about_us) {
   return interval_us * std::max(1.0, std::round(about_us / interval_us));
 }
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
+constexpr std::uint32_t kMostQuietWindows = 50;
 // Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
 // far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
 constexpr double kBeyondCap = 0.02;
 // What is written stays in the L2 until that is full, which writes at half the HBM's rate take twice as long
 // as the HBM to fill it; and write-backs are not steady at once.
 constexpr double kFills = 3;
-constexpr double kStuckWindows = 5;  // longer than any one operation of a role
 constexpr double kManyWaves = 0.99;  // of a kernel's trips, before the first SM runs out of work
 // A power this close above the cap costs one step of the clock at most: not worth ending a stretch for.
 constexpr double kNearCap = 1.03;
@@ -92,6 +92,7 @@ void FrontEnd::start_kernel(Time now) {
   }
   if (!sampling_) {
     sampling_ = true;
+    quiet_windows_ = 0;
     sampled_at_ = kernel_start_;
     look_after(kernel_start_, kernel_start_, 1);
   }
@@ -257,11 +258,15 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
   busy_time_ += window_us;
   sampled_at_ = end;
   if (finished_) return;
-  idle_us_ = sm_pj_ + memory_pj_ == 0 && ctas_left_ > 0 ? idle_us_ + window_us : 0;
-  if (idle_us_ > kStuckWindows * whole_us_) {
-    // Nothing has moved for long: let the simulation run dry, so that the deadlock report can speak.
-    sampling_ = false;
-    return;
+  if (sm_pj_ + memory_pj_ == 0) {
+    // Nothing moved for many windows, more than any chain of instructions lasts: let the simulation run dry,
+    // so that the deadlock report can speak.
+    if (++quiet_windows_ == kMostQuietWindows) {
+      sampling_ = false;
+      return;
+    }
+  } else {
+    quiet_windows_ = 0;
   }
   const bool was_capped = capped_;
   const double clock_before = clock_mhz_;
@@ -391,7 +396,8 @@ void FrontEnd::start_trips() {
           ? Time{}
           : Time::from_us(kFills * static_cast<double>(gpu_.l2.bytes) / gpu_.hbm.peak_bytes_per_us());
   // The end of a grid of many waves is less than what windows do not show anyway.
-  const bool little = options_.share<kLittleShare, waves = shape.grid> resident && even > kManyWaves * trips;
+  const bool little = options_.share < kLittleShare;
+  const bool waves = shape.grid > resident && even > kManyWaves * trips;
   trip_sampling_.start({.trips = trips,
                         .even = even,
                         .loops = loops,

@@ -91,7 +91,6 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   bool finished_ = false;
 
   double clock_mhz_;
-  double idle_us_ = 0;         // since when nothing has moved
   double window_us_;           // of the power governor, and of sampling: in the current kernel,
   double whole_us_;            // and at the start of each
   double last_us_ = 0;         // what the last window took, with the time in which everyone answers
@@ -106,6 +105,7 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   double hbm_bytes_ = 0, hbm_read_ = 0, loads_ = 0, passed_window_loads_ = 0;
   TripWindow trips_;  // of the window being collected
   bool sampling_ = false;
+  std::uint32_t quiet_windows_ = 0;  // one after another
   double energy_pj_ = 0;
   double clock_time_ = 0, busy_time_ = 0;
   std::map<std::string, std::vector<Activity>> activity_;

@@ -35,8 +35,9 @@ constexpr double kNotSampled = 0.005;
 // those before it take many of them.
 constexpr double kShortLoop = 16;
 constexpr double kManyPieces = 100, kManyPiecesOfPart = 50;  // of a kernel alone, and behind others
-constexpr std::uint64_t kLeastTimed = 16;                    // trips that make a window's mean
-constexpr double kLeastInPart = 250;                         // and that of a part of a window
+constexpr double kOnePiece = 1.5;
+constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
+constexpr double kLeastInPart = 250;       // and that of a part of a window
 
 }  // namespace
 
@@ -125,12 +126,12 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     case State::measure:
       break;
   }
-  Group& group = groups_.back();
-  const bool seen = window.timed >= kLeastTimed;
   // Trips longer than a window that began together end together: there are windows in which none does.
-  if (!seen && short_windows_) return {};
+  Group& group = groups_.back();
+  ++group.lasted;
   group.made += window.made;
-  ++group.looked;
+  const bool seen = window.timed >= kLeastTimed;
+  if (!seen && short_windows_) return {};
   if (seen) {
     const double mean = window.time.us() / static_cast<double>(window.timed);
     group.sum += mean;
@@ -146,10 +147,12 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     return {};
   }
 
-  if (passed_ == 0 && alike_ < kShortLoop * items_) {
+  // Where every loop is one piece of work no whole piece is passed over.
+  const double pieces = alike_ > 0 ? items_ * trips_ / (loops_ * alike_) : 0;  // of a loop
+  if (passed_ == 0 && alike_ < kShortLoop * items_ && pieces > kOnePiece) {
     const double piece_us = group.mean() * alike_ / items_;
     const double enough = before_us_ > 0 ? kManyPiecesOfPart : kManyPieces;
-    if (items_ * trips_ / (loops_ * alike_) + before_us_ / piece_us < enough) {
+    if (pieces + before_us_ / piece_us < enough) {
       state_ = State::off;
       return {};
     }
@@ -161,7 +164,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   charged /= static_cast<double>(groups_.size() - first_group_);
 
   const double end = uneven_ ? trips_ : even_;
-  const double to_go = (end - made_) * group.looked / group.made - kTail;
+  const double to_go = (end - made_) * group.lasted / group.made - kTail;
   if (passes_ == 0) {
     // What windows of a few long trips each differ by says little.
     const bool steady = steady_clock_ && (sure < kSteady || !short_windows_);

@@ -81,8 +81,9 @@ class TripSampling {
  private:
   enum class State : std::uint8_t { off, settle, measure, pass };
   struct Group {
-    double sum = 0, sum_of_squares = 0;     // of the windows' mean trip times, in us
-    std::uint32_t windows = 0, looked = 0;  // with trips, and all
+    double sum = 0, sum_of_squares = 0;  // of the windows' mean trip times, in us
+    std::uint32_t windows = 0;           // that saw trips end
+    std::uint32_t lasted = 0;            // all of them
     double made = 0;
     std::uint32_t passed = 0;   // windows before the next group
     std::uint32_t stretch = 0;  // groups of one are samples of the same

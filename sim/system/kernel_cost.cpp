@@ -79,7 +79,7 @@ std::vector<KernelResult> cost_all(const std::vector<KernelJob>& jobs, const Mac
     const KernelJob& job = jobs[i];
     const bool comp = job.gpu == &machine.comp_gpu;
     GpuCosts& known = memory.costs != nullptr
-                          ? memory.costs->of(comp ? memory.comp_key : memory.attn_key, *job.gpu)
+                          ? memory.costs->of(comp ? machine.comp_key : machine.attn_key, *job.gpu)
                           : own.of(comp ? "comp" : "attn", *job.gpu);
     auto at = known.results.find(job.key);
     if (at == known.results.end()) at = known.results.emplace(job.key, cost_one(known.model, job)).first;

@@ -123,13 +123,9 @@ class Residency {
   std::vector<Part> recent_;
 };
 
-KernelResult interpolate(const KernelResult& a, const KernelResult& b, double x) {
-  KernelResult r = x < 0.5 ? a : b;
-  const auto mix = [x](double p, double q) { return p + (q - p) * x; };
-  r.latency.fs = std::llround(mix(static_cast<double>(a.latency.fs), static_cast<double>(b.latency.fs)));
-  r.execution.fs =
-      std::llround(mix(static_cast<double>(a.execution.fs), static_cast<double>(b.execution.fs)));
-  return r;
+Time mix(Time a, Time b, double x) {
+  const auto p = static_cast<double>(a.fs), q = static_cast<double>(b.fs);
+  return Time{std::llround(p + (q - p) * x)};
 }
 
 constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attention
@@ -137,49 +133,54 @@ constexpr std::size_t kMostContexts = 3;  // simulated per kind of decode attent
 // was shared out evenly are rarely of exactly one length.
 constexpr double kAlikeContexts = 1e-3;
 
+/// Whether the machine's two kinds of GPU are one kind.
+bool one_gpu(const MachineSpec& spec) {
+  return spec.comp_key.empty() && spec.attn_key.empty() ? spec.comp_gpu.name == spec.attn_gpu.name
+                                                        : spec.comp_key == spec.attn_key;
+}
+
 }  // namespace
 
-KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
-                              const RunOptions& options, const Simulate& simulate) {
-  KernelProfile profile;
-  profile.kernel_of_task.assign(graph.tasks.size(), UINT32_MAX);
-  profile.duration_of_task.assign(graph.tasks.size(), Time{});
-
-  // What each Compute task would run.
-  struct Instance {
-    const GpuSpec* gpu = nullptr;
-    std::vector<std::uint32_t> warm_operands;
-    std::string key;
-    std::string family;  // decode attention: the key without its context
-    std::int64_t context = 0;
-    std::uint32_t job = UINT32_MAX;  // of jobs; UINT32_MAX: interpolated
-  };
-  std::vector<Instance> instances(graph.tasks.size());
-  std::map<std::string, std::set<std::int64_t>> contexts;
+KernelPlan plan_kernels(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options) {
+  KernelPlan plan;
+  plan.instances.resize(graph.tasks.size());
+  std::vector<std::vector<std::uint32_t>> warm_operands(graph.tasks.size());
+  std::vector<std::string> keys(graph.tasks.size());
+  std::unordered_map<std::string, std::uint32_t>
+      family_of;                                 // decode attention, by the key without its context
+  std::vector<std::set<std::int64_t>> contexts;  // of each family
   std::vector<Residency> residency;
   for (const models::Node& n : graph.nodes) {
     residency.emplace_back((n.kind == models::NodeKind::comp ? spec.comp_gpu : spec.attn_gpu).l2.bytes);
   }
+  const bool alike = one_gpu(spec);
   Touched touched;
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     const models::Task& task = graph.tasks[id];
     const auto* compute = std::get_if<models::Compute>(&task.work);
     if (compute == nullptr) continue;
     const std::vector<models::Operand> operands = models::operands_of(compute->op);
-    Instance& instance = instances[id];
-    instance.gpu = graph.nodes[task.node].kind == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
+    KernelPlan::Instance& instance = plan.instances[id];
+    instance.node = graph.nodes[task.node].kind;
+    instance.runs = true;
     const std::vector<Part>& now = touched.of(compute->operands, operands);
-    instance.warm_operands = residency[task.node].warm(compute->operands, operands, now);
+    warm_operands[id] = residency[task.node].warm(compute->operands, operands, now);
     residency[task.node].touch(compute->operands, now);
-    std::string tail = "|" + instance.gpu->name + "|";
-    for (const std::uint32_t warm : instance.warm_operands) tail += std::to_string(warm) + ",";
-    instance.key = models::signature_of(compute->op) + tail;
+    const bool comp = instance.node == models::NodeKind::comp;
+    std::string tail = "|" + (comp ? spec.comp_gpu : spec.attn_gpu).name;
+    tail += alike || comp ? "|" : "|attn|";
+    if (!options.cuda_graph) tail += "host|";
+    for (const std::uint32_t warm : warm_operands[id]) tail += std::to_string(warm) + ",";
+    keys[id] = models::signature_of(compute->op) + tail;
     if (options.exact) {
-      instance.key += fmt::format("|{}", id);
+      keys[id] += fmt::format("|{}", id);
     } else {
       const auto decodes = [&](auto decode) {
         instance.context = std::exchange(decode.context, 0);
-        instance.family = models::signature_of(decode) + tail;
+        const auto next = static_cast<std::uint32_t>(contexts.size());
+        const auto [at, added] = family_of.try_emplace(models::signature_of(decode) + tail, next);
+        if (added) contexts.emplace_back();
+        instance.family = at->second;
         contexts[instance.family].insert(instance.context);
       };
       if (const auto* dense = std::get_if<models::AttentionDecode>(&compute->op)) decodes(*dense);
@@ -189,7 +190,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
   }
 
   // Which contexts of a family are simulated.
-  for (auto& [family, all] : contexts) {
+  for (std::set<std::int64_t>& all : contexts) {
     const auto least = static_cast<double>(*all.begin()), greatest = static_cast<double>(*all.rbegin());
     if (greatest - least <= kAlikeContexts * greatest) all = {*all.rbegin()};
     if (all.size() <= kMostContexts) continue;
@@ -197,62 +198,100 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     all = {*all.begin(), *middle, *all.rbegin()};
   }
 
-  std::vector<KernelJob> jobs;
+  plan.samples.resize(contexts.size());
   std::unordered_map<std::string, std::uint32_t> job_of_key;
-  std::map<std::string, std::map<std::int64_t, std::uint32_t>> samples;  // family -> context -> job
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
-    Instance& instance = instances[id];
-    if (instance.gpu == nullptr) continue;
-    const bool sampled = instance.family.empty() || contexts[instance.family].count(instance.context) != 0;
-    if (!sampled) continue;
-    const auto [at, added] = job_of_key.try_emplace(instance.key, static_cast<std::uint32_t>(jobs.size()));
+    KernelPlan::Instance& instance = plan.instances[id];
+    if (!instance.runs) continue;
+    const bool of_family = instance.family != KernelPlan::kNone;
+    if (of_family && contexts[instance.family].count(instance.context) == 0) continue;
+    const auto [at, added] =
+        job_of_key.try_emplace(std::move(keys[id]), static_cast<std::uint32_t>(plan.jobs.size()));
     if (added) {
-      KernelJob& job = jobs.emplace_back(KernelJob{.gpu = instance.gpu,
-                                                   .op = std::get<models::Compute>(graph.tasks[id].work).op,
-                                                   .key = std::move(instance.key)});
+      KernelJob& job = plan.jobs.emplace_back(
+          KernelJob{.op = std::get<models::Compute>(graph.tasks[id].work).op, .key = at->first});
       job.options.graph = options.cuda_graph;
       job.options.exact = options.exact;
-      job.options.warm_operands = std::move(instance.warm_operands);
+      job.options.warm_operands = std::move(warm_operands[id]);
+      plan.node_of_job.push_back(instance.node);
+      plan.signatures.push_back(models::signature_of(job.op));
     }
     instance.job = at->second;
-    if (!instance.family.empty()) samples[instance.family][instance.context] = at->second;
+    if (of_family) plan.samples[instance.family][instance.context] = at->second;
   }
-  // Kernels whose part of the run is small may be known less well.
-  std::vector<double> uses(jobs.size()), rough(jobs.size());
-  for (const Instance& instance : instances) {
-    if (instance.job != UINT32_MAX) uses[instance.job] += 1;
-  }
-  for (std::size_t i = 0; i < jobs.size(); ++i) rough[i] = uses[i] * rough_seconds(jobs[i]);
-  const double whole = std::accumulate(rough.begin(), rough.end(), 0.0);
-  for (std::size_t i = 0; i < jobs.size(); ++i) jobs[i].options.share = whole > 0 ? rough[i] / whole : 1;
-  for (const auto& [family, points] : samples) {  // they stand for the contexts between them too
-    for (const auto& [context, job] : points) jobs[job].options.share = 1;
-  }
+  return plan;
+}
 
-  const std::vector<KernelResult> results =
-      options.price  ? options.price(jobs)
-      : options.cost ? cost_all(jobs, spec, options.memory)
-                     : simulate_all(jobs, options.jobs, simulate, options.progress);
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    profile.kernels.push_back({models::signature_of(jobs[i].op), results[i], 0});
+KernelPlan& PlanMemory::of(const std::string& graph_key, const models::TaskGraph& graph,
+                           const MachineSpec& spec, const RunOptions& options) {
+  std::string key = fmt::format("{}\n{} {} {} {} {} {} {}", graph_key, spec.comp_gpu.name,
+                                spec.comp_gpu.l2.bytes, spec.attn_gpu.name, spec.attn_gpu.l2.bytes,
+                                one_gpu(spec), options.exact, options.cuda_graph);
+  constexpr std::size_t kMost = 16;
+  if (const auto known = plans_.find(key); known != plans_.end()) return known->second;
+  if (plans_.size() >= kMost) plans_.clear();
+  return plans_.emplace(std::move(key), plan_kernels(graph, spec, options)).first->second;
+}
+
+namespace {
+
+/// Kernels whose part of the run is small may be known less well.
+void set_shares(KernelPlan& plan) {
+  std::vector<double> uses(plan.jobs.size()), rough(plan.jobs.size());
+  for (const KernelPlan::Instance& instance : plan.instances) {
+    if (instance.runs && instance.job != KernelPlan::kNone) uses[instance.job] += 1;
   }
+  for (std::size_t i = 0; i < rough.size(); ++i) rough[i] = uses[i] * rough_seconds(plan.jobs[i]);
+  const double whole = std::accumulate(rough.begin(), rough.end(), 0.0);
+  for (std::size_t i = 0; i < rough.size(); ++i)
+    plan.jobs[i].options.share = whole > 0 ? rough[i] / whole : 1;
+  for (const auto& points : plan.samples) {  // they stand for the contexts between them too
+    for (const auto& [context, job] : points) plan.jobs[job].options.share = 1;
+  }
+}
+
+}  // namespace
+
+KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
+                              const RunOptions& options, const Simulate& simulate) {
+  KernelProfile profile;
+  profile.kernel_of_task.assign(graph.tasks.size(), UINT32_MAX);
+  profile.duration_of_task.assign(graph.tasks.size(), Time{});
+
+  KernelPlan own;
+  if (options.memory.plans == nullptr) own = plan_kernels(graph, spec, options);
+  KernelPlan& plan = options.memory.plans == nullptr
+                         ? own
+                         : options.memory.plans->of(options.memory.graph_key, graph, spec, options);
+  for (std::size_t i = 0; i < plan.jobs.size(); ++i)
+    plan.jobs[i].gpu = plan.node_of_job[i] == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
+  if (!options.price && !options.cost) set_shares(plan);
+  std::vector<KernelResult> results = options.price ? options.price(plan.jobs)
+                                      : options.cost
+                                          ? cost_all(plan.jobs, spec, options.memory)
+                                          : simulate_all(plan.jobs, options.jobs, simulate, options.progress);
+  for (std::size_t i = 0; i < plan.jobs.size(); ++i)
+    profile.kernels.push_back({plan.signatures[i], std::move(results[i]), 0});
+  const auto result_of_job = [&](std::uint32_t job) -> const KernelResult& {
+    return profile.kernels[job].result;
+  };
 
   double total_us = 0, uncertain_us = 0;
-  std::vector<double> interval_us(jobs.size());  // of a kernel's instances, which err alike
+  std::vector<double> interval_us(plan.jobs.size());  // of a kernel's instances, which err alike
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
-    const Instance& instance = instances[id];
-    if (instance.gpu == nullptr) continue;
+    const KernelPlan::Instance& instance = plan.instances[id];
+    if (!instance.runs) continue;
     std::uint32_t kernel;
     Time duration;
-    if (instance.job != UINT32_MAX) {
+    if (instance.job != KernelPlan::kNone) {
       kernel = instance.job;
-      duration = results[kernel].latency;
+      duration = result_of_job(kernel).latency;
     } else {
-      const auto& points = samples[instance.family];
+      const auto& points = plan.samples[instance.family];
       if (points.size() == 1) {
         const auto& [context, of_job] = *points.begin();
         kernel = of_job;
-        duration = results[kernel].latency;
+        duration = result_of_job(kernel).latency;
         uncertain_us +=
             duration.us() * static_cast<double>(context - instance.context) / static_cast<double>(context);
       } else {
@@ -260,20 +299,23 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
         const auto below = std::prev(above);
         const double x = static_cast<double>(instance.context - below->first) /
                          static_cast<double>(above->first - below->first);
+        const auto between = [&](std::uint32_t a, std::uint32_t b, double at) {
+          return mix(result_of_job(a).latency, result_of_job(b).latency, at);
+        };
         kernel = x < 0.5 ? below->second : above->second;
-        duration = interpolate(results[below->second], results[above->second], x).latency;
+        duration = between(below->second, above->second, x);
         // Left-out error: the middle point predicted from the outer two.
         const auto first = points.begin(), middle = std::next(first), last = std::prev(points.end());
         const double y = static_cast<double>(middle->first - first->first) /
                          static_cast<double>(last->first - first->first);
-        const double predicted = interpolate(results[first->second], results[last->second], y).latency.us();
-        uncertain_us += std::abs(predicted - results[middle->second].latency.us());
+        uncertain_us += std::abs(between(first->second, last->second, y).us() -
+                                 result_of_job(middle->second).latency.us());
       }
     }
     profile.kernel_of_task[id] = kernel;
     profile.duration_of_task[id] = duration;
     ++profile.kernels[kernel].instances;
-    interval_us[kernel] += duration.us() * results[kernel].ci95_percent / 100;
+    interval_us[kernel] += duration.us() * result_of_job(kernel).ci95_percent / 100;
     total_us += duration.us();
   }
   double squares = 0;  // distinct kernels err independently

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "sim/system/machine.hpp"
@@ -31,9 +33,9 @@ struct KernelOutcome {
 /// A rough length of the kernel, in seconds on a GPU.
 double rough_seconds(const KernelJob& job);
 
-/// Runs each job in a forked process, at most `processes` at a time (0: one per core), the longest first, and
-/// calls `ended` with the index of each job as it ends. The caller must not have created a SystemC object
-/// yet.
+/// Runs each job in a forked process, at most `processes` at a time (0: one per core), by order_of
+/// (sim/system/pace.hpp), and calls `ended` with the index of each job as it ends. The caller must not have
+/// created a SystemC object yet.
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,
                    const std::function<void(std::size_t, KernelOutcome&&)>& ended,
                    const std::function<void(const WorkDone&)>& progress);
@@ -44,6 +46,36 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
 std::vector<KernelResult> simulate_all(const std::vector<KernelJob>& jobs, int processes,
                                        const Simulate& simulate,
                                        const std::function<void(const WorkDone&)>& progress);
+
+/// Which kernels a graph's tasks run, whatever they cost: a matter of the graph, the GPUs' names, the sizes
+/// of their L2s and whether they are one kind.
+struct KernelPlan {
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  struct Instance {
+    std::int64_t context = 0;      ///< of decode attention
+    std::uint32_t family = kNone;  ///< of decode attention: alike but for the context; index of `samples`
+    std::uint32_t job = kNone;     ///< of `jobs`; none: interpolated in its family
+    models::NodeKind node = models::NodeKind::comp;
+    bool runs = false;  ///< else a message
+  };
+  std::vector<Instance> instances;  ///< parallel to TaskGraph::tasks
+  std::vector<KernelJob> jobs;      ///< distinct kernels; `gpu` is for whoever prices them to set
+  std::vector<models::NodeKind> node_of_job;
+  std::vector<std::string> signatures;                         ///< of jobs
+  std::vector<std::map<std::int64_t, std::uint32_t>> samples;  ///< jobs of a family by context
+};
+KernelPlan plan_kernels(const models::TaskGraph& graph, const MachineSpec& spec, const RunOptions& options);
+
+/// The plans made last, for runs of few graphs on few sizes of L2. Results do not depend on it.
+class PlanMemory {
+ public:
+  /// `graph_key`: a text that is equal only for equal graphs. The reference holds until the next call.
+  KernelPlan& of(const std::string& graph_key, const models::TaskGraph& graph, const MachineSpec& spec,
+                 const RunOptions& options);
+
+ private:
+  std::unordered_map<std::string, KernelPlan> plans_;
+};
 
 /// What each Compute task costs, and the distinct kernels behind it.
 struct KernelProfile {

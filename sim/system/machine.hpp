@@ -22,32 +22,36 @@
 namespace tessera::sim {
 
 class CostMemory;
+class PlanMemory;
 
 struct MachineSpec {
   GpuSpec comp_gpu, attn_gpu;
   FabricSpec fabric;
+  /// Texts that are equal only for equal GPUs, within a process. Both empty: GPUs of one name are equal.
+  std::string comp_key, attn_key;
 };
 
 /// How far a run's kernel simulations are.
 struct WorkDone {
   std::size_t done = 0, total = 0;  ///< kernels
-  double share = 0;                 ///< of the whole work, kernels weighted by their estimated length
-  std::string what;                 ///< the kernel just ended, or the one that has been running for longest
+  double share = 0;  ///< of the whole work: what was done, over that and what is expected to be left
+  std::string what;  ///< the kernel just ended, or the one that has been running for longest
 };
 
 struct KernelJob;
 
-/// Kernels costed before in this process, and what tells GPUs apart in it.
+/// What runs before this one in the process have found out.
 struct RunMemory {
-  CostMemory* costs = nullptr;
-  std::string comp_key, attn_key;
+  CostMemory* costs = nullptr;  ///< needs MachineSpec's keys
+  PlanMemory* plans = nullptr;
+  std::string graph_key;  ///< for `plans`: equal only for equal graphs
 };
 
 struct RunOptions {
   bool exact = false;
   bool cost = false;          ///< the cost model instead of the cycle model, of kernels and of the network
   bool link_activity = true;  ///< cost model: whether LinkUse::activity is wanted
-  RunMemory memory;           ///< cost model: only the speed depends on it
+  RunMemory memory;           ///< only the speed depends on it
   int jobs = 0;               ///< worker processes; 0: one per core
   std::uint64_t seed = 1;
   bool cuda_graph = true;

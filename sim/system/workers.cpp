@@ -6,15 +6,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
 
 #include "sim/system/child_process.hpp"
 #include "sim/system/kernel_profile.hpp"
+#include "sim/system/pace.hpp"
 
 namespace tessera::sim {
 
@@ -78,11 +79,15 @@ KernelResult from_json(const json& j) {
   return r;
 }
 
+using Clock = std::chrono::steady_clock;
+
 struct Worker {
   pid_t pid = -1;
   int pipe = -1;
   std::size_t job = 0;
   std::string output;
+  Clock::time_point start;
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
 };
 
 Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) {
@@ -103,7 +108,7 @@ Worker start(const KernelJob& job, std::size_t index, const Simulate& simulate) 
     write_all(ends[1], reply.dump());
   });
   close(ends[1]);
-  return {pid, ends[0], index, {}};
+  return {pid, ends[0], index, {}, Clock::now()};
 }
 
 /// What a worker that has gone left behind.
@@ -136,11 +141,9 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
                    const std::function<void(std::size_t, KernelOutcome&&)>& ended,
                    const std::function<void(const WorkDone&)>& progress) {
   if (processes <= 0) processes = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  std::vector<std::size_t> order(jobs.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return rough_seconds(jobs[a]) > rough_seconds(jobs[b]);
-  });
+  std::vector<double> sizes;
+  for (const KernelJob& job : jobs) sizes.push_back(rough_seconds(job));
+  const std::vector<std::size_t> order = order_of(sizes);
 
   std::vector<Worker> running;
   const auto stop_all = [&] {
@@ -152,10 +155,18 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
   };
   try {
     std::size_t next = 0, done = 0;
-    double seconds_done = 0, seconds_total = 0;
-    for (const KernelJob& job : jobs) seconds_total += rough_seconds(job);
+    double seconds_done = 0;
+    Pace pace;
     const auto report = [&](const std::string& what) {
-      if (progress) progress({done, jobs.size(), seconds_total > 0 ? seconds_done / seconds_total : 0, what});
+      if (!progress) return;
+      // Work done, over that and what the rest will take by what such work took.
+      double worked = seconds_done, left = 0;
+      for (const Worker& w : running) {
+        worked += w.seconds();
+        left += std::max(0.0, pace.seconds(sizes[w.job]) - w.seconds());
+      }
+      for (std::size_t i = next; i < jobs.size(); ++i) left += pace.seconds(sizes[order[i]]);
+      progress({done, jobs.size(), pace.known() ? worked / (worked + left) : 0, what});
     };
     while (done < jobs.size()) {
       while (next < jobs.size() && running.size() < static_cast<std::size_t>(processes)) {
@@ -186,7 +197,8 @@ void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simu
         running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
         const std::string what = models::signature_of(jobs[gone.job].op);
         ++done;
-        seconds_done += rough_seconds(jobs[gone.job]);
+        seconds_done += gone.seconds();
+        pace.ended(sizes[gone.job], gone.seconds());
         ended(gone.job, outcome_of(gone, status, what));
         report(what);
       }

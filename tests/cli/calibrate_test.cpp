@@ -167,6 +167,17 @@ TEST_CASE("calibrate without iterations records how well a file predicts, and ch
   for (const auto& p : json["parameters"]) CHECK(p["value"] == p["before"]);
   CHECK(json["kinds"]["gemm"]["held_out"]["mape_percent"] < 0.01);
   CHECK(json["simulated"] == 9);
+
+  // Without --out: beside the file that it begins with, and beside that one's base if that was such a file.
+  for (const char* hardware : {"base.yaml", "base.calibrated.yaml"}) {
+    const Outcome beside = work.tessera(calibrate({"--hardware", hardware, "--max-iterations", "0"}));
+    INFO(beside.err);
+    REQUIRE(beside.exit_code == 0);
+    CHECK(beside.out.find("base.calibrated.yaml") != std::string::npos);
+  }
+  CHECK(work.read("base.calibrated.yaml").find("name: base.calibrated\n") != std::string::npos);
+  CHECK(work.files() ==
+        std::vector<std::string>{"base.calibrated.yaml", "base.yaml", "r.yaml", "rows.jsonl", "truth.yaml"});
 }
 
 TEST_CASE("calibrate names what these rows do not depend on") {

@@ -109,3 +109,53 @@ TEST_CASE("MoBA layers are full from a training step on") {
   CHECK(stages("99").find("gate") != std::string::npos);
   CHECK(stages("100").find("\"gate\"") == std::string::npos);
 }
+
+TEST_CASE("what the reference chose is recorded, turned into the binary form and back, and either replayed") {
+  const Workplace work;
+  const auto run = [&](std::vector<std::string> words) {
+    const Outcome outcome = work.tessera(words);
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return outcome.out;
+  };
+  for (const std::string kind : {"selection", "routing"}) {
+    run({"trace", "record", kind, "--tokens", "256", "--heads", "4", "--kv-heads", "2", "--block", "32",
+         "--experts", "8", "--topk", "2", "--out", "r.jsonl"});
+    run({"trace", "convert", "r.jsonl", "--to", "binary", "--out", "r.tsel"});
+    run({"trace", "convert", "r.tsel", "--to", "jsonl", "--out", "again.jsonl"});
+    CHECK(work.read("again.jsonl") == work.read("r.jsonl"));
+    CHECK(work.read("r.tsel").size() * 5 < work.read("r.jsonl").size());
+    auto of_json = parse(run({"trace", "stats", "r.jsonl", "--json", "-"})),
+         of_binary = parse(run({"trace", "stats", "r.tsel", "--json", "-"}));
+    CHECK(of_json["form"] == "jsonl");
+    CHECK(of_binary["form"] == "binary");
+    of_json.erase("form");
+    of_binary.erase("form");
+    CHECK(of_json == of_binary);
+    CHECK(run({"trace", "head", "r.tsel"}).find(kind) != std::string::npos);
+    CHECK(run({"trace", "validate", "r.tsel"}).find("binary " + kind) != std::string::npos);
+    const auto kernel = [&](const std::string& file) {
+      std::vector<std::string> words =
+          kind == "selection"
+              ? std::vector<std::string>{"kernel",   "moba_prefill", "seq=256",
+                                         "heads=4",  "kv_heads=2",   "head_dim=64",
+                                         "block=32", "topk=2",       "selection=trace:" + file}
+              : std::vector<std::string>{
+                    "kernel",           "moe",       "tokens=64", "hidden=256",
+                    "intermediate=256", "experts=8", "topk=2",    "distribution=trace:" + file};
+      words.insert(words.end(), {"--hardware", "h200_sxm", "--fidelity", "cost", "--json", "-"});
+      return parse(run(words))["latency_us"].get<double>();
+    };
+    CHECK(kernel("r.tsel") == kernel("r.jsonl"));
+    std::string damaged = work.read("r.tsel");
+    damaged[damaged.size() / 2] = static_cast<char>(damaged[damaged.size() / 2] ^ 4);
+    work.write("damaged.tsel", damaged);
+    const Outcome checked = work.tessera({"trace", "validate", "damaged.tsel"});
+    CHECK(checked.exit_code == 2);
+    CHECK(checked.err.find("damaged.tsel: byte ") != std::string::npos);
+    CHECK(checked.err.find("records are wrong") != std::string::npos);
+    require_bad_input(work.tessera({"trace", "stats", "damaged.tsel"}), {"damaged.tsel: byte ", "checksum"});
+  }
+  require_bad_input(work.tessera({"trace", "convert", "r.tsel", "--to", "mooncake"}),
+                    {"csv or jsonl or binary"});
+}

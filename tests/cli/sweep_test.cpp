@@ -162,6 +162,40 @@ TEST_CASE("a slip in an axis ends the sweep before its first point") {
   CHECK_FALSE(std::filesystem::exists(place.folder() / "r.db"));
 }
 
+TEST_CASE("what no point can do without ends the sweep before its first point") {
+  const Workplace place;
+  place.write("k.yaml", "kernel: {kind: gemm, hardware: h200_sxm, n: 64}\naxes: {m: [16, 32]}\n");
+  require_bad_input(place.tessera({"sweep", "k.yaml", "--out", "r.db"}),
+                    {"no point can be run", "missing k"});
+  place.write(
+      "e.yaml",
+      "experiment: tiny_cascade\nset: {workload.prefill_tokens: 0}\naxes: {workload.batch: [1, 2]}\n");
+  require_bad_input(place.tessera({"sweep", "e.yaml", "--out", "r.db"}),
+                    {"no point can be run", "prefill_tokens: must be at least 1"});
+  CHECK_FALSE(std::filesystem::exists(place.folder() / "r.db"));
+}
+
+TEST_CASE("a sweep's rows are what run says, neighbours or not, with GPUs of one name that differ") {
+  const Workplace place;
+  place.write("s.yaml",
+              "experiment: tiny_cascade\naxes:\n  launch: [graph, host]\n  workload.batch: [1, 2]\n"
+              "  hardware.comp.l2.hit_latency: [200, 900]\n");
+  sweep(place, {"s.yaml", "--out", "r.db", "-j1"});
+  const nlohmann::json rows = parse(place.tessera({"export", "r.db", "--json", "-"}).out);
+  REQUIRE(rows.size() == 8);
+  for (const auto& row : rows) {
+    std::vector<std::string> words{"run", "tiny_cascade", "--fidelity", "cost", "--json", "-"};
+    for (const auto& [key, value] : row.at("axes").items()) {
+      words.emplace_back("--set");
+      words.push_back(key + "=" + value.get<std::string>());
+    }
+    const nlohmann::json run = parse(place.tessera(words).out);
+    INFO(row.at("axes").dump());
+    CHECK(row.at("metrics").at("latency_us").get<double>() == run.at("latency_us").get<double>());
+    CHECK(row.at("metrics").at("energy_j").get<double>() == run.at("energy_j").get<double>());
+  }
+}
+
 TEST_CASE("a funnel looks at the front and beside it in cycle detail") {
   const Workplace place;
   place.write("s.yaml",
@@ -176,28 +210,16 @@ TEST_CASE("a funnel looks at the front and beside it in cycle detail") {
   CHECK(cycle <= 5);
 }
 
-TEST_CASE("the cost model of a run keeps to the cycle model on a random sample of small workloads") {
+/// `axes`: of the experiment, ten points of which are run by both models.
+void require_near(const std::string& experiment, const std::string& axes) {
   const Workplace place;
-  const std::string text = R"(experiment: tiny_cascade
-fidelity: cycle
-axes:
-  workload.prefill_tokens: {log_range: [64, 2048], count: 6}
-  workload.decode_steps: [0, 1]
-  workload.batch: [1, 4]
-  model.layers: [1, 2]
-  model.intermediate: [512, 2048, 4096]
-  hardware.comp.hbm.stacks: [3, 6]
-  fabric: [nvlink4_nvswitch, infiniband_ndr, ethernet_100g_lan]
-design: {method: random, points: 10, seed: 5}
-)";
-  place.write("cycle.yaml", text);
-  std::string cost = text;
-  cost.replace(cost.find("fidelity: cycle"), 15, "fidelity: cost");
-  place.write("cost.yaml", cost);
-  sweep(place, {"cycle.yaml", "--out", "cycle.db"});
-  sweep(place, {"cost.yaml", "--out", "cost.db"});
-  const nlohmann::json a = parse(place.tessera({"export", "cycle.db", "--json", "-"}).out);
-  const nlohmann::json b = parse(place.tessera({"export", "cost.db", "--json", "-"}).out);
+  const auto rows = [&](const std::string& fidelity) {
+    place.write(fidelity + ".yaml", "experiment: " + experiment + "\nfidelity: " + fidelity + "\naxes:\n" +
+                                        axes + "design: {method: random, points: 10, seed: 5}\n");
+    sweep(place, {fidelity + ".yaml", "--out", fidelity + ".db"});
+    return parse(place.tessera({"export", fidelity + ".db", "--json", "-"}).out);
+  };
+  const nlohmann::json a = rows("cycle"), b = rows("cost");
   REQUIRE(a.size() == 10);
   REQUIRE(b.size() == 10);
   for (const char* metric : {"latency_us", "energy_j"}) {
@@ -211,6 +233,26 @@ design: {method: random, points: 10, seed: 5}
     INFO(metric);
     CHECK(100 * sum / 10 < 5);
   }
+}
+
+TEST_CASE("the cost model of a run keeps to the cycle model on a random sample of small workloads") {
+  require_near("tiny_cascade", R"(  workload.prefill_tokens: {log_range: [64, 2048], count: 6}
+  workload.decode_steps: [0, 1]
+  workload.batch: [1, 4]
+  model.layers: [1, 2]
+  model.intermediate: [512, 2048, 4096]
+  hardware.comp.hbm.stacks: [3, 6]
+  fabric: [nvlink4_nvswitch, infiniband_ndr, ethernet_100g_lan]
+)");
+}
+
+TEST_CASE("and of KDA and MLA layers with experts") {
+  require_near("tiny_kimi_cascade", R"(  workload.prefill_tokens: {log_range: [64, 1024], count: 5}
+  workload.decode_steps: [0, 1]
+  workload.batch: [1, 4]
+  hardware.comp.hbm.stacks: [3, 6]
+  fabric: [nvlink4_nvswitch, infiniband_ndr, ethernet_100g_lan]
+)");
 }
 
 TEST_CASE("sweep --around ranks what a run is sensitive to") {

@@ -181,6 +181,70 @@ TEST_CASE("three equal convolutions share an operator's traffic: each takes a th
   CHECK(all < 3.1 * each);
 }
 
+TEST_CASE("FlashKDA's kernels store every result once and multiply what the operator says, of any lengths") {
+  std::mt19937_64 random{17};
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most - least + 1));
+  };
+  for (int i = 0; i < 6; ++i) {
+    models::LinearAttention op{.batch = pick(1, 3),
+                               .seq = i == 0 ? 1 : pick(1, 200),
+                               .heads = pick(1, 5),
+                               .chunk = 16,
+                               .initial_state = i % 2 == 0,
+                               .kernels = models::ChunkKernels::flash_kda};
+    if (i >= 3) {
+      for (std::int64_t s = 0; s < op.batch; ++s) op.lengths.push_back(pick(1, 150));
+      op.seq = *std::max_element(op.lengths.begin(), op.lengths.end());
+    }
+    const Work work = check_stores(op, hopper());
+    // Whole tiles: k S, q S, K^T D, scores of both kinds, the inverse's six products, and two by 16 x 16.
+    double tiles = 0;
+    for (std::int64_t s = 0; s < op.batch; ++s) tiles += static_cast<double>((op.length_of(s) + 15) / 16);
+    CHECK(work.tensor_flops ==
+          tiles * static_cast<double>(op.heads) * 2 *
+              (3 * 16 * 128 * 128 + 2 * 16 * 16 * 128 + 6 * 16 * 16 * 16 + 2 * 16 * 16 * 128));
+    CHECK(work.tensor_flops >= 0.5 * models::flops_of(op));
+  }
+}
+
+TEST_CASE("FlashKDA: many short sequences share the SMs that one long one leaves idle") {
+  cost::CostModel model{hopper()};
+  const auto time = [&](std::int64_t batch, std::int64_t seq, std::vector<std::int64_t> lengths = {}) {
+    return model
+        .cost(models::LinearAttention{.batch = batch,
+                                      .seq = seq,
+                                      .heads = 64,
+                                      .chunk = 16,
+                                      .kernels = models::ChunkKernels::flash_kda,
+                                      .lengths = std::move(lengths)},
+              {})
+        .execution_us;
+  };
+  const double fixed = time(1, 4096), packed = time(4, 1024);
+  CHECK(packed < fixed);
+  // Which sequence a tile is of is searched for then, not divided out.
+  CHECK(time(4, 1024, {1024, 1024, 1024, 1024}) >= packed);
+  CHECK(time(4, 1024, {1024, 1024, 1024, 1024}) <= 1.01 * packed);
+  CHECK(time(2, 3072, {3072, 1024}) < fixed);
+}
+
+TEST_CASE("what FlashKDA does not support is refused") {
+  const auto refuses = [](models::LinearAttention op, const GpuSpec& gpu) {
+    op.kernels = models::ChunkKernels::flash_kda;
+    CHECK_THROWS_AS(lower(op, gpu, addresses_for(op)), std::invalid_argument);
+  };
+  const models::LinearAttention right{.seq = 64, .heads = 1, .chunk = 16};
+  refuses({.seq = 64, .heads = 1}, hopper());
+  refuses({.rule = models::kGatedDelta, .seq = 64, .heads = 1, .chunk = 16}, hopper());
+  refuses({.seq = 64, .heads = 1, .k_dim = 64, .v_dim = 64, .chunk = 16}, hopper());
+  refuses({.seq = 64, .heads = 1, .chunk = 16, .part = models::SegmentPart::map}, hopper());
+  refuses({.seq = 64, .heads = 1, .chunk = 16, .dtype = models::Dtype::fp16}, hopper());
+  refuses(right, ampere());
+  models::LinearAttention unequal{.batch = 2, .seq = 64, .heads = 1, .lengths = {64, 1}};
+  CHECK_THROWS_AS(lower(unequal, hopper(), addresses_for(unequal)), std::invalid_argument);
+}
+
 TEST_CASE("what linear attention has no kernel for is refused by name") {
   const auto refuses = [](const models::Operator& op) {
     CHECK_THROWS_AS(lower(op, hopper(), addresses_for(op)), std::invalid_argument);

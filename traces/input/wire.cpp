@@ -6,7 +6,12 @@
 
 namespace tessera::traces {
 
-std::uint64_t WireFields::take_varint(std::string_view& from) {
+void put_varint(std::string& out, std::uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+  out += static_cast<char>(value);
+}
+
+std::uint64_t take_varint(std::string_view& from) {
   std::uint64_t value = 0;
   for (unsigned shift = 0; shift < 64; shift += 7) {
     if (from.empty()) throw WireError{"the message ends within a number"};
@@ -65,7 +70,7 @@ std::string_view WireFields::bytes() const {
   return bytes_;
 }
 
-int WireMessages::take() {
+int WireMessages::take_byte() {
   if (piece_.empty()) {
     piece_ = source_->read();
     if (piece_.empty()) return -1;
@@ -76,11 +81,22 @@ int WireMessages::take() {
   return byte;
 }
 
+bool WireMessages::take(std::size_t count, std::string& bytes) {
+  offset_ = at_;
+  bytes.clear();
+  while (bytes.size() < count) {
+    const int byte = take_byte();
+    if (byte < 0) return false;
+    bytes += static_cast<char>(byte);
+  }
+  return true;
+}
+
 bool WireMessages::next(std::string& message) {
   offset_ = at_;
   std::uint64_t length = 0;
   for (unsigned shift = 0;; shift += 7) {
-    const int byte = take();
+    const int byte = take_byte();
     if (byte < 0 && shift == 0) return false;
     if (byte < 0) throw WireError{"the file ends within a message's length"};
     if (shift > 28) throw WireError{"no message's length"};

@@ -25,6 +25,10 @@ class WireError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A number of seven bits a byte, the least significant first, and what `from` begins with. Throws WireError.
+std::uint64_t take_varint(std::string_view& from);
+void put_varint(std::string& out, std::uint64_t value);
+
 /// The fields of one message.
 class WireFields {
  public:
@@ -48,7 +52,6 @@ class WireFields {
   }
 
  private:
-  static std::uint64_t take_varint(std::string_view& from);
   std::string_view rest_, bytes_;
   std::uint64_t value_ = 0;
   std::uint32_t number_ = 0;
@@ -63,10 +66,12 @@ class WireMessages {
   explicit WireMessages(std::unique_ptr<ByteSource> source) : source_{std::move(source)} {}
   /// Into `message`; false at the end. Throws WireError.
   bool next(std::string& message);
-  std::int64_t offset() const { return offset_; }  ///< of the message read last
+  /// So many bytes that are no message, into `bytes`; false if there are fewer.
+  bool take(std::size_t count, std::string& bytes);
+  std::int64_t offset() const { return offset_; }  ///< of what was read last
 
  private:
-  int take();
+  int take_byte();
   std::unique_ptr<ByteSource> source_;
   std::string_view piece_;
   std::int64_t offset_ = 0, at_ = 0;
@@ -79,25 +84,25 @@ class WireWriter {
   const std::string& text() const { return out_; }
 
   void varint(std::uint32_t field, std::uint64_t value) {
-    raw(std::uint64_t{field} << 3);
-    raw(value);
+    put_varint(out_, std::uint64_t{field} << 3);
+    put_varint(out_, value);
+  }
+  void fixed32(std::uint32_t field, std::uint32_t value) {
+    put_varint(out_, (std::uint64_t{field} << 3) | 5);
+    for (int i = 0; i < 4; ++i) out_ += static_cast<char>(value >> (8 * i));
   }
   void fixed64(std::uint32_t field, std::uint64_t value) {
-    raw((std::uint64_t{field} << 3) | 1);
+    put_varint(out_, (std::uint64_t{field} << 3) | 1);
     for (int i = 0; i < 8; ++i) out_ += static_cast<char>(value >> (8 * i));
   }
   void number(std::uint32_t field, double value) { fixed64(field, std::bit_cast<std::uint64_t>(value)); }
   void bytes(std::uint32_t field, std::string_view value) {
-    raw((std::uint64_t{field} << 3) | 2);
-    raw(value.size());
+    put_varint(out_, (std::uint64_t{field} << 3) | 2);
+    put_varint(out_, value.size());
     out_ += value;
   }
 
  private:
-  void raw(std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) out_ += static_cast<char>(value | 0x80);
-    out_ += static_cast<char>(value);
-  }
   std::string out_;
 };
 

@@ -1,58 +1,46 @@
 #pragma once
-// Recorded choices of blocks (MoBA): JSON lines. docs/traces/selections.md has the format.
-//
-//   {"selection_trace": 1, "tokens": 8192, "heads": 8, "block": 512}
-//   {"layer": 0, "head": 3, "tokens": [1024, 1030], "blocks": [0, 1]}
-//
-// A line says which past blocks every token of a range takes; a token's own block is not listed. Tokens that
-// no line has take none. Of a layer and head, ranges rise.
+// Recorded choices of blocks (MoBA): which past blocks every token takes. A token's own block is not listed;
+// tokens that no record has take none. Of a layer and head, ranges rise.
 
-#include <iosfwd>
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "models/operators/selection.hpp"
-#include "traces/selections/line.hpp"
+#include "traces/selections/choice.hpp"
 
 namespace tessera::traces {
 
-struct SelectionHeader {
-  std::int64_t tokens = 0, heads = 0, block = 0;
-};
-struct SelectionRecord {
-  int layer = 0;
-  std::int64_t head = 0;
-  std::int64_t first = 0, end = 0;  ///< tokens
-  std::vector<std::int32_t> blocks;
-};
-
-/// One record at a time. Throws std::invalid_argument, "NAME:LINE: message", for whatever is wrong.
-class SelectionReader {
- public:
-  /// Reads the header. `in` must outlive the reader.
-  SelectionReader(std::istream& in, const std::string& name);
-  const SelectionHeader& header() const { return header_; }
-  /// The next record, into storage that is used again; false at the end.
-  bool next(SelectionRecord& record);
-
- private:
-  JsonLines lines_;
-  SelectionHeader header_;
-  std::map<std::pair<int, std::int64_t>, std::int64_t> ends_;  // of (layer, head)
-};
-
-/// The whole trace, as operators take it: by layer. Throws if there is no record.
+/// The whole trace, as operators take it: by layer. Throws std::invalid_argument, also if there is no record.
 struct SelectionTrace {
-  SelectionHeader header;
+  ChoiceHeader header;
   models::SelectionLayers layers;
 };
-SelectionTrace read_selection_trace(std::istream& in, const std::string& name);
+SelectionTrace read_selection_trace(std::unique_ptr<ByteSource> in, const std::string& name);
 
-/// Writes a header, and then layers; tokens in a row that take the same blocks are one line.
-void write_header(std::ostream& out, const SelectionHeader& header);
-void write_layer(std::ostream& out, int layer, const models::SelectionLists& lists);
+/// Gives `each` a layer's records: tokens in a row that take the same blocks are one.
+template <class Each>
+void records_of(int layer, const models::SelectionLists& lists, Each each) {
+  const auto list = [&](std::int64_t head, std::int64_t row) {
+    const auto at = static_cast<std::size_t>(head * lists.rows + row);
+    return std::pair{lists.blocks.begin() + static_cast<std::ptrdiff_t>(lists.offsets[at]),
+                     lists.blocks.begin() + static_cast<std::ptrdiff_t>(lists.offsets[at + 1])};
+  };
+  ChoiceRecord r{.layer = layer};
+  for (r.head = 0; r.head < lists.heads; ++r.head) {
+    for (r.first = 0; r.first < lists.rows; r.first = r.end) {
+      const auto [first, last] = list(r.head, r.first);
+      for (r.end = r.first + 1; r.end < lists.rows; ++r.end) {
+        const auto [a, b] = list(r.head, r.end);
+        if (!std::equal(first, last, a, b)) break;
+      }
+      r.items.assign(first, last);
+      if (first != last) each(r);
+    }
+  }
+}
 
 /// What a trace holds, by layer; read once, not kept.
 struct SelectionSummary {
@@ -62,9 +50,8 @@ struct SelectionSummary {
     /// taken over these.
     Spread spread;
   };
-  SelectionHeader header;
   std::map<int, Layer> layers;
 };
-SelectionSummary summarise(SelectionReader& reader);
+SelectionSummary summarise_blocks(ChoiceReader& reader);
 
 }  // namespace tessera::traces

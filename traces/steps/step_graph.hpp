@@ -16,6 +16,7 @@ struct ServedModel {
   std::uint32_t tensor_gpus = 0;  ///< as many as these, tensor-parallel
   /// R and S over so many tokens, by the experiment's schemes. Called for a cascade only.
   std::function<models::Sharding(std::int64_t tokens)> share_out;
+  bool cuda_graph = true;  ///< else every kernel is launched from the host
 };
 
 /// `tokens` new tokens of one prompt behind `past` that are cached. Over nodes both are shared out by the

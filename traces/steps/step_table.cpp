@@ -69,7 +69,7 @@ StepTable::StepTable(ServedModel served, const sim::MachineSpec& machine, const 
 }
 
 TimedStep StepTable::time(const models::TaskGraph& graph, KernelPrices& prices) const {
-  sim::RunOptions options;
+  sim::RunOptions options{.cuda_graph = served_.cuda_graph};
   options.price = [&](const std::vector<sim::KernelJob>& jobs) { return prices(jobs); };
   const sim::KernelProfile profile = profile_kernels(graph, machine_, options, {});
   const cost::Schedule s =

@@ -4,9 +4,17 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 namespace tessera::measure {
+
+/// Keys 0 to count - 1.
+inline std::vector<std::int64_t> first_keys(std::int64_t count) {
+  std::vector<std::int64_t> keys(static_cast<std::size_t>(count));
+  std::iota(keys.begin(), keys.end(), 0);
+  return keys;
+}
 
 struct Attended {
   std::vector<double> out;

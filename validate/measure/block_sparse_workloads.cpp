@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <stdexcept>
 
 #include "kernels/block_sparse/moba.hpp"
@@ -117,19 +116,16 @@ Workload moba(const Arguments& a, const Target&) {
                        .segment = fused ? cuda::moba_fused_segment(s.seq) : s.seq};
   const std::int64_t rows = s.batch * s.seq * s.heads, parts = fused ? 1 : s.topk,
                      lists = s.batch * s.heads * shape.segments() * (s.blocks() + 1);
-  w.operands = {normal("q", Element::bf16, rows * s.dim),
-                normal("k", Element::bf16, s.batch * s.seq * s.kv_heads * s.dim),
-                normal("v", Element::bf16, s.batch * s.seq * s.kv_heads * s.dim),
-                output("out", Element::bf16, rows * s.dim),
-                output("means", Element::f32, s.batch * s.blocks() * s.kv_heads * s.dim),
-                output("selected", Element::i32, rows * s.topk),
-                output("entries", Element::i32, rows * s.topk),
-                output("offsets", Element::i32, lists),
-                output("tiles", Element::i32, lists),
-                output("parts_out", Element::bf16, fused ? 0 : parts * rows * s.dim),
-                output("max", Element::f32, parts * rows),
-                output("expsum", Element::f32, parts * rows),
-                output("state", Element::f32, fused ? rows * s.dim : 0)};
+  const std::int64_t kv_elements = s.batch * s.seq * s.kv_heads * s.dim;
+  w.operands = query_key_value_out(rows * s.dim, kv_elements, kv_elements, rows * s.dim);
+  w.operands.insert(
+      w.operands.end(),
+      {output("means", Element::f32, s.batch * s.blocks() * s.kv_heads * s.dim),
+       output("selected", Element::i32, rows * s.topk), output("entries", Element::i32, rows * s.topk),
+       output("offsets", Element::i32, lists), output("tiles", Element::i32, lists),
+       output("parts_out", Element::bf16, fused ? 0 : parts * rows * s.dim),
+       output("max", Element::f32, parts * rows), output("expsum", Element::f32, parts * rows),
+       output("state", Element::f32, fused ? rows * s.dim : 0)});
   const auto call = [shape](const Call& c) {
     cuda::MobaCall m = shape;
     m.q = c.at[0];
@@ -252,7 +248,6 @@ Workload gate(const Arguments& a, const Target&) {
   w.operands = {normal("q", Element::bf16, rows * s.dim),
                 normal("means", Element::f32, s.batch * s.blocks() * s.kv_heads * s.dim),
                 output("selected", Element::i32, rows * s.topk)};
-  w.tolerance = 0;
   w.stages = {{"gate_topk", [=](const Call& c) {
                  cuda::MobaCall m{.q = c.at[0],
                                   .batch = s.batch,

@@ -66,12 +66,14 @@ Check check(Device& device, const Workload& workload, const Call& set, std::uint
     const double scale = rms > 0 ? rms : 1;
     double error = std::abs(got - e.value) / scale;
     if (!std::isfinite(got)) error = std::numeric_limits<double>::infinity();
-    if (result.worst.empty() || error > result.error) {
+    const double allowed = workload.tolerance.of(operand.element);
+    if (result.worst.empty() || error - allowed > result.error - result.allowed) {
       result.error = error;
+      result.allowed = allowed;
       result.worst = fmt::format("{}[{}]: {:.6g}, expected {:.6g}", operand.name, e.index, got, e.value);
     }
   }
-  result.passed = result.error <= workload.tolerance;
+  result.passed = result.error <= result.allowed;
   return result;
 }
 

@@ -12,7 +12,9 @@ namespace tessera::measure {
 std::size_t sample_limit(const Workload& workload);
 
 struct Check {
-  double error = 0;  ///< the largest |got - expected| / rms(expected of the operand)
+  /// |got - expected| / rms(expected of the operand) of the element that is nearest to what its operand's
+  /// type allows, or farthest beyond it.
+  double error = 0, allowed = 0;
   std::size_t elements = 0;
   std::string worst;  ///< "out[12]: 0.5, expected 0.25"
   bool passed = false;

@@ -52,6 +52,7 @@ class CudaDevice final : public Device {
     if (nvml_) {
       properties_.driver = nvml_->driver();
       properties_.power_limit_w = nvml_->power_limit_w();
+      if (const auto ecc = nvml_->ecc()) properties_.ecc = ecc;
     }
     require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   }
@@ -62,7 +63,12 @@ class CudaDevice final : public Device {
   const DeviceProperties& properties() const override { return properties_; }
   std::optional<Sensors> sensors() override { return nvml_ ? nvml_->sensors() : std::nullopt; }
   std::optional<Sensors> sensors_at_work() override { return at_work_; }
-  bool lost() const override { return lost_; }
+  bool lost() override {
+    // Kernels and libraries throw errors of their own, behind which may be one that stays.
+    cudaGetLastError();
+    lost_ = lost_ || cudaDeviceSynchronize() != cudaSuccess;
+    return lost_;
+  }
 
   std::int64_t free_bytes() override {
     std::size_t free = 0, total = 0;

@@ -1,7 +1,6 @@
 // Products and dense attention.
 
 #include <cmath>
-#include <numeric>
 #include <stdexcept>
 
 #include "kernels/attention_decode/split_kv.hpp"
@@ -57,13 +56,11 @@ struct AttentionShape {
 /// stage.
 Workload attention_operands(const AttentionShape& s) {
   Workload w;
-  w.operands = {normal("q", Element::bf16, s.batch * s.q_rows * s.heads * s.qk_dim),
-                normal("k", Element::bf16, s.batch * s.kv_rows * s.kv_heads * s.qk_dim),
-                normal("v", Element::bf16, s.batch * s.kv_rows * s.kv_heads * s.v_dim),
-                output("out", Element::bf16, s.batch * s.q_rows * s.heads * s.v_dim)};
+  const std::int64_t queries = s.batch * s.q_rows * s.heads, kv = s.batch * s.kv_rows * s.kv_heads;
+  w.operands = query_key_value_out(queries * s.qk_dim, kv * s.qk_dim, kv * s.v_dim, queries * s.v_dim);
   if (s.partial) {
-    w.operands.push_back(output("max", Element::f32, s.batch * s.q_rows * s.heads));
-    w.operands.push_back(output("expsum", Element::f32, s.batch * s.q_rows * s.heads));
+    w.operands.push_back(output("max", Element::f32, queries));
+    w.operands.push_back(output("expsum", Element::f32, queries));
   }
   const bool placed = !s.q_positions.empty();
   if (placed) {
@@ -247,8 +244,7 @@ Workload decode(const Arguments& a, const Target& target) {
   if (splits > 1)
     w.stages.push_back({"combine", [=](const Call& c) { cuda::launch_combine(call(c), c.stream); }});
   w.expect = [=](const Inputs& in, std::size_t limit) {
-    std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
-    std::iota(keys.begin(), keys.end(), 0);
+    const std::vector<std::int64_t> keys = first_keys(context);
     return expect_rows(rows, dim, limit, [&](std::int64_t r) {
       const std::int64_t kv_head = r % heads / (heads / kv_heads), sequence = r / heads;
       const auto at = [&](std::int64_t key) {

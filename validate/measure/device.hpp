@@ -56,8 +56,8 @@ class Device {
   /// Microseconds per call, of each sample, over stages [first, last).
   virtual std::vector<double> time_us(const Workload& workload, const std::vector<Call>& sets,
                                       std::size_t first, std::size_t last, const Timing& timing) = 0;
-  /// Whether nothing more can run in this process: an error that CUDA does not recover from.
-  virtual bool lost() const { return false; }
+  /// Whether nothing more can run in this process: an error that CUDA does not recover from. Asks the device.
+  virtual bool lost() { return false; }
 };
 
 /// Host memory, float64 results rounded to the outputs' types, and times by a closed formula with noise drawn
@@ -68,6 +68,7 @@ struct Emulation {
   std::string crash_kind;       ///< a call of this kind ends the process
   std::string hang_kind;        ///< a call of this kind never ends
   std::string no_library_kind;  ///< a call of this kind finds no library
+  std::string refused;          ///< the words of a call that cannot be launched
 };
 std::unique_ptr<Device> make_emulated_device(const Emulation& emulation = {});
 

@@ -73,8 +73,8 @@ class EmulatedDevice final : public Device {
       std::memset(memory, 0xff, static_cast<std::size_t>(operand.bytes()));
       return;
     }
-    for (std::int64_t i = 0; i < operand.count; ++i)
-      store(memory, operand.element, i, value_of(operand, seed, i));
+    const Generated values{operand, seed};
+    for (std::int64_t i = 0; i < operand.count; ++i) store(memory, operand.element, i, values[i]);
   }
   void download(const void* memory, std::int64_t first, std::int64_t count, void* to) override {
     std::memcpy(to, static_cast<const char*>(memory) + first, static_cast<std::size_t>(count));
@@ -86,6 +86,7 @@ class EmulatedDevice final : public Device {
       for (;;) pause();
     if (workload.request.kind == emulation_.no_library_kind)
       throw cuda::LibraryMissing{"cuDNN not found: TESSERA_CUDNN is not set"};
+    if (workload.request.text() == emulation_.refused) throw std::runtime_error{"emulated: refused"};
     if (workload.emulable && !has_cuda() && workload.flops <= kEmulatedFlops) {
       for (const Stage& stage : workload.stages) stage.launch(set);
     } else if (workload.expect) {

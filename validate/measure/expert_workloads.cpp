@@ -163,7 +163,7 @@ Workload router(const Arguments& a, const Target&) {
   set_cost(w, models::Router{.tokens = tokens, .experts = experts, .topk = topk});
   w.operands = {normal("logits", Element::f32, tokens * experts), output("ids", Element::i32, tokens * topk),
                 output("weights", Element::f32, tokens * topk)};
-  w.tolerance = 1e-4;
+  w.tolerance.f32 = 1e-4;
   w.stages = {{"router", [=](const Call& c) {
                  cuda::launch_router({.logits = as<float>(c.at[0]),
                                       .ids = as<std::int32_t>(c.at[1]),

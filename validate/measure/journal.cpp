@@ -22,7 +22,7 @@ std::runtime_error cannot(const std::filesystem::path& file, const char* what) {
 
 }  // namespace
 
-Journal::Journal(std::filesystem::path file) : file_{std::move(file)} {
+Journal::Journal(std::filesystem::path file, const std::string& revision) : file_{std::move(file)} {
   std::error_code error;
   if (!std::filesystem::exists(file_, error)) {
     const int fd = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -50,7 +50,9 @@ Journal::Journal(std::filesystem::path file) : file_{std::move(file)} {
         throw config::InputError{
             fmt::format("{}:{}: no row of measurements: --out appends to what it wrote before",
                         file_.string(), line_number)};
-      if (row.contains("key") && row["key"].is_string()) keys_.insert(row["key"].get<std::string>());
+      const bool of_another = row.contains("failed") && row.value("revision", "") != revision;
+      if (row.contains("key") && row["key"].is_string() && !of_another)
+        keys_.insert(row["key"].get<std::string>());
     }
     begin = end + 1;
   }

@@ -14,10 +14,12 @@ using Json = nlohmann::ordered_json;
 class Journal {
  public:
   /// Reads what `file` has. A last line that an interruption left unfinished is cut off: `mended()`.
-  /// config::InputError if the file is no journal; std::runtime_error if it cannot be written.
-  explicit Journal(std::filesystem::path file);
+  /// `revision`: of the source that is to measure. config::InputError if the file is no journal;
+  /// std::runtime_error if it cannot be written.
+  Journal(std::filesystem::path file, const std::string& revision);
 
-  /// Whether a row with this key, measured, skipped or failed, is there.
+  /// Whether a row with this key is there: measured, skipped, or failed with the same revision. What failed
+  /// with another one may have been mended.
   bool has(const std::string& key) const { return keys_.contains(key); }
   /// Writes one line with one system call and waits for it to be on disk.
   void append(const Json& row);

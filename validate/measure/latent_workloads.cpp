@@ -1,7 +1,6 @@
 // Multi-head latent attention.
 
 #include <cmath>
-#include <numeric>
 #include <stdexcept>
 
 #include "kernels/attention_prefill/flash_mma.hpp"
@@ -47,8 +46,7 @@ Workload decode(const Arguments& a, const Target& target) {
   w.stages = {{"mla_decode", [=](const Call& c) { cuda::launch_mla_decode(call(c), c.stream); }},
               {"combine", [=](const Call& c) { cuda::launch_mla_combine(call(c), c.stream); }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
-    std::vector<std::int64_t> keys(static_cast<std::size_t>(context));
-    std::iota(keys.begin(), keys.end(), 0);
+    const std::vector<std::int64_t> keys = first_keys(context);
     return expect_rows(rows, cuda::kMlaLatent, limit, [&](std::int64_t r) {
       const auto cached = [&](std::int64_t key, std::int64_t d) {
         return in(2, (r / heads * context + key) * width + d);
@@ -85,8 +83,7 @@ Workload prefill(const Arguments& a, const Target&) {
                                       .value = 128,
                                       .causal = causal});
   const std::int64_t rows = batch * seq * heads;
-  w.operands = {normal("q", Element::bf16, rows * 192), normal("k", Element::bf16, rows * 192),
-                normal("v", Element::bf16, rows * 128), output("out", Element::bf16, rows * 128)};
+  w.operands = query_key_value_out(rows * 192, rows * 192, rows * 128, rows * 128);
   w.stages = {{"attention", [=](const Call& c) {
                  cuda::launch_flash_mma({.q = c.at[0],
                                          .k = c.at[1],
@@ -104,8 +101,7 @@ Workload prefill(const Arguments& a, const Target&) {
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(rows, 128, limit, [&](std::int64_t r) {
       const std::int64_t head = r % heads, row = r / heads % seq, sequence = r / heads / seq;
-      std::vector<std::int64_t> keys(static_cast<std::size_t>(causal ? row + 1 : seq));
-      std::iota(keys.begin(), keys.end(), 0);
+      const std::vector<std::int64_t> keys = first_keys(causal ? row + 1 : seq);
       const auto at = [&](std::int64_t key) { return (sequence * seq + key) * heads + head; };
       return std::vector<ExpectedRow>{
           {3, r * 128,

@@ -119,7 +119,7 @@ void require_dim(const Arguments& a, const char* kind) {
 Workload prefill(const Arguments& a, const Target&) {
   const std::int64_t batch = a.integer("batch"), seq = a.integer("seq"), heads = a.integer("heads");
   require_dim(a, "kda_prefill");
-  if (a.integer("chunk") != cuda::kKdaChunk || !a.truth("initial_state"))
+  if ((!a.is("chunk", "auto") && a.integer("chunk") != cuda::kKdaChunk) || !a.truth("initial_state"))
     throw NotMeasured{"kda_prefill: chunks of 64 that go on from a state are measured"};
   Workload w{.implementation = "Tessera KDA, chunks (fp32)", .unlike = kUnlike};
   set_cost(w, models::LinearAttention{.rule = models::kKda, .batch = batch, .seq = seq, .heads = heads});
@@ -130,7 +130,7 @@ Workload prefill(const Arguments& a, const Target&) {
   for (const char* name : {"decay", "u", "w"}) w.operands.push_back(output(name, Element::f32, all));
   w.operands.push_back(output("scores", Element::f32, chunks * cuda::kKdaChunk * cuda::kKdaChunk));
   w.operands.push_back(output("states", Element::f32, chunks * kDim * kDim));
-  w.tolerance = 0.06;  // q and k of length 1 are rounded to bf16 before the scores
+  w.tolerance = {.bf16 = 0.06, .f32 = 0.06};  // q and k of length 1 are rounded to bf16 before the scores
   const auto call = [=](const Call& c) {
     cuda::KdaCall k = call_of(c, batch, seq, heads);
     k.q_unit = c.at[kScratch];
@@ -224,7 +224,7 @@ std::vector<MeasuredKind> linear_kinds() {
         {"heads"},
         {"k_dim", "128"},
         {"v_dim", "k_dim"},
-        {"chunk", "64"},
+        {"chunk", "auto"},
         {"initial_state", "true"}},
        prefill,
        {"batch=2 seq=70 heads=1", "seq=131 heads=1", "seq=1 heads=2", "seq=64 heads=1"}},

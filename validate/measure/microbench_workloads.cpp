@@ -28,6 +28,7 @@ Workload microbench(const Arguments& a, const Target& target) {
     throw NotMeasured{std::string{probe.name} + ": needs compute capability 9.0"};
   Workload w{.implementation = "Tessera probe"};
   w.emulable = false;
+  w.least_warm_up_ms = probe.least_warm_up_ms;
   w.operands = {{"memory", Element::i32, probe.bytes / 4, {.kind = Fill::Kind::zeros}},
                 {"cycles", Element::f32, 2, {.kind = Fill::Kind::zeros}}};
   const std::int64_t in_flight = a.integer("in_flight_bytes");

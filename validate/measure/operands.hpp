@@ -31,6 +31,13 @@ inline Operand output(std::string name, Element element, std::int64_t count) {
   return {std::move(name), element, count, {}};
 }
 
+/// Operands 0 to 3 of attention in one call, counts of elements.
+inline std::vector<Operand> query_key_value_out(std::int64_t q, std::int64_t k, std::int64_t v,
+                                                std::int64_t out) {
+  return {normal("q", Element::bf16, q), normal("k", Element::bf16, k), normal("v", Element::bf16, v),
+          output("out", Element::bf16, out)};
+}
+
 template <class T>
 T* as(void* at) {
   return static_cast<T*>(at);

@@ -181,7 +181,7 @@ Workload copy(const Arguments& a, const Target&) {
   Workload w{.implementation = "cudaMemcpyAsync"};
   set_cost(w, models::Copy{.bytes = bytes});
   w.operands = {normal("source", Element::f32, bytes / 4), output("destination", Element::f32, bytes / 4)};
-  w.tolerance = 0;
+  w.tolerance.f32 = 0;
   w.stages = {{"copy", [=](const Call& c) { cuda::launch_copy(c.at[0], c.at[1], bytes, c.stream); }}};
   w.expect = [=](const Inputs& in, std::size_t limit) {
     std::vector<Expected> all;
@@ -201,7 +201,7 @@ Workload embedding(const Arguments& a, const Target&) {
   for (std::int64_t r = 0; r < rows; ++r) ids.push_back(static_cast<std::int32_t>(r * 7919 % table));
   w.operands = {normal("table", Element::bf16, table * width), listed("ids", ids),
                 output("out", Element::bf16, rows * width)};
-  w.tolerance = 0;
+  w.tolerance.bf16 = 0;
   w.stages = {{"embedding", [=](const Call& c) {
                  cuda::launch_embedding(c.at[0], as<std::int32_t>(c.at[1]), c.at[2], rows, width, c.stream);
                }}};

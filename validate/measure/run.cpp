@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,7 +54,11 @@ std::string line_of(const Json& row) {
                      row["latency_us"]["outliers"].size());
 }
 
-[[noreturn]] void work(const Suite& suite, const RunOptions& options, std::size_t first, int fd) {
+[[noreturn]] void work(const Suite& suite, const RunOptions& options, std::size_t first, int fd,
+                       pid_t watcher) {
+  // Killed with the process that watches it: what is left would measure beside the next one.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != watcher) _exit(kBroken);
   std::unique_ptr<Device> device;
   try {
     device = options.open_device();
@@ -64,7 +69,7 @@ std::string line_of(const Json& row) {
   }
   try {
     std::optional<Journal> journal;
-    if (!options.check_only) journal.emplace(options.out);
+    if (!options.check_only) journal.emplace(options.out, options.revision);
     for (std::size_t i = first; i < suite.cases.size(); ++i) {
       const Case& which = suite.cases[i];
       if (which.request.text().find(options.only) == std::string::npos) continue;
@@ -115,7 +120,7 @@ std::optional<Word> listen(int fd, double limit_s, bool& timed_out) {
 
 RunSummary run_suite(const Suite& suite, const RunOptions& options) {
   if (!options.check_only) {
-    const Journal there{options.out};
+    const Journal there{options.out, options.revision};
     if (there.mended())
       fmt::print(options.report, "{}: the last row was unfinished and is measured again\n",
                  options.out.string());
@@ -127,11 +132,11 @@ RunSummary run_suite(const Suite& suite, const RunOptions& options) {
     std::fflush(nullptr);
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error{"no pipe to a worker process"};
-    const pid_t worker = ::fork();
+    const pid_t watcher = ::getpid(), worker = ::fork();
     if (worker < 0) throw std::runtime_error{"no worker process could be started"};
     if (worker == 0) {
       ::close(ends[0]);
-      work(suite, options, next, ends[1]);
+      work(suite, options, next, ends[1], watcher);
     }
     ::close(ends[1]);
     std::optional<std::size_t> busy;
@@ -192,7 +197,7 @@ RunSummary run_suite(const Suite& suite, const RunOptions& options) {
       fmt::print(options.report, "  [{}/{}] {}: FAILED: {}\n", *busy + 1, suite.cases.size(),
                  suite.cases[*busy].request.text(), reason);
       if (!options.check_only)
-        Journal{options.out}.append(lost_row(suite, suite.cases[*busy], options, reason));
+        Journal{options.out, options.revision}.append(lost_row(suite, suite.cases[*busy], options, reason));
       next = *busy + 1;
     } else if (code != kLostDevice) {
       throw std::runtime_error{error.empty() ? fmt::format("the worker process ended with code {}", code)

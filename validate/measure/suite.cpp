@@ -26,7 +26,7 @@ TimingRules read_timing(const config::Value& at) {
 
 std::string words_of(const config::Value& run) {
   // What only the simulator's runs of the same file use is not looked at.
-  run.allow_only({"microbench", "kernel", "measure", "fidelity", "launches", "in_flight_bytes"});
+  run.allow_only({"microbench", "kernel", "measure", "fidelity", "launches", "in_flight_bytes", "simulated"});
   if (const auto kernel = run.find("kernel")) return kernel->as_string();
   std::string words = "microbench name=" + run.at("microbench").as_string();
   if (const auto bytes = run.find("in_flight_bytes"))

@@ -3,8 +3,6 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/cuda/random.hpp"
-
 namespace tessera::measure {
 
 std::int64_t bytes_of(Element element) { return element == Element::bf16 ? 2 : 4; }
@@ -21,23 +19,15 @@ double rounded(double value, Element element) {
   return std::bit_cast<float>((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000U);
 }
 
-double value_of(const Operand& o, std::uint64_t seed, std::int64_t index) {
-  switch (o.fill.kind) {
-    case Fill::Kind::poison:
-      return std::nan("");
+double Generated::fixed(std::int64_t index) const {
+  switch (operand_->fill.kind) {
     case Fill::Kind::zeros:
       return 0;
-    case Fill::Kind::normal:
-    case Fill::Kind::uniform: {
-      const float value = o.fill.kind == Fill::Kind::normal ? cuda::normal_value(seed, index)
-                                                            : cuda::uniform_value(seed, index);
-      // As the device has it: one fused multiply-add.
-      return rounded(std::fma(value, o.fill.scale, o.fill.offset), o.element);
-    }
     case Fill::Kind::listed:
-      return (*o.fill.list)[static_cast<std::size_t>(index)];
+      return (*operand_->fill.list)[static_cast<std::size_t>(index)];
+    default:
+      return std::nan("");
   }
-  return 0;
 }
 
 std::int64_t Workload::bytes() const {

@@ -2,6 +2,8 @@
 // What is measured, as data: the operands of a kernel call, how each of its kernels is launched, and what
 // float64 says that it computes.
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/random.hpp"
 #include "validate/measure/arguments.hpp"
 
 namespace tessera::measure {
@@ -49,24 +52,50 @@ struct Stage {
   std::function<void(const Call&)> launch;
 };
 
-/// Element `index` of an operand as filled by `seed`, rounded to its element type.
-double value_of(const Operand& operand, std::uint64_t seed, std::int64_t index);
 /// The seed of an operand's fill; one for each operand.
 std::uint64_t seed_of(std::uint64_t seed, std::size_t operand);
-/// The inputs as the host works them out again.
-class Inputs {
+/// To the nearest, ties to even, as GPUs convert.
+double rounded(double value, Element element);
+
+/// An operand's elements as they are filled, rounded to its element type, worked out again on the host: that
+/// is most of what a check against float64 takes.
+class Generated {
  public:
-  Inputs(const std::vector<Operand>& operands, std::uint64_t seed) : operands_{operands}, seed_{seed} {}
-  double operator()(std::size_t operand, std::int64_t index) const {
-    return value_of(operands_[operand], seed_of(seed_, operand), index);
+  /// `operand` stays where it is.
+  Generated(const Operand& operand, std::uint64_t seed)
+      : operand_{&operand},
+        mixed_seed_{cuda::mixed(seed)},
+        plain_{operand.fill.scale == 1 && operand.fill.offset == 0} {}
+  double operator[](std::int64_t index) const {
+    const Fill& fill = operand_->fill;
+    if (fill.kind != Fill::Kind::normal && fill.kind != Fill::Kind::uniform) return fixed(index);
+    const std::uint64_t bits = cuda::bits_of(mixed_seed_, index);
+    float value = fill.kind == Fill::Kind::normal ? cuda::normal_of(bits) : cuda::uniform_of(bits);
+    // As the device has it: one fused multiply-add.
+    if (!plain_) value = std::fma(value, fill.scale, fill.offset);
+    if (operand_->element != Element::bf16) return rounded(value, operand_->element);
+    const auto word = std::bit_cast<std::uint32_t>(value);
+    return std::bit_cast<float>((word + 0x7fff + ((word >> 16) & 1)) & 0xffff0000U);
   }
 
  private:
-  const std::vector<Operand>& operands_;
-  std::uint64_t seed_;
+  double fixed(std::int64_t index) const;
+  const Operand* operand_;
+  std::uint64_t mixed_seed_;
+  bool plain_;
 };
-/// To the nearest, ties to even, as GPUs convert.
-double rounded(double value, Element element);
+
+/// The inputs as the host works them out again.
+class Inputs {
+ public:
+  Inputs(const std::vector<Operand>& operands, std::uint64_t seed) {
+    for (std::size_t i = 0; i < operands.size(); ++i) operands_.emplace_back(operands[i], seed_of(seed, i));
+  }
+  double operator()(std::size_t operand, std::int64_t index) const { return operands_[operand][index]; }
+
+ private:
+  std::vector<Generated> operands_;
+};
 
 /// A shape that is possible, and that no kernel here is for.
 class NotMeasured : public std::invalid_argument {
@@ -79,6 +108,16 @@ struct Expected {
   std::size_t operand = 0;
   std::int64_t index = 0;
   double value = 0;
+};
+
+/// Largest |got - expected| over the rms of what is expected of the operand, by its type: bf16's rounding is
+/// 2^-9 of a value, of which a large one is some times the rms; sums in fp32 are far nearer, and indices
+/// exact.
+struct Tolerance {
+  double bf16 = 0.03, f32 = 1e-3, i32 = 0;
+  double of(Element element) const {
+    return element == Element::bf16 ? bf16 : element == Element::f32 ? f32 : i32;
+  }
 };
 
 /// A microbenchmark's result: `amount` over time, or time over amount.
@@ -102,10 +141,10 @@ struct Workload {
   /// Empty: there is nothing to check. Float64 for at most about `limit` elements of the outputs, spread over
   /// them; all if there are no more.
   std::function<std::vector<Expected>(const Inputs&, std::size_t limit)> expect = {};
-  /// Largest |got - expected| over the rms of what is expected of the operand.
-  double tolerance = 0.03;
+  Tolerance tolerance = {};
   double flops = 0, min_bytes = 0;
   bool cold = false, graph = true;         ///< l2=cold, launch=host
+  double least_warm_up_ms = 0;             ///< however short the suite has it
   bool emulable = true;                    ///< its kernels run on the CPU in a build without CUDA
   std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
   std::shared_ptr<const Figure> figure = {};

@@ -395,11 +395,11 @@ TEST_CASE("a library that is not there is named with its variable") {
                          .file = "libcunothing.so",
                          .versions = {".1"},
                          .comes_with = "from nowhere"};
-  CHECK_THROWS_WITH(open_library(name), Catch::Matchers::ContainsSubstring("TESSERA_CUNOTHING") &&
-                                            Catch::Matchers::ContainsSubstring("cuNothing not found"));
-  CHECK_THROWS_AS(open_library(name), LibraryMissing);
+  CHECK_THROWS_WITH(LoadedLibrary{name}, Catch::Matchers::ContainsSubstring("TESSERA_CUNOTHING") &&
+                                             Catch::Matchers::ContainsSubstring("cuNothing not found"));
+  CHECK_THROWS_AS(LoadedLibrary{name}, LibraryMissing);
   ::setenv("TESSERA_CUNOTHING", "/nowhere/libcunothing.so", 1);
-  CHECK_THROWS_WITH(open_library(name), Catch::Matchers::ContainsSubstring("/nowhere/libcunothing.so"));
+  CHECK_THROWS_WITH(LoadedLibrary{name}, Catch::Matchers::ContainsSubstring("/nowhere/libcunothing.so"));
   ::unsetenv("TESSERA_CUNOTHING");
 }
 

@@ -24,6 +24,11 @@ TEST_CASE("a kernel that spills registers, or whose products are serialised, doe
   CHECK(checked("    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == 0);
   CHECK(checked("    8 bytes stack frame, 8 bytes spill stores, 8 bytes spill loads") == 1);
   CHECK(checked("    120 bytes stack frame, 120 bytes spill stores, 0 bytes spill loads") == 1);
+  const std::string library = "ptxas info    : Function properties for _ZN3cub17CUB_300_SM_100aE6kernel",
+                    own = "ptxas info    : Function properties for _ZN7tessera4cuda6kernel",
+                    spills = "    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads";
+  CHECK(checked(library + "\n" + spills) == 0);
+  CHECK(checked(library + "\n" + own + "\n" + spills) == 1);
   CHECK(checked("ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are "
                 "serialized due to "
                 "insufficient register resources") == 1);

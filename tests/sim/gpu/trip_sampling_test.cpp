@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace tessera::sim {
@@ -175,6 +176,45 @@ TEST_CASE("behind kernels that took long, one of few short pieces of work is sam
   CHECK_FALSE(passes(0));
   CHECK_FALSE(passes(290));  // 29 pieces more
   CHECK(passes(310));
+}
+
+TEST_CASE("short loops are sampled where each is the only one of its CTA") {
+  const auto passes = [](double loops_in_turn) {
+    TripSampling sampling;
+    const double trips = 1000 * loops_in_turn;  // loops of 10 trips, 100 at a time
+    sampling.start({.trips = trips, .even = trips, .loops = 100}, kWindowUs, true);
+    bool first = true;
+    for (int i = 0; i < 60; ++i) {
+      const bool begins = std::exchange(first, false);
+      const TripWindow window{.timed = 16,
+                              .time = Time::from_us(160),
+                              .made = 16,
+                              .items = begins ? 100U : 0U,
+                              .alike = begins ? 1000U : 0U};
+      if (sampling.add(window)) return true;
+    }
+    return false;
+  };
+  CHECK(passes(1));
+  CHECK_FALSE(passes(3));
+}
+
+TEST_CASE("trips that last several windows, all in step: how long the rest takes is told from all windows") {
+  TripSampling sampling;
+  sampling.start({.trips = 6400, .even = 6400, .loops = 64}, kWindowUs, true);
+  std::optional<TripSampling::Pass> pass;
+  std::uint32_t windows = 0;
+  for (; !pass && windows < 100; ++windows) {
+    const bool ends = windows % 5 == 4;  // 64 trips of 100 us end together
+    pass = sampling.add(
+        {.timed = ends ? 64U : 0U, .time = Time::from_us(ends ? 6400 : 0), .made = ends ? 64.0 : 0.0});
+  }
+  REQUIRE(pass);
+  CHECK(pass->each == Time::from_us(100));
+  // Of 500 windows in all, two stretches; a group of three ends begins between ends, which makes 13 windows
+  // of their 15.
+  CHECK(pass->windows >= (500 - windows) / 2 * 13 / 15 - 5);
+  CHECK(pass->windows + windows <= 500);
 }
 
 TEST_CASE("a stretch of passed trips is added at once as well as window by window") {

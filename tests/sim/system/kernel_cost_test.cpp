@@ -1,10 +1,13 @@
 #include "sim/system/kernel_cost.hpp"
 
+#include <fmt/format.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
 
 #include "configs/reader/hardware.hpp"
+#include "tests/models/draw_operators.hpp"
 
 namespace tessera::sim {
 namespace {
@@ -70,6 +73,48 @@ TEST_CASE("the cost model agrees with the cycle model on small kernels") {
   }
   CHECK(sum / static_cast<double>(jobs.size()) < 0.10);
   CHECK(bytes_off / static_cast<double>(jobs.size()) < 0.02);
+}
+
+/// Few enough operations to be simulated in a moment.
+constexpr std::uint64_t kMostOperations = 60'000;
+
+TEST_CASE("the cost model agrees with the cycle model on a random sample of every family") {
+  const GpuSpec gpu =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/h200_sxm.yaml");
+  models::testing::Draw draw{17};
+  std::vector<KernelJob> jobs;
+  std::vector<KernelResult> costs;
+  cost::CostModel model{gpu};
+  constexpr int kEach = 2, kTries = 400;
+  for (std::size_t family = 0; family < std::variant_size_v<models::Operator>; ++family) {
+    int drawn = 0;
+    for (int tries = 0; drawn < kEach && tries < kTries; ++tries) {
+      KernelJob job{.gpu = &gpu, .op = draw(family)};
+      try {
+        KernelResult cost = cost_one(model, job);
+        if (cost.operations > kMostOperations) continue;
+        costs.push_back(std::move(cost));
+        jobs.push_back(std::move(job));
+        ++drawn;
+      } catch (const std::invalid_argument&) {  // no such kernel
+      }
+    }
+    INFO("family " << family);
+    CHECK(drawn == kEach);
+  }
+  const std::vector<KernelResult> cycles = simulate_all(
+      jobs, 0, [](const KernelJob& job) { return simulate_kernel(*job.gpu, job.op, job.options); }, {});
+  double sum = 0;
+  std::string each;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const double error = costs[i].latency.us() / cycles[i].latency.us() - 1;
+    each += fmt::format("{:+.1f} % of {:.1f} us: {}\n", 100 * error, cycles[i].latency.us(),
+                        models::signature_of(jobs[i].op));
+    sum += std::abs(error);
+  }
+  const double mape = 100 * sum / static_cast<double>(jobs.size());
+  INFO(each << "MAPE " << mape);
+  CHECK(mape < 10);
 }
 
 }  // namespace

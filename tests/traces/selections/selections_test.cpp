@@ -4,20 +4,33 @@
 #include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 #include <numeric>
 #include <random>
-#include <sstream>
 
 #include "models/operators/operator.hpp"
 #include "models/reference/block_sparse.hpp"
 #include "tests/traces/mutate.hpp"
 #include "traces/selections/routing.hpp"
 #include "traces/selections/selection.hpp"
+#include "traces/selections/writer.hpp"
 
 namespace tessera::traces {
 namespace {
 
 using models::SelectionLists;
+
+std::unique_ptr<ByteSource> source(std::string_view text, std::size_t piece = 17) {
+  return std::make_unique<TextSource>(text, piece);
+}
+
+std::string binary_of(const ChoiceHeader& header, const std::vector<ChoiceRecord>& records);
+
+/// What a writer makes.
+struct Written {
+  std::string text;
+  ChoiceWriter::Write write = [this](std::string_view piece) { text += piece; };
+};
 
 models::reference::Rows normal_rows(std::int64_t rows, std::int64_t width, std::mt19937_64& random) {
   std::normal_distribution<double> normal;
@@ -30,20 +43,20 @@ models::reference::Rows normal_rows(std::int64_t rows, std::int64_t width, std::
 
 TEST_CASE("what the reference's gate chooses is written, read back, and the same work") {
   std::mt19937_64 random{21};
-  std::stringstream file;
+  Written file;
   constexpr std::int64_t kTokens = 70, kBlock = 8, kTopk = 3;
   const models::reference::HeadShape shape{4, 2, 3};
   const models::reference::BlockSparse rule{.block = kBlock, .topk = kTopk};
-  write_header(file, {.tokens = kTokens, .heads = 4, .block = kBlock});
+  const auto writer = json_writer({.tokens = kTokens, .heads = 4, .block = kBlock}, file.write);
   std::vector<SelectionLists> written;
   for (int layer = 0; layer < 3; ++layer) {
     const auto q = normal_rows(kTokens, shape.q_width(), random),
                k = normal_rows(kTokens, shape.kv_width(), random);
     const auto summary = models::reference::pool(shape, rule, k, (kTokens + kBlock - 1) / kBlock);
     written.push_back(models::reference::select(shape, rule, q, summary, kTokens));
-    write_layer(file, layer, written.back());
+    records_of(layer, written.back(), [&](const ChoiceRecord& r) { writer->add(r); });
   }
-  const SelectionTrace trace = read_selection_trace(file, "s.jsonl");
+  const SelectionTrace trace = read_selection_trace(source(file.text), "s.jsonl");
   REQUIRE(trace.layers.size() == 3);
   CHECK(trace.header.block == kBlock);
   for (int layer = 0; layer < 3; ++layer) {
@@ -63,10 +76,8 @@ TEST_CASE("what the reference's gate chooses is written, read back, and the same
     CHECK_NOTHROW(models::check(op));
   }
   // Counts of the summary are those of the lists.
-  file.clear();
-  file.seekg(0);
-  SelectionReader reader{file, "s.jsonl"};
-  const SelectionSummary summary = summarise(reader);
+  ChoiceReader reader{source(file.text), "s.jsonl"};
+  const SelectionSummary summary = summarise_blocks(reader);
   for (int layer = 0; layer < 3; ++layer) {
     const SelectionSummary::Layer& l = summary.layers.at(layer);
     CHECK(l.pairs == static_cast<std::int64_t>(written[static_cast<std::size_t>(layer)].blocks.size()));
@@ -78,12 +89,12 @@ TEST_CASE("what the reference's gate chooses is written, read back, and the same
 }
 
 TEST_CASE("a range of tokens is one line; tokens that no line has take nothing") {
-  std::istringstream in{R"({"selection_trace": 1, "tokens": 12, "heads": 2, "block": 4}
+  const std::string in{R"({"selection_trace": 1, "tokens": 12, "heads": 2, "block": 4}
 
 {"layer": 5, "head": 1, "tokens": [4, 7], "blocks": [0]}
 {"layer": 5, "head": 1, "tokens": [8, 12], "blocks": [1, 0]}
 )"};
-  const SelectionTrace trace = read_selection_trace(in, "s.jsonl");
+  const SelectionTrace trace = read_selection_trace(source(in), "s.jsonl");
   const SelectionLists& lists = *trace.layers.at(5);
   REQUIRE(lists.offsets.size() == 25);
   CHECK(lists.offsets[12] == 0);      // head 0 takes nothing
@@ -91,10 +102,10 @@ TEST_CASE("a range of tokens is one line; tokens that no line has take nothing")
   CHECK(lists.offsets[12 + 8] == 3);  // token 7: not told
   CHECK(lists.offsets[24] == 3 + 8);
   CHECK(lists.blocks[3] == 1);
-  std::ostringstream again;
-  write_header(again, trace.header);
-  write_layer(again, 5, lists);
-  CHECK(again.str() ==
+  Written again;
+  const auto writer = json_writer(trace.header, again.write);
+  records_of(5, lists, [&](const ChoiceRecord& r) { writer->add(r); });
+  CHECK(again.text ==
         "{\"selection_trace\": 1, \"tokens\": 12, \"heads\": 2, \"block\": 4}\n"
         "{\"layer\": 5, \"head\": 1, \"tokens\": [4, 7], \"blocks\": [0]}\n"
         "{\"layer\": 5, \"head\": 1, \"tokens\": [8, 12], \"blocks\": [1, 0]}\n");
@@ -103,9 +114,8 @@ TEST_CASE("a range of tokens is one line; tokens that no line has take nothing")
 /// What is said of `text`.
 template <class Read>
 std::string complaint(const std::string& text, Read read) {
-  std::istringstream in{text};
   try {
-    read(in, "t.jsonl");
+    read(source(text), "t.jsonl");
   } catch (const std::invalid_argument& e) {
     return e.what();
   }
@@ -145,8 +155,9 @@ TEST_CASE("a bad selection trace is refused by line, saying what was expected") 
 TEST_CASE("a recorded routing is read back; its loads keep its shares, whatever the number of tokens") {
   std::mt19937_64 random{22};
   constexpr std::int64_t kTokens = 500, kExperts = 16, kTopk = 3;
-  std::stringstream file;
-  write_header(file, RoutingHeader{.experts = kExperts, .topk = kTopk});
+  Written file;
+  const auto writer =
+      json_writer({.kind = ChoiceKind::experts, .experts = kExperts, .topk = kTopk}, file.write);
   std::vector<std::vector<std::int64_t>> counts(2, std::vector<std::int64_t>(kExperts));
   for (int layer = 0; layer < 2; ++layer) {
     std::vector<std::int32_t> choices;
@@ -160,9 +171,9 @@ TEST_CASE("a recorded routing is read back; its loads keep its shares, whatever 
         ++counts[static_cast<std::size_t>(layer)][e];
       }
     }
-    write_layer(file, layer, kTopk, choices);
+    records_of(layer, kTopk, choices, [&](const ChoiceRecord& r) { writer->add(r); });
   }
-  const RoutingTrace trace = read_routing_trace(file, "r.jsonl");
+  const RoutingTrace trace = read_routing_trace(source(file.text), "r.jsonl");
   CHECK(trace.layers.at(0) == counts[0]);
   CHECK(trace.layers.at(1) == counts[1]);
   const models::LoadDistribution recorded{
@@ -180,10 +191,8 @@ TEST_CASE("a recorded routing is read back; its loads keep its shares, whatever 
   }
   CHECK_THROWS_AS(models::expert_loads(recorded, {.tokens = 5, .experts = 8, .topk = 2}),
                   std::invalid_argument);
-  file.clear();
-  file.seekg(0);
-  RoutingReader reader{file, "r.jsonl"};
-  const RoutingSummary summary = summarise(reader);
+  ChoiceReader reader{source(file.text), "r.jsonl"};
+  const RoutingSummary summary = summarise_experts(reader);
   CHECK(summary.layers.at(0).tokens == kTokens);
   CHECK(summary.layers.at(0).spread.imbalance ==
         Catch::Approx(static_cast<double>(*std::max_element(counts[0].begin(), counts[0].end())) * kExperts /
@@ -196,15 +205,15 @@ TEST_CASE("a recorded routing is read back; its loads keep its shares, whatever 
   CHECK(of(R"({"layer": 0, "tokens": [0, 1], "experts": [1, 8]})").find("from 0 to 7, not 8") !=
         std::string::npos);
   CHECK(complaint("{\"routing_trace\": 2, \"experts\": 8, \"topk\": 2}\n", read_routing_trace)
-            .find("routing_trace: must be from 1 to 1") != std::string::npos);
+            .find("routing_trace: must be 1, not 2") != std::string::npos);
 }
 
 TEST_CASE("a header that asks for more than memory is refused before anything is taken") {
-  std::istringstream many{R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1})"};
-  CHECK_THROWS_AS((SelectionReader{many, "s"}), std::invalid_argument);
-  std::istringstream lists{
-      R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1000000})"};
-  CHECK_THROWS_AS(read_selection_trace(lists, "s"), std::invalid_argument);
+  const std::string many = R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1})";
+  CHECK_THROWS_AS((ChoiceReader{source(many), "s"}), std::invalid_argument);
+  const std::string lists =
+      R"({"selection_trace": 1, "tokens": 2147483647, "heads": 1000, "block": 1000000})";
+  CHECK_THROWS_AS(read_selection_trace(source(lists), "s"), std::invalid_argument);
 }
 
 TEST_CASE("whatever a trace of choices holds, it is read or refused by line") {
@@ -218,26 +227,160 @@ TEST_CASE("whatever a trace of choices holds, it is read or refused by line") {
       "{\"layer\": 3, \"tokens\": [10, 12], \"experts\": [0, 2]}\n";
   traces_test::Mutator mutate{11};
   int refused = 0;
-  for (int i = 0; i < 4000; ++i) {
-    std::istringstream blocks{i == 0 ? selection : mutate(selection)},
-        experts{i == 0 ? routing : mutate(routing)};
+  const auto read_all = [&](const std::string& text) {
     try {
-      SelectionReader reader{blocks, "s"};
-      for (SelectionRecord r; reader.next(r);)
-        REQUIRE((r.first >= 0 && r.end > r.first && r.end <= reader.header().tokens));
+      ChoiceReader reader{source(text), "t"};
+      for (ChoiceRecord r; reader.next(r);) {
+        REQUIRE(r.first >= 0);
+        REQUIRE(r.end > r.first);
+        const bool experts = reader.header().kind == ChoiceKind::experts;
+        if (experts) REQUIRE(std::ssize(r.items) == reader.header().topk);
+        if (!experts) REQUIRE(r.end <= reader.header().tokens);
+      }
     } catch (const std::invalid_argument& e) {
-      REQUIRE(std::string{e.what()}.starts_with("s:"));
+      REQUIRE(std::string{e.what()}.starts_with("t:"));
       ++refused;
     }
-    try {
-      RoutingReader reader{experts, "r"};
-      for (RoutingRecord r; reader.next(r);) REQUIRE(std::ssize(r.experts) == reader.header().topk);
-    } catch (const std::invalid_argument& e) {
-      REQUIRE(std::string{e.what()}.starts_with("r:"));
-    }
+  };
+  const std::string binary = binary_of({.kind = ChoiceKind::experts, .experts = 4, .topk = 2},
+                                       {{3, 0, 0, 10, {3, 1}}, {3, 0, 12, 13, {0, 2}}});
+  for (int i = 0; i < 2000; ++i) {
+    read_all(i == 0 ? selection : mutate(selection));
+    read_all(i == 0 ? routing : mutate(routing));
+    if (i % 4 == 0) read_all(i == 0 ? binary : mutate(binary));
   }
   CHECK(refused > 1000);
-  CHECK(refused < 4000);
+  CHECK(refused < 4500);  // of as many
+}
+
+/// Records of every shape that a trace can have.
+std::pair<ChoiceHeader, std::vector<ChoiceRecord>> random_trace(std::mt19937& random) {
+  const auto pick = [&](std::int64_t least, std::int64_t most) {
+    return std::uniform_int_distribution<std::int64_t>{least, most}(random);
+  };
+  const bool experts = pick(0, 1) == 1;
+  ChoiceHeader h{.kind = experts ? ChoiceKind::experts : ChoiceKind::blocks};
+  if (experts) {
+    h.experts = pick(1, 300);
+    h.topk = pick(1, std::min<std::int64_t>(h.experts, 9));
+  } else {
+    h.tokens = pick(1, 3000);
+    h.heads = pick(1, 4);
+    h.block = pick(1, 70);
+  }
+  std::vector<ChoiceRecord> records;
+  for (std::int64_t layer = pick(0, 3); layer < 6; layer += pick(1, 4)) {
+    for (std::int64_t head = 0; head < (experts ? 1 : h.heads); ++head) {
+      const std::int64_t most = experts ? 3000 : h.tokens;
+      for (std::int64_t token = pick(0, 1) * pick(0, most); token < most;) {
+        ChoiceRecord r{layer, head, token, std::min(most, token + (pick(0, 3) > 0 ? 1 : pick(1, 400))), {}};
+        std::vector<std::int32_t> all(static_cast<std::size_t>(experts ? h.experts : token / h.block));
+        std::iota(all.begin(), all.end(), 0);
+        std::shuffle(all.begin(), all.end(), random);  // in no order
+        all.resize(std::min(all.size(), static_cast<std::size_t>(experts ? h.topk : pick(0, 12))));
+        r.items = all;
+        token = r.end + (pick(0, 5) > 0 ? 0 : pick(0, 100));
+        records.push_back(std::move(r));
+      }
+    }
+  }
+  return {h, records};
+}
+
+std::string binary_of(const ChoiceHeader& header, const std::vector<ChoiceRecord>& records) {
+  Written out;
+  const auto writer = binary_writer(header, out.write);
+  for (const ChoiceRecord& r : records) writer->add(r);
+  writer->finish();
+  return out.text;
+}
+
+TEST_CASE("whatever is written in either form is read back, record by record") {
+  std::mt19937 random{31};
+  for (int i = 0; i < 60; ++i) {
+    const auto [header, records] = random_trace(random);
+    Written json;
+    const auto writer = json_writer(header, json.write);
+    for (const ChoiceRecord& r : records) writer->add(r);
+    writer->finish();
+    for (const std::string& text : {json.text, binary_of(header, records)}) {
+      ChoiceReader reader{source(text, 1 + random() % 50), "t"};
+      REQUIRE(reader.header() == header);
+      std::size_t at = 0;
+      for (ChoiceRecord r; reader.next(r); ++at) {
+        REQUIRE(at < records.size());
+        REQUIRE(r == records[at]);
+      }
+      REQUIRE(at == records.size());
+    }
+  }
+}
+
+/// The first complaint about a binary trace.
+std::string complaint_about(const std::string& text) {
+  try {
+    ChoiceReader reader{source(text), "t"};
+    for (ChoiceRecord r; reader.next(r);) {
+    }
+  } catch (const std::invalid_argument& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST_CASE("a binary trace that is cut off, damaged or foreign is refused by its byte") {
+  std::mt19937 random{32};
+  const ChoiceHeader header{.kind = ChoiceKind::experts, .experts = 300, .topk = 2};
+  std::vector<ChoiceRecord> records;
+  for (std::int64_t t = 0; t < 9000; ++t)
+    records.push_back({t / 3000, 0, t % 3000, t % 3000 + 1, {static_cast<std::int32_t>(t % 299), 299}});
+  const std::string good = binary_of(header, records);
+  REQUIRE(complaint_about(good).empty());
+  using Catch::Matchers::ContainsSubstring;
+  std::string other = good;
+  other[8] = 2;
+  CHECK_THAT(complaint_about(other),
+             ContainsSubstring("t: byte 0: of version 2; this program reads version 1"));
+  std::swap(other[8], other[11]);
+  other[11] = 1;
+  other[8] = 0;
+  CHECK_THAT(complaint_about(other), ContainsSubstring("most significant byte first"));
+  other = good;
+  other.erase(5, 1);  // as a change of line ends would
+  CHECK_THAT(complaint_about(other), ContainsSubstring("line ends were changed"));
+  CHECK_THAT(complaint_about(good.substr(0, 7)), ContainsSubstring("cut off"));
+  CHECK_THAT(complaint_about(good + "x"), ContainsSubstring("goes on behind its end"));
+  // Cut anywhere, or with any bit turned, it is not taken for whole.
+  for (int i = 0; i < 400; ++i) {
+    const std::size_t at = random() % good.size();
+    REQUIRE_THAT(complaint_about(good.substr(0, at)), ContainsSubstring(at == 0 ? "empty" : "cut off") ||
+                                                          ContainsSubstring("within") ||
+                                                          ContainsSubstring("the file ends"));
+    other = good;
+    other[at] = static_cast<char>(other[at] ^ (1 << random() % 8));
+    INFO(at);
+    const std::string what = complaint_about(other);
+    REQUIRE_THAT(what, ContainsSubstring(at == 0 ? "t:" : "t: byte "));
+  }
+  // The next chunk is read for all that.
+  other = good;
+  other[good.size() / 2] = static_cast<char>(other[good.size() / 2] ^ 1);
+  ChoiceReader reader{source(other), "t"};
+  std::size_t read = 0;
+  std::vector<std::string> said;
+  for (ChoiceRecord r;;) {
+    try {
+      if (!reader.next(r)) break;
+      ++read;
+    } catch (const std::invalid_argument& e) {
+      said.emplace_back(e.what());
+    }
+  }
+  CHECK(read >= 3000);
+  CHECK(read < 9000);
+  REQUIRE(said.size() == 2);
+  CHECK_THAT(said[0], ContainsSubstring("the checksum is another"));
+  CHECK_THAT(said[1], ContainsSubstring("should have 9000"));
 }
 
 }  // namespace

@@ -1,11 +1,17 @@
 // A whole measurement on the emulated device: rows, resumption, and kernels that fail, crash or hang.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 #include "configs/reader/document.hpp"
 #include "validate/measure/run.hpp"
@@ -46,9 +52,9 @@ Suite suite_of(const std::string& runs) {
 const char* const kTwo = "  a: {kernel: sum rows=2 inputs=4 width=8}\n  b: {kernel: memcpy bytes=1024}\n";
 
 RunSummary run(const Suite& suite, const Scratch& scratch, const Emulation& emulation = {},
-               double limit_s = 60) {
+               double limit_s = 60, const std::string& revision = "r1") {
   RunOptions options{
-      .out = scratch.file, .revision = "r1", .case_limit_s = limit_s, .report = scratch.report};
+      .out = scratch.file, .revision = revision, .case_limit_s = limit_s, .report = scratch.report};
   options.open_device = [emulation] { return make_emulated_device(emulation); };
   return run_suite(suite, options);
 }
@@ -112,6 +118,74 @@ TEST_CASE("a kernel that computes something else is not timed") {
   const Json row = scratch.rows()[0];
   CHECK_THAT(row["failed"].get<std::string>(), Catch::Matchers::ContainsSubstring("expected"));
   CHECK_FALSE(row.contains("latency_us"));
+}
+
+TEST_CASE("what failed is measured again by another revision of the source only") {
+  const Scratch scratch;
+  CHECK(run(suite_of(kTwo), scratch, {.wrong_kind = "sum"}).failed == 1);
+  CHECK(run(suite_of(kTwo), scratch).already_there == 2);
+  const RunSummary mended = run(suite_of(kTwo), scratch, {}, 60, "r2");
+  CHECK(mended.measured == 1);
+  CHECK(mended.already_there == 1);
+  CHECK(scratch.rows().size() == 3);
+}
+
+TEST_CASE("a check that could not be run was not passed, for the cases that follow either") {
+  const Scratch scratch;
+  const Suite sums = suite_of("  a: {kernel: \"sum rows=2 inputs=4 width=8,16,24\"}\n");
+  CHECK(run(sums, scratch, {.refused = "sum rows=3 inputs=12 width=40"}).failed == 3);
+}
+
+TEST_CASE("the process that measures ends with the one that watches it") {
+  const Scratch scratch;
+  const pid_t watcher = ::fork();
+  if (watcher == 0) {
+    run(suite_of(kTwo), scratch, {.hang_kind = "sum"});
+    _exit(0);
+  }
+  // The worker has begun once the file is there; its process is in the watcher's group of children.
+  std::string worker;
+  for (int i = 0; i < 400 && worker.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    std::ifstream in{"/proc/" + std::to_string(watcher) + "/task/" + std::to_string(watcher) + "/children"};
+    in >> worker;
+  }
+  REQUIRE_FALSE(worker.empty());
+  // Past the worker's first instructions.
+  std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  ::kill(watcher, SIGKILL);
+  ::waitpid(watcher, nullptr, 0);
+  const auto gone = [&] {
+    std::ifstream in{"/proc/" + worker + "/stat"};
+    std::string text;
+    std::getline(in, text);
+    return text.empty() || text.find(") Z") != std::string::npos;
+  };
+  for (int i = 0; i < 400 && !gone(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  CHECK(gone());
+}
+
+TEST_CASE("a figure has a median and a spread") {
+  const Scratch scratch;
+  CHECK(
+      run(suite_of("  a: {microbench: launch_graph}\n  b: {microbench: clock_random}\n"), scratch).measured ==
+      2);
+  const Json launch = scratch.rows()[0]["figure"];
+  CHECK(launch["unit"] == "us");
+  CHECK(launch["sd"] > 0);
+  CHECK(launch["outliers"].size() == 1);
+  CHECK(scratch.rows()[1]["figure"]["unit"] == "MHz");
+}
+
+TEST_CASE("results are held to what their type allows") {
+  const Tolerance tolerance;
+  CHECK(tolerance.of(Element::bf16) == 0.03);
+  CHECK(tolerance.of(Element::f32) == 1e-3);
+  CHECK(tolerance.of(Element::i32) == 0);
+  // A mean in fp32 that is off by what bf16 would be off.
+  const Scratch scratch;
+  run(suite_of("  a: {kernel: block_pool kv_rows=64 kv_heads=1 head_dim=64 block=64}\n"), scratch);
+  CHECK(scratch.rows()[0]["check"]["allowed"] == 1e-3);
 }
 
 TEST_CASE("a kernel that ends its process costs its own row only") {

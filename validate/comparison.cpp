@@ -12,9 +12,9 @@ namespace tessera::validate {
 namespace {
 
 std::string key_of(const models::Operator& op, const sim::KernelOptions& options) {
-  return fmt::format("{}|{}|{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
-                     fmt::join(options.warm_operands, ","), options.launches_before,
-                     options.launches_counted);
+  return fmt::format("{}|{}|{}|{}|{}|{}|{}", models::signature_of(op), options.graph, options.random_data,
+                     fmt::join(options.warm_operands, ","), options.launches_before, options.launches_counted,
+                     options.share);
 }
 
 }  // namespace

@@ -17,20 +17,24 @@ constexpr double kMostMissed =
     0.1;  // of the bytes that SMs load: above it, the L2 is not where they come from
 // Where the clock is fixed nothing but sampling looks at windows.
 constexpr double kFixedClockWindowUs = 8;
+// Where it need not be found any more, and windows see many trips, a part of one shows as much.
+constexpr double kShortWindowUs = 4;
 
 /// Refreshes of all banks stop the HBM at the same times: windows that hold equal numbers of them are alike.
-double fixed_clock_window_us(const HbmSpec& hbm) {
-  if (hbm.per_bank_refresh) return kFixedClockWindowUs;
+double whole_refreshes_us(const HbmSpec& hbm, double about_us) {
+  if (hbm.per_bank_refresh) return about_us;
   const double interval_us = hbm.trefi_ns * 1e-3;
-  return interval_us * std::max(1.0, std::round(kFixedClockWindowUs / interval_us));
+  return interval_us * std::max(1.0, std::round(about_us / interval_us));
 }
 constexpr double kCapped = 0.95;  // of the cap: below, the mean power has room for the peak again
-// Where windows see many trips and the power leaves the clock alone, a part of a window shows as much.
-constexpr unsigned kWindowParts = 4;
 constexpr std::uint32_t kMostQuietWindows = 50;
 // Passed trips may go on beyond the moment at which the mean power reaches the cap for so much of the time so
 // far: close to the cap, when that will be is not known much better, and the clock hardly changes there.
 constexpr double kBeyondCap = 0.02;
+// What is written stays in the L2 until that is full, which writes at half the HBM's rate take twice as long
+// as the HBM to fill it; and write-backs are not steady at once.
+constexpr double kFills = 3;
+constexpr double kManyWaves = 0.99;  // of a kernel's trips, before the first SM runs out of work
 // A power this close above the cap costs one step of the clock at most: not worth ending a stretch for.
 constexpr double kNearCap = 1.03;
 }  // namespace
@@ -43,7 +47,8 @@ FrontEnd::FrontEnd(sc_core::sc_module_name name, const GpuSpec& gpu, const Kerne
       options_{options},
       gpcs_{std::move(gpcs)},
       clock_mhz_{options.fixed_clock_mhz > 0 ? options.fixed_clock_mhz : gpu.boost_clock_mhz},
-      window_us_{options.fixed_clock_mhz > 0 ? fixed_clock_window_us(gpu.hbm) : gpu.power.window_us},
+      window_us_{options.fixed_clock_mhz > 0 ? whole_refreshes_us(gpu.hbm, kFixedClockWindowUs)
+                                             : gpu.power.window_us},
       whole_us_{window_us_},
       mean_w_{gpu.power.idle_w} {}
 
@@ -227,24 +232,27 @@ void FrontEnd::take_energy(Time now, const FrontEndEvent& event) {
 }
 
 void FrontEnd::end_window(Time now, Time end, double window_us) {
-  // Passed trips read as much from HBM for each byte of the L2 as measured ones.
+  // Passed trips move as much to and from HBM for each byte that they load as measured ones.
   if (measured_window_) {
     group_clock_ += clock_mhz_;
     ++group_windows_;
     measured_loads_ += loads_;
     measured_read_ += hbm_read_;
+    measured_moved_ += hbm_bytes_;
   }
   if (passed_window_loads_ > 0 && measured_loads_ > 0) {
-    const double read = passed_window_loads_ * measured_read_ / measured_loads_;
+    const double moved = passed_window_loads_ * measured_moved_ / measured_loads_;
     passed_loads_ += passed_window_loads_;
-    memory_pj_ += read * gpu_.power.hbm_pj_per_byte;
-    hbm_bytes_ += read;
+    memory_pj_ += moved * gpu_.power.hbm_pj_per_byte;
+    hbm_bytes_ += moved;
   }
   activity_["HBM"].push_back({sampled_at_, end, hbm_bytes_ / (gpu_.hbm.peak_bytes_per_us() * window_us)});
 
   const double scaled = sm_pj_ * voltage_scale(gpu_.power, gpu_.boost_clock_mhz, clock_mhz_);
   energy_pj_ += scaled + memory_pj_;
   const double watts = gpu_.power.idle_w + (scaled + memory_pj_) / window_us * 1e-6;  // pJ per us: 1e-6 W
+  if (measured_window_) group_energy_ += watts * window_us;
+  if (measured_window_) group_us_ += window_us;
   activity_["power"].push_back({sampled_at_, end, watts / gpu_.power.peak_w});
   clock_time_ += clock_mhz_ * window_us;
   busy_time_ += window_us;
@@ -261,26 +269,42 @@ void FrontEnd::end_window(Time now, Time end, double window_us) {
     quiet_windows_ = 0;
   }
   const bool was_capped = capped_;
+  const double clock_before = clock_mhz_;
   watch_mean(watts, window_us);
   // What passed trips would do to the clock is what measured ones have done to it.
-  if (!trip_sampling_.holding()) govern(now, window_us, scaled);
+  if (options_.fixed_clock_mhz <= 0 && !trip_sampling_.holding()) {
+    govern(now, window_us, scaled);
+    watch_clock(clock_before, watts);
+  }
   if (capped_ != was_capped) {
     forget_group();
     trip_sampling_.start_anew();
   }
+  // One window of trips longer than it may have seen them all compute, another all wait.
+  const double usual_w = group_us_ > 0 ? group_energy_ / group_us_ : watts;
   const double windows_left =
-      capped_ || options_.fixed_clock_mhz > 0 || watts < kNearCap * gpu_.power.cap_w
+      capped_ || options_.fixed_clock_mhz > 0 || usual_w < kNearCap * gpu_.power.cap_w
           ? std::numeric_limits<double>::infinity()
-          : (time_to_cap_us(gpu_.power, mean_w_, watts) + kBeyondCap * now.us()) / window_us_;
-  if (options_.fixed_clock_mhz <= 0 && clock_mhz_ == gpu_.boost_clock_mhz && watts <= gpu_.power.cap_w &&
-      window_us_ == whole_us_ && trip_sampling_.divisible(trips_, kWindowParts)) {
-    window_us_ = whole_us_ / kWindowParts;
-    trip_sampling_.shorten(window_us_);
-  }
+          : (time_to_cap_us(gpu_.power, mean_w_, usual_w) + kBeyondCap * now.us()) / window_us_;
   if (windows_ == 1) last_us_ = window_us;
   if (const auto pass = trip_sampling_.add(trips_, windows_left, windows_)) pass_trips(now, *pass, window_us);
   if (!trip_sampling_.holding()) warm_l2(now, false);
   look_after(now, window_start(now), std::max(1U, trip_sampling_.windows_to_pass()));
+}
+
+void FrontEnd::watch_clock(double clock_before, double watts) {
+  trip_sampling_.set_steady(std::abs(clock_mhz_ - clock_before) <= kClockStepMhz);
+  // Below the cap the clock has no reason to change; above it the governor must not see parts of a tile.
+  const bool free = clock_mhz_ == gpu_.boost_clock_mhz && watts <= gpu_.power.cap_w;
+  const double short_us = whole_refreshes_us(gpu_.hbm, kShortWindowUs);
+  if (free && window_us_ == whole_us_ && short_us < whole_us_ &&
+      trip_sampling_.divisible(trips_, whole_us_ / short_us)) {
+    window_us_ = short_us;
+    trip_sampling_.resize(short_us, true);
+  } else if (!free && window_us_ != whole_us_ && trip_sampling_.settling()) {
+    window_us_ = whole_us_;
+    trip_sampling_.resize(whole_us_, false);
+  }
 }
 
 void FrontEnd::look_after(Time now, Time from, std::uint32_t windows) {
@@ -291,12 +315,11 @@ void FrontEnd::look_after(Time now, Time from, std::uint32_t windows) {
 
 void FrontEnd::watch_mean(double watts, double window_us) {
   mean_w_ += (watts - mean_w_) * -std::expm1(-window_us / (gpu_.power.average_ms * 1e3));
-  if (options_.fixed_clock_mhz > 0 || trip_sampling_.holding()) return;
+  if (options_.fixed_clock_mhz > 0 || trip_sampling_.windows_to_pass() > 0) return;
   capped_ = mean_w_ >= (capped_ ? kCapped : 1.0) * gpu_.power.cap_w;
 }
 
 void FrontEnd::govern(Time now, double window_us, double sm_pj) {
-  if (options_.fixed_clock_mhz > 0) return;
   set_clock(now, clock_within_mhz(gpu_.power, gpu_.boost_clock_mhz,
                                   {.clock_mhz = clock_mhz_,
                                    .sm_w = sm_pj / window_us * 1e-6,
@@ -349,6 +372,7 @@ void FrontEnd::warm_l2(Time now, bool warm) {
 
 void FrontEnd::forget_group() {
   group_clock_ = group_windows_ = 0;
+  group_energy_ = group_us_ = 0;
   group_trips_.assign(to_gpcs.size(), {});
 }
 
@@ -363,10 +387,26 @@ void FrontEnd::start_trips() {
     even = trips * static_cast<double>(shape.grid / resident * resident) / shape.grid;
   forget_group();
   const auto loops = static_cast<double>(std::min<std::size_t>(shape.grid, resident));
-  Time before{};
-  for (const Time execution : executions_) before += execution;
-  trip_sampling_.start({.trips = trips, .even = even, .loops = loops, .before = before}, window_us_,
-                       options_.fixed_clock_mhz > 0);
+  if (options_.fixed_clock_mhz <= 0 && trips > 0 && options_.share < kLittleShare) {
+    // A clock that is a step off for some time matters as little.
+    window_us_ = std::min(whole_us_, whole_refreshes_us(gpu_.hbm, kShortWindowUs));
+  }
+  const Time fills =
+      options_.fixed_clock_mhz > 0
+          ? Time{}
+          : Time::from_us(kFills * static_cast<double>(gpu_.l2.bytes) / gpu_.hbm.peak_bytes_per_us());
+  // The end of a grid of many waves is less than what windows do not show anyway.
+  const bool little = options_.share < kLittleShare;
+  const bool waves = shape.grid > resident && even > kManyWaves * trips;
+  trip_sampling_.start({.trips = trips,
+                        .even = even,
+                        .loops = loops,
+                        .ends_alike = options_.fixed_clock_mhz <= 0 && (waves || (little && even >= trips)),
+                        .share = options_.share,
+                        .fills = fills,
+                        .before = execution_},
+                       window_us_, options_.fixed_clock_mhz > 0);
+  if (window_us_ != whole_us_) trip_sampling_.resize(window_us_, true);
 }
 
 void FrontEnd::send_clock(Time now) {

@@ -64,7 +64,11 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// Everything about the window that ended at `end` has come in.
   void end_window(Time now, Time end, double window_us);
   /// What the next window's length counts from, once everyone has answered.
-  Time window_start(Time now) const { return options_.fixed_clock_mhz > 0 ? window_began_ : now; }
+  Time window_start(Time now) const {
+    return window_us_ != whole_us_ || options_.fixed_clock_mhz > 0 ? window_began_ : now;
+  }
+  /// Whether the last window has left the clock as it was, and whether windows may be short.
+  void watch_clock(double clock_before, double watts);
   void govern(Time now, double window_us, double sm_pj);
   /// Follows the mean power. Whether it has reached the cap is looked at when no trips are passed over.
   void watch_mean(double watts, double window_us);
@@ -108,11 +112,13 @@ class FrontEnd : public EventModule<FrontEndEvent> {
 
   TripSampling trip_sampling_;
   bool measured_window_ = false;                   // the one that has just ended
-  double measured_loads_ = 0, measured_read_ = 0;  // L2 bytes loaded, and HBM bytes read meanwhile
+  double measured_loads_ = 0, measured_read_ = 0;  // L2 bytes loaded, and HBM bytes read meanwhile,
+  double measured_moved_ = 0;                      // read and written
   double passed_loads_ = 0;
   bool warming_ = false;    // the L2
   double group_clock_ = 0;  // sum over the measured windows since trips were last passed over
   std::uint32_t group_windows_ = 0;
+  double group_energy_ = 0, group_us_ = 0;  // theirs, in W us
   std::vector<TripWindow> group_trips_;  // of each GPC: more SMs to a crossbar port may make its trips longer
   Time passed_, half_width_;
 };

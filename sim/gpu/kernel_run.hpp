@@ -22,6 +22,8 @@ struct KernelOptions {
   /// SM clock that the kernel keeps: that of replays, whose power is not one kernel's. 0: it starts at boost,
   /// on a part that was idle, and the governor sets the clock.
   double fixed_clock_mhz = 0;
+  /// Of the time of the run that it is part of, roughly: a kernel that takes little of it is sampled less.
+  double share = 1;
   unsigned threads = 1;  ///< that run the modules of the GPU; the result is the same with any number
   /// Operands (indices into operands_of) that lie in the L2 when the kernel starts, least recently used
   /// first; only what fits stays.

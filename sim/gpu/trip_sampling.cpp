@@ -10,7 +10,7 @@ namespace {
 
 // In windows. The governor needs two or three to find its clock; caches and queues are full sooner.
 constexpr std::uint32_t kSettleClock = 3, kSettle = 2;
-constexpr std::uint32_t kFirstGroup = 4, kGroup = 3;
+constexpr std::uint32_t kFirstGroup = 4, kGroup = 3, kLeastInGroup = 2;
 // Where the clock is fixed windows are shorter: a group goes on until its mean is this sure.
 constexpr std::uint32_t kMostInFirstGroup = 8, kMostInGroup = 4;
 constexpr double kSure = 0.003;  // standard error, relative to the mean
@@ -18,12 +18,15 @@ constexpr double kSure = 0.003;  // standard error, relative to the mean
 constexpr std::uint32_t kMostWarm = 2;
 constexpr double kWarmTrips = 24;
 constexpr std::uint32_t kTail = 2;       // simulated before a boundary
-constexpr std::uint32_t kLeastPass = 6;  // shorter is not worth a group of its own
+constexpr std::uint32_t kLeastPass = 6;  // and as many trips: shorter is not worth a group of its own
+constexpr double kLeastOfBrief = 40;     // of what takes little time of a run, and is short itself
 constexpr std::uint32_t kMostPasses = 4;
 // Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
 constexpr double kSteady = 0.01;  // standard error of a group, relative to its mean
 constexpr std::uint32_t kMostSteadyPasses = 2;
 constexpr std::uint32_t kWindowsPerPass = 12;
+// Of a run's time: an interval of a tenth of what takes less is 2 % of the whole.
+constexpr double kSomeShare = 0.2;
 // What windows do not show (heads and tails of loops, SMs that drift apart), of the passed time: what sampled
 // kernels were seen to be off beyond their windows' spread (docs/skipping.md).
 constexpr double kNotSampled = 0.005;
@@ -34,25 +37,32 @@ constexpr double kShortLoop = 16;
 constexpr double kManyPieces = 100, kManyPiecesOfPart = 50;  // of a kernel alone, and behind others
 constexpr double kOnePiece = 1.5;
 constexpr std::uint64_t kLeastTimed = 16;  // trips that make a window's mean
-constexpr unsigned kLeastInPart = 250;     // and that of a part of a window
+constexpr double kLeastInPart = 250;       // and that of a part of a window
 
 }  // namespace
 
 void TripSampling::start(const TripCount& count, double window_us, bool clock_is_fixed) {
   window_us_ = window_us;
-  steady_clock_ = clock_is_fixed;
+  steady_clock_ = short_windows_ = clock_is_fixed;
   trips_ = count.trips;
-  even_ = std::min(count.even, count.trips);
+  ends_alike_ = count.ends_alike;
+  even_ = ends_alike_ ? count.trips : std::min(count.even, count.trips);
   loops_ = count.loops;
+  most_passes_ = count.share < kLittleShare ? 1 : count.share < kSomeShare ? kMostSteadyPasses : kMostPasses;
   before_us_ = count.before.us();
   made_ = items_ = alike_ = 0;
+  passes_ = 0;
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
   first_group_ = 0;
   stretch_ = 0;
   state_ = State::off;
-  if (trips_ > 0) settle(steady_clock_ ? kSettle : kSettleClock, false);
+  if (trips_ > 0) {
+    settle(std::max(steady_clock_ ? kSettle : kSettleClock,
+                    static_cast<std::uint32_t>(std::ceil(count.fills.us() / window_us))),
+           false);
+  }
 }
 
 double TripSampling::Group::spread() const {
@@ -80,14 +90,13 @@ void TripSampling::start_anew() {
   settle(steady_clock_ ? kSettle : kSettleClock, false);
 }
 
-bool TripSampling::divisible(const TripWindow& window, unsigned parts) const {
-  return state_ == State::settle && groups_.empty() && passed_ == 0 &&
-         static_cast<double>(window.timed) >= std::max(loops_, static_cast<double>(kLeastInPart * parts));
+bool TripSampling::divisible(const TripWindow& window, double parts) const {
+  return settling() && static_cast<double>(window.timed) >= std::max(loops_, kLeastInPart * parts);
 }
 
-void TripSampling::shorten(double window_us) {
+void TripSampling::resize(double window_us, bool short_ones) {
   window_us_ = window_us;
-  steady_clock_ = true;
+  short_windows_ = short_ones;
 }
 
 std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, double most_windows,
@@ -117,19 +126,23 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     case State::measure:
       break;
   }
-  // Of loops in step with trips longer than a window, only some windows see trips end.
+  // Trips longer than a window that began together end together: there are windows in which none does.
   Group& group = groups_.back();
   ++group.lasted;
   group.made += window.made;
-  if (window.timed < kLeastTimed) return {};
-  const double mean = window.time.us() / static_cast<double>(window.timed);
-  group.sum += mean;
-  group.sum_of_squares += mean * mean;
-  ++group.windows;
+  const bool seen = window.timed >= kLeastTimed;
+  if (!seen && short_windows_) return {};
+  if (seen) {
+    const double mean = window.time.us() / static_cast<double>(window.timed);
+    group.sum += mean;
+    group.sum_of_squares += mean * mean;
+    ++group.windows;
+  }
   if (left_ > 0) --left_;
-  if (left_ > 0) return {};
+  if (left_ > 0 || group.windows < kLeastInGroup) return {};
   const double sure = group.spread() / std::sqrt(static_cast<double>(group.windows));
-  if (steady_clock_ && sure > kSure && group.windows < (passes_ == 0 ? kMostInFirstGroup : kMostInGroup)) {
+  if (short_windows_ && sure > kSure &&
+      group.windows < (passes_ == 0 && most_passes_ > 1 ? kMostInFirstGroup : kMostInGroup)) {
     left_ = 1;
     return {};
   }
@@ -137,7 +150,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   // Where every loop is one piece of work no whole piece is passed over.
   const double pieces = alike_ > 0 ? items_ * trips_ / (loops_ * alike_) : 0;  // of a loop
   if (passed_ == 0 && alike_ < kShortLoop * items_ && pieces > kOnePiece) {
-    const double piece_us = mean * alike_ / items_;
+    const double piece_us = group.mean() * alike_ / items_;
     const double enough = before_us_ > 0 ? kManyPiecesOfPart : kManyPieces;
     if (pieces + before_us_ / piece_us < enough) {
       state_ = State::off;
@@ -153,18 +166,22 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   const double end = uneven_ ? trips_ : even_;
   const double to_go = (end - made_) * group.lasted / group.made - kTail;
   if (passes_ == 0) {
-    passes_ = static_cast<std::uint32_t>(
-        std::clamp(to_go / kWindowsPerPass, 1.0,
-                   static_cast<double>(steady_clock_ && sure < kSteady ? kMostSteadyPasses : kMostPasses)));
+    // What windows of a few long trips each differ by says little.
+    const bool steady = steady_clock_ && (sure < kSteady || !short_windows_);
+    const std::uint32_t most = std::min(most_passes_, steady ? kMostSteadyPasses : kMostPasses);
+    passes_ = static_cast<std::uint32_t>(std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(most)));
   }
   warm_ = static_cast<std::uint32_t>(
       std::clamp(std::ceil(kWarmTrips * group.mean() / window_us_), 1.0, double{kMostWarm}));
   const double detail = (passes_ - 1) * (warm_ + kGroup);
   const double even_length = (to_go - detail) / passes_, length = std::min(even_length, most_windows);
-  if (length < kLeastPass) return {};
+  const double least = most_passes_ == 1 && short_windows_ ? kLeastOfBrief : kLeastPass;
+  if (length < std::max(least, kLeastPass * group.mean() / window_us_)) return {};
+  const bool last = passes_ == 1 && length == even_length;
   if (passes_ > 1 && length == even_length) --passes_;
   state_ = State::pass;
-  left_ = group.passed = static_cast<std::uint32_t>(length);
+  // The last stretch of such a kernel goes on until it ends.
+  left_ = group.passed = static_cast<std::uint32_t>(ends_alike_ && last ? 2 * length : length);
   return Pass{.windows = left_, .each = Time::from_us(charged)};
 }
 

@@ -16,6 +16,9 @@
 
 namespace tessera::sim {
 
+/// Of a run's time: an interval of a tenth of what takes less is 0.2 % of the whole.
+inline constexpr double kLittleShare = 0.02;
+
 /// What happened to a kernel's trips in one window.
 struct TripWindow {
   std::uint64_t timed = 0;  ///< trips whose begin and end were seen
@@ -27,10 +30,13 @@ struct TripWindow {
 
 /// A kernel's trips.
 struct TripCount {
-  double trips = 0;  ///< in all; none: nothing to sample
-  double even = 0;   ///< of them, before the first SM runs out of work
-  double loops = 1;  ///< that go on at a time
-  Time before;       ///< what earlier kernels of the same run took: a share of the sum is what may be wrong
+  double trips = 0;         ///< in all; none: nothing to sample
+  double even = 0;          ///< of them, before the first SM runs out of work
+  double loops = 1;         ///< that go on at a time
+  bool ends_alike = false;  ///< the end, when SMs run out of work, hardly counts
+  double share = 1;         ///< of the run's time that the kernel takes, roughly
+  Time fills;               ///< how long caches take to fill
+  Time before;  ///< what earlier kernels of the same run took: a share of the sum is what may be wrong
 };
 
 class TripSampling {
@@ -48,9 +54,14 @@ class TripSampling {
                           double most_windows = std::numeric_limits<double>::infinity(),
                           std::uint32_t windows = 1);
   /// No window has been measured yet, and one like this can be cut into `parts` that each see many trips.
-  bool divisible(const TripWindow& window, unsigned parts) const;
-  /// From now on windows are this long, and the clock is taken to stay as it is. Only where divisible().
-  void shorten(double window_us);
+  bool divisible(const TripWindow& window, double parts) const;
+  /// No window has been measured yet.
+  bool settling() const { return state_ == State::settle && groups_.empty() && passed_ == 0; }
+  /// From now on windows are this long. `short_ones`: a group goes on until its mean is sure. Only while
+  /// settling().
+  void resize(double window_us, bool short_ones);
+  /// Whether the last window has left the clock as it was.
+  void set_steady(bool steady) { steady_clock_ = steady; }
   /// From now on trips take another time than before. Not while holding().
   void start_anew();
 
@@ -95,7 +106,10 @@ class TripSampling {
   std::uint32_t passed_ = 0;
   std::uint32_t warm_ = 1;  // windows after passed trips that are not measured
   double window_us_ = 0;
+  bool ends_alike_ = false;
   bool steady_clock_ = false;
+  bool short_windows_ = false;  // a group goes on until its mean is sure
+  std::uint32_t most_passes_ = 1;
   std::vector<Group> groups_;
 };
 

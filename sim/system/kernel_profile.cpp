@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -232,6 +233,25 @@ KernelPlan& PlanMemory::of(const std::string& graph_key, const models::TaskGraph
   return plans_.emplace(std::move(key), plan_kernels(graph, spec, options)).first->second;
 }
 
+namespace {
+
+/// Kernels whose part of the run is small may be known less well.
+void set_shares(KernelPlan& plan) {
+  std::vector<double> uses(plan.jobs.size()), rough(plan.jobs.size());
+  for (const KernelPlan::Instance& instance : plan.instances) {
+    if (instance.runs && instance.job != KernelPlan::kNone) uses[instance.job] += 1;
+  }
+  for (std::size_t i = 0; i < rough.size(); ++i) rough[i] = uses[i] * rough_seconds(plan.jobs[i]);
+  const double whole = std::accumulate(rough.begin(), rough.end(), 0.0);
+  for (std::size_t i = 0; i < rough.size(); ++i)
+    plan.jobs[i].options.share = whole > 0 ? rough[i] / whole : 1;
+  for (const auto& points : plan.samples) {  // they stand for the contexts between them too
+    for (const auto& [context, job] : points) plan.jobs[job].options.share = 1;
+  }
+}
+
+}  // namespace
+
 KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec& spec,
                               const RunOptions& options, const Simulate& simulate) {
   KernelProfile profile;
@@ -245,6 +265,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
                          : options.memory.plans->of(options.memory.graph_key, graph, spec, options);
   for (std::size_t i = 0; i < plan.jobs.size(); ++i)
     plan.jobs[i].gpu = plan.node_of_job[i] == models::NodeKind::comp ? &spec.comp_gpu : &spec.attn_gpu;
+  if (!options.price && !options.cost) set_shares(plan);
   std::vector<KernelResult> results = options.price ? options.price(plan.jobs)
                                       : options.cost
                                           ? cost_all(plan.jobs, spec, options.memory)

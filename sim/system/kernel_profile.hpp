@@ -30,7 +30,7 @@ struct KernelOutcome {
   std::string failure;  ///< anything else, with the kernel's name
 };
 
-/// A rough length of the kernel, in seconds on a GPU; what simulating it takes is about in proportion.
+/// A rough length of the kernel, in seconds on a GPU.
 double rough_seconds(const KernelJob& job);
 
 /// Runs each job in a forked process, at most `processes` at a time (0: one per core), by order_of

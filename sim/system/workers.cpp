@@ -131,10 +131,10 @@ KernelOutcome outcome_of(const Worker& worker, int status, const std::string& ke
 
 }  // namespace
 
-// FLOPs at 1 PFLOP/s against bytes at 1 TB/s.
+// FLOPs at 1 PFLOP/s against bytes at 3 TB/s.
 double rough_seconds(const KernelJob& job) {
   return std::max(models::flops_of(job.op) * 1e-15,
-                  static_cast<double>(models::min_bytes_of(job.op)) * 1e-12);
+                  static_cast<double>(models::min_bytes_of(job.op)) / 3e12);
 }
 
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,

@@ -34,6 +34,7 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   slots_.resize(slots);
   watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
   seen_.assign(kernel.shape().roles.size(), {});
+  progress_ = {.passed_loads = progress_.passed_loads};  // trips since the last look are the last kernel's
   if (recorder_ != nullptr) recorder_->prepare(kernel.shape());
 }
 

@@ -252,7 +252,8 @@ TEST_CASE("windows of many trips may be cut into parts, until the first is measu
   TripSampling shorter;
   shorter.start({.trips = 1e9, .even = 1e9, .loops = 10}, kWindowUs);
   shorter.add(of(1000));
-  shorter.shorten(kWindowUs / 4);
+  shorter.resize(kWindowUs / 4, true);
+  shorter.set_steady(true);
   int short_windows = 1;
   while (!shorter.add(of(1000))) ++short_windows;
   CHECK(short_windows < windows);
@@ -271,6 +272,55 @@ TEST_CASE("at a fixed clock, windows that differ are measured for longer") {
   CHECK(measured(0) < measured(0.005));
   CHECK(measured(0.005) < measured(0.1));
   CHECK(measured(0.1) < 100);
+}
+
+TEST_CASE("what takes little of a run's time is sampled less") {
+  const auto groups = [](double share) {
+    TripSampling sampling;
+    sampling.start({.trips = 1e6, .even = 1e6, .loops = 10, .share = share}, kWindowUs);
+    int passes = 0;
+    for (double made = 0; made < 1e6; made += 1000) {
+      const bool passing = sampling.windows_to_pass() > 0;
+      passes +=
+          sampling.add({.timed = passing ? 0U : 100U, .time = Time::from_us(100), .made = 1000}) ? 1 : 0;
+    }
+    return passes;
+  };
+  CHECK(groups(1) == 4);
+  CHECK(groups(0.1) == 2);
+  CHECK(groups(0.001) == 1);
+}
+
+TEST_CASE("trips longer than a window that end together: windows in which none does count too") {
+  TripSampling sampling;
+  sampling.start({.trips = 1e6, .even = 1e6, .loops = 300}, kWindowUs);
+  sampling.set_steady(true);
+  std::optional<TripSampling::Pass> pass;
+  int windows = 0;
+  for (; !pass && windows < 40; ++windows) {
+    const bool ends = windows % 3 == 2;
+    pass = sampling.add(
+        {.timed = ends ? 300U : 0U, .time = Time::from_us(300 * 60.0), .made = ends ? 300.0 : 0.0});
+  }
+  REQUIRE(pass);
+  CHECK(windows <= 9);
+  CHECK(pass->each == Time::from_us(60));
+  // As long as the trips to come take at the rate of all windows.
+  CHECK(pass->windows > 0.4 * 1e6 / 150);
+}
+
+TEST_CASE("the next kernel plans its own stretches") {
+  TripSampling sampling;
+  const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000};
+  const auto first = [&] {
+    sampling.start({.trips = 1e6, .even = 1e6}, kWindowUs);
+    std::optional<TripSampling::Pass> pass;
+    while (!pass) pass = sampling.add(window);
+    return pass->windows;
+  };
+  const std::uint32_t windows = first();
+  while (sampling.holding()) sampling.add({.made = 1000});
+  CHECK(first() == windows);
 }
 
 TEST_CASE("the interval covers windows that differ by chance and trips that slowly change") {

@@ -59,7 +59,7 @@ void TripSampling::start(const TripCount& count, double window_us, bool clock_is
   stretch_ = 0;
   state_ = State::off;
   if (trips_ > 0) {
-    settle(std::max(steady_clock_ ? kSettle : kSettleClock,
+    settle(std::max(short_windows_ ? kSettle : kSettleClock,
                     static_cast<std::uint32_t>(std::ceil(count.fills.us() / window_us))),
            false);
   }
@@ -78,7 +78,7 @@ void TripSampling::settle(std::uint32_t windows, bool resumed) {
 
 void TripSampling::begin_group() {
   state_ = State::measure;
-  left_ = passes_ == 0 && !steady_clock_ ? kFirstGroup : kGroup;
+  left_ = passes_ == 0 && !short_windows_ ? kFirstGroup : kGroup;
   groups_.push_back(Group{.stretch = stretch_});
 }
 
@@ -87,7 +87,7 @@ void TripSampling::start_anew() {
   if (!groups_.empty() && groups_.back().windows == 0) groups_.pop_back();
   first_group_ = groups_.size();
   ++stretch_;
-  settle(steady_clock_ ? kSettle : kSettleClock, false);
+  settle(short_windows_ ? kSettle : kSettleClock, false);
 }
 
 bool TripSampling::divisible(const TripWindow& window, double parts) const {
@@ -167,7 +167,7 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   const double to_go = (end - made_) * group.lasted / group.made - kTail;
   if (passes_ == 0) {
     // What windows of a few long trips each differ by says little.
-    const bool steady = steady_clock_ && (sure < kSteady || !short_windows_);
+    const bool steady = short_windows_ ? sure < kSteady : steady_clock_ && group.mean() > window_us_;
     const std::uint32_t most = std::min(most_passes_, steady ? kMostSteadyPasses : kMostPasses);
     passes_ = static_cast<std::uint32_t>(std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(most)));
   }

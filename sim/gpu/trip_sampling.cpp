@@ -126,7 +126,9 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     case State::measure:
       break;
   }
-  // Trips longer than a window that began together end together: there are windows in which none does.
+  // Trips longer than a window that began together end together: windows in which none does count too. Of
+  // shorter trips such windows are those in which all loops are at what is not alike, which says nothing of
+  // how many a window takes.
   Group& group = groups_.back();
   ++group.lasted;
   group.made += window.made;
@@ -138,6 +140,8 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
     group.sum_of_squares += mean * mean;
     ++group.windows;
   }
+  const bool long_trips = group.windows > 0 && group.mean() > window_us_;
+  if (!seen && !long_trips) return {};
   if (left_ > 0) --left_;
   if (left_ > 0 || group.windows < kLeastInGroup) return {};
   const double sure = group.spread() / std::sqrt(static_cast<double>(group.windows));
@@ -164,10 +168,10 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
   charged /= static_cast<double>(groups_.size() - first_group_);
 
   const double end = uneven_ ? trips_ : even_;
-  const double to_go = (end - made_) * group.lasted / group.made - kTail;
+  const double to_go = (end - made_) * (long_trips ? group.lasted : group.windows) / group.made - kTail;
   if (passes_ == 0) {
     // What windows of a few long trips each differ by says little.
-    const bool steady = short_windows_ ? sure < kSteady : steady_clock_ && group.mean() > window_us_;
+    const bool steady = short_windows_ ? sure < kSteady : steady_clock_ && long_trips;
     const std::uint32_t most = std::min(most_passes_, steady ? kMostSteadyPasses : kMostPasses);
     passes_ = static_cast<std::uint32_t>(std::clamp(to_go / kWindowsPerPass, 1.0, static_cast<double>(most)));
   }

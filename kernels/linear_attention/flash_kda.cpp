@@ -6,6 +6,7 @@
 #include <bit>
 #include <stdexcept>
 
+#include "kernels/linear_attention/operands.hpp"
 #include "kernels/stream/stream.hpp"
 
 namespace tessera::kernels {
@@ -433,18 +434,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_flash_kda(const models::LinearAt
   if (!gpu.sm.has_tma) refuse("needs a GPU with a TMA");
 
   FlashKdaCall c{.op = op};
-  const std::vector<models::Operand> operands = models::operands(op);
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    for (const auto& [role, to] : {std::pair{"q", &c.q},
-                                   {"k", &c.k},
-                                   {"v", &c.v},
-                                   {"decay", &c.decay},
-                                   {"strength", &c.strength},
-                                   {"state", &c.state},
-                                   {"out", &c.out},
-                                   {"state_out", &c.state_out}})
-      if (operands[i].role == role) *to = addresses.operands.at(i);
-  }
+  place_operands(c, addresses);
   c.first_token.push_back(0);
   c.first_tile.push_back(0);
   for (std::int64_t s = 0; s < op.batch; ++s) {
@@ -452,20 +442,15 @@ std::vector<std::unique_ptr<tile::Kernel>> make_flash_kda(const models::LinearAt
     c.first_token.push_back(c.first_token.back() + length);
     c.first_tile.push_back(c.first_tile.back() + (length + c.tile() - 1) / c.tile());
   }
-  std::uint64_t next = addresses.workspace;
-  const auto take = [&](std::uint64_t bytes) {
-    const std::uint64_t at = next;
-    next += (bytes + 511) / 512 * 512;
-    return at;
-  };
+  Workspace workspace{addresses.workspace};
   const std::uint64_t all = c.tiles() * c.heads();
-  c.strength_by_head = take(c.first_token.back() * c.heads() * c.element());
-  c.k_decayed = take(all * c.rows_bytes());
-  c.q_decayed = take(all * c.rows_bytes());
-  c.k_restored = take(all * c.rows_bytes());
-  c.total = take(all * 4 * c.dim());
-  c.inverse = take(all * c.scores_bytes());
-  c.scores = take(all * c.scores_bytes());
+  c.strength_by_head = workspace.take(c.first_token.back() * c.heads() * c.element());
+  c.k_decayed = workspace.take(all * c.rows_bytes());
+  c.q_decayed = workspace.take(all * c.rows_bytes());
+  c.k_restored = workspace.take(all * c.rows_bytes());
+  c.total = workspace.take(all * 4 * c.dim());
+  c.inverse = workspace.take(all * c.scores_bytes());
+  c.scores = workspace.take(all * c.scores_bytes());
 
   std::vector<std::unique_ptr<tile::Kernel>> kernels;
   kernels.push_back(std::make_unique<StreamKernel>(turn_strengths(c), gpu));

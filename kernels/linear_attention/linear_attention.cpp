@@ -7,6 +7,7 @@
 #include "kernels/linear_attention/chunk_prepare.hpp"
 #include "kernels/linear_attention/chunks.hpp"
 #include "kernels/linear_attention/flash_kda.hpp"
+#include "kernels/linear_attention/operands.hpp"
 #include "kernels/linear_attention/recurrent.hpp"
 #include "kernels/linear_attention/segments.hpp"
 #include "kernels/linear_attention/short_conv.hpp"
@@ -26,37 +27,21 @@ constexpr std::uint64_t kMostFusedCtas = 256;
 
 ChunkedCall place(const models::LinearAttention& op, const Addresses& addresses) {
   ChunkedCall c{.op = op};
-  const std::vector<models::Operand> operands = models::operands(op);
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    for (const auto& [role, to] : {std::pair{"q", &c.q},
-                                   {"k", &c.k},
-                                   {"v", &c.v},
-                                   {"decay", &c.decay},
-                                   {"strength", &c.strength},
-                                   {"state", &c.state},
-                                   {"out", &c.out},
-                                   {"state_out", &c.state_out}})
-      if (operands[i].role == role) *to = addresses.operands.at(i);
-  }
+  place_operands(c, addresses);
   if (!op.initial_state) c.state = c.state_out;
-  std::uint64_t next = addresses.workspace;
-  const auto take = [&](std::uint64_t bytes) {
-    const std::uint64_t at = next;
-    next += (bytes + 511) / 512 * 512;
-    return at;
-  };
+  Workspace workspace{addresses.workspace};
   const std::uint64_t keys = c.head_tokens() * c.k_dim() * c.element(),
                       values = c.head_tokens() * c.v_dim() * c.element();
-  c.sums = take(c.head_tokens() * c.sums_per_token() * 4);
-  c.scores = take(c.head_tokens() * c.chunk() * c.element());
-  c.inverse = take(c.head_tokens() * c.chunk() * 4);
-  c.diagonal = take(c.head_tokens() * kSubChunk * 4);
-  c.w = take(keys);
-  c.kg = take(keys);
-  c.u = take(values);
-  c.d = take(values);
-  c.states = take(c.head_chunks() * c.k_dim() * c.v_dim() * c.element());
-  if (op.part == models::SegmentPart::rest) c.q = c.k = next;  // as normalised before
+  c.sums = workspace.take(c.head_tokens() * c.sums_per_token() * 4);
+  c.scores = workspace.take(c.head_tokens() * c.chunk() * c.element());
+  c.inverse = workspace.take(c.head_tokens() * c.chunk() * 4);
+  c.diagonal = workspace.take(c.head_tokens() * kSubChunk * 4);
+  c.w = workspace.take(keys);
+  c.kg = workspace.take(keys);
+  c.u = workspace.take(values);
+  c.d = workspace.take(values);
+  c.states = workspace.take(c.head_chunks() * c.k_dim() * c.v_dim() * c.element());
+  if (op.part == models::SegmentPart::rest) c.q = c.k = workspace.next();  // as normalised before
   return c;
 }
 

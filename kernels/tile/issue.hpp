@@ -14,4 +14,10 @@ inline constexpr double kThreadsPerWarp = 32;
 /// Stores from registers are posted; the way to the L2 holds a few of them for each warp.
 inline constexpr std::uint32_t kPostedStores = 4;
 
+/// wgmma instructions of a product: m64nNk16 with operands of 16 bits. Between two of them another
+/// warpgroup's may be served.
+constexpr std::uint32_t wgmma_instructions(std::uint32_t m, std::uint32_t k) {
+  return ((m + 63) / 64) * ((k + 15) / 16);
+}
+
 }  // namespace tessera::tile

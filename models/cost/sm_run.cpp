@@ -35,6 +35,8 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
   ctas_.resize(std::max<std::size_t>(ctas_.size(), ctas));
   roles_.resize(std::max<std::size_t>(roles_.size(), std::size_t{ctas} * roles));
   roles_used_ = std::size_t{ctas} * roles;
+  tensor_turns_.reset(kFirstRole + roles_used_);
+  shared_turns_.reset(kFirstRole + roles_used_);
   for (std::uint32_t c = 0; c < ctas; ++c) {
     Cta& cta = ctas_[c];
     const std::uint32_t index = c * stride;
@@ -55,8 +57,8 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
       role.blocked = Blocked::no;
       role.tile_asked = false;
       role.tiles = 0;
-      role.loads.issued = role.stores.issued = role.products.issued = 0;
-      role.loads.latest = role.stores.latest = role.products.latest = 0;
+      role.loads.issued = role.stores.issued = 0;
+      role.loads.latest = role.stores.latest = 0;
     }
   }
   for (std::size_t left = roles_used_; left > 0;) {
@@ -64,7 +66,7 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
     std::size_t next = roles_used_;
     double earliest = std::numeric_limits<double>::infinity();
     for (std::size_t r = 0; r < roles_used_; ++r) {
-      if (roles_[r].blocked == Blocked::no && roles_[r].ready < earliest) {
+      if (roles_[r].blocked <= Blocked::products && roles_[r].ready < earliest) {
         earliest = roles_[r].ready;
         next = r;
       }
@@ -84,6 +86,13 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
 
 void SmRun::advance(Role& role, std::uint32_t index) {
   double at = role.ready;
+  if (role.blocked == Blocked::products) {
+    // Others may have taken turns meanwhile.
+    role.ready = std::max(at, product_done(products_of(role), role.awaited_product));
+    if (role.ready > at) return;
+    role.blocked = Blocked::no;
+    at += kPostCycles;
+  }
   const double stop = at + 4 * kPostCycles;
   for (;;) {
     if (!role.program.advance()) {
@@ -104,7 +113,8 @@ void SmRun::advance(Role& role, std::uint32_t index) {
 void SmRun::land(const Arrival& a) {
   // What threads copy takes the banks from their loads, as it comes in; what the TMA brings does not.
   const double length = a.bytes / sm_.l1_fill_bytes_per_cycle;
-  const double written = a.copied ? occupy(shared, std::max(0.0, a.at - length), length) : a.at;
+  const double written =
+      a.copied ? std::max(a.at, take_turns(kCopies, std::max(0.0, a.at - length), length)) : a.at;
   sum_[shared_bytes] += a.bytes;
   arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0,
          static_cast<std::int64_t>(a.bytes));
@@ -208,7 +218,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double issued = occupy(tma, at,
                                    std::max(static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle,
                                             static_cast<double>(op.count) * sm_.tma_store_piece_cycles));
-      const double read = occupy(shared, at + sm_.tma_issue_latency, bytes / sm_.shared_bytes_per_cycle);
+      const double read = access_shared(at, bytes) + sm_.tma_issue_latency;
       const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
       sum_[shared_bytes] += bytes;
       sum_[store_bytes] += bytes;
@@ -224,26 +234,43 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double flops = 2.0 * op.m * op.n * op.k;
       const double operands = 2.0 * op.k * (op.n + (op.a_in_registers ? 0.0 : static_cast<double>(op.m)));
       at += kPostCycles;
-      const double fetched = occupy(shared, at, operands / sm_.shared_bytes_per_cycle);
-      role.products.add(std::max(occupy(tensor, at, flops / sm_.tensor_flops_per_cycle), fetched) +
-                        sm_.tensor_latency);
+      const std::size_t me = products_of(role);
+      const double multiplied = flops / sm_.tensor_flops_per_cycle;
+      const double fetched = operands / sm_.shared_bytes_per_cycle;
+      const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
+      tensor_turns_.add(me, at, turns, multiplied / turns);
+      shared_turns_.add(me, at, fetched);
+      sum_[tensor] += multiplied;
+      sum_[shared] += fetched;
       sum_[tensor_flops] += flops;
       sum_[shared_bytes] += operands;
       return true;
     }
 
-    case OpKind::wgmma_wait:
-      at = std::max(at, role.products.left(op.count)) + kPostCycles;
+    case OpKind::wgmma_wait: {
+      const std::size_t me = products_of(role);
+      if (const std::uint32_t issued = tensor_turns_.requests(me); issued > op.count) {
+        role.awaited_product = issued - 1 - static_cast<std::uint32_t>(op.count);
+        if (const double done = product_done(me, role.awaited_product); done > at + kPostCycles) {
+          role.blocked = Blocked::products;
+          role.ready = done;
+          return false;
+        }
+      }
+      at += kPostCycles;
       return true;
+    }
 
     case OpKind::mma: {
       const double flops = 2.0 * op.m * op.n * op.k, start = at;
-      at = occupy(tensor, start, flops / (sm_.mma_flops_per_cycle * share)) + sm_.tensor_latency;
+      const double multiplied = flops / (sm_.mma_flops_per_cycle * share);
+      at = tensor_turns_.reserve(kThreads, start, multiplied) + sm_.tensor_latency;
+      sum_[tensor] += multiplied;
       sum_[tensor_flops] += flops;
       if (op.count > 0) {
         const auto moved = static_cast<double>(op.count);
         occupy(issue, start, moved / vector_bytes);
-        at = std::max(at, occupy(shared, start, moved / sm_.shared_bytes_per_cycle) + sm_.shared_latency);
+        at = std::max(at, access_shared(start, moved) + sm_.shared_latency);
         sum_[shared_bytes] += moved;
       }
       return true;
@@ -257,7 +284,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double start = at;
       const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes,
                                      special / sm_.mufu_per_cycle, conversions / sm_.conversions_per_cycle});
-      const double beside = std::max(0.0, free_[tensor] - start);
+      const double beside = std::max(0.0, tensor_turns_.free_at() - start);
       const double slow = 1 + (1 / sm_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
       double end =
           occupy(issue, start,
@@ -269,7 +296,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       if (v.convert != 0)
         end = std::max(end, occupy(convert, start, slow * conversions / (sm_.conversions_per_cycle * share)));
       if (v.shuffle != 0) {
-        end = std::max(end, occupy(shared, start, 4.0 * shuffles / sm_.shared_bytes_per_cycle));
+        end = std::max(end, access_shared(start, 4.0 * shuffles));
         sum_[shared_bytes] += 4 * shuffles;
       }
       sum_[fp32_ops] += fma;
@@ -284,10 +311,9 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
     case OpKind::shared_store: {
       const auto moved = static_cast<double>(op.count);
       occupy(issue, at, moved / vector_bytes);
-      at = occupy(shared, at, moved / sm_.shared_bytes_per_cycle) +
-           (op.kind == OpKind::shared_load ? sm_.shared_latency
-            : op.kind == OpKind::l1_load   ? sm_.l1_latency
-                                           : kPostCycles);
+      at = access_shared(at, moved) + (op.kind == OpKind::shared_load ? sm_.shared_latency
+                                       : op.kind == OpKind::l1_load   ? sm_.l1_latency
+                                                                      : kPostCycles);
       sum_[shared_bytes] += moved;
       return true;
     }

@@ -7,13 +7,16 @@
 // CTAs of a cluster are alike: what one sends to the others, it is taken to get from them at the same time.
 // So one CTA stands for its cluster.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "kernels/tile/kernel.hpp"
+#include "sim/core/even_pipe.hpp"
 #include "sim/core/hardware.hpp"
+#include "sim/core/turn_pipe.hpp"
 
 namespace tessera::cost {
 
@@ -62,7 +65,7 @@ class SmRun {
               const MemoryLatency& latency);
 
  private:
-  enum class Blocked : std::uint8_t { no, barrier, named, done };
+  enum class Blocked : std::uint8_t { no, products, barrier, named, done };
   struct Barrier {
     std::int64_t pending = 0, bytes = 0;
     std::uint32_t arrivals = 0, phase = 0;
@@ -97,7 +100,8 @@ class SmRun {
     bool tile_asked = false;
     double tile_at = 0;
     std::uint64_t tiles = 0;
-    Pending loads, stores, products;
+    Pending loads, stores;
+    std::uint32_t awaited_product = 0;  // while blocked on products, which may come later than `ready`
   };
   struct Cta {
     tile::Cta id;
@@ -123,6 +127,23 @@ class SmRun {
     sum_[pipe] += length;
     return free;
   }
+  /// A role's wgmmas in the turns of the tensor cores and, for their operands, of the shared memory.
+  static constexpr std::size_t kThreads = 0, kCopies = 1, kFirstRole = 2;
+  std::size_t products_of(const Role& role) const {
+    return kFirstRole + static_cast<std::size_t>(&role - roles_.data());
+  }
+  double product_done(std::size_t customer, std::uint32_t number) const {
+    return std::max(tensor_turns_.done(customer, number), shared_turns_.done(customer, number)) +
+           sm_.tensor_latency;
+  }
+  /// The shared memory, for so many of the bytes that threads load and store; when it has served them.
+  double access_shared(double at, double bytes) {
+    return take_turns(kThreads, at, bytes / sm_.shared_bytes_per_cycle);
+  }
+  double take_turns(std::size_t customer, double at, double length) {
+    sum_[shared] += length;
+    return shared_turns_.reserve(customer, at, length);
+  }
   void advance(Role& role, std::uint32_t index);
   /// False if the role must wait.
   bool execute(Role& role, std::uint32_t index, const tile::Op& op, double& at);
@@ -140,6 +161,8 @@ class SmRun {
   std::vector<Arrival> arrivals_;  // in the order of time, from next_arrival_ on
   std::size_t next_arrival_ = 0;
   std::array<double, pipes> free_{};
+  TurnPipe<double> tensor_turns_;
+  EvenPipe<double> shared_turns_;
   Figures sum_{};
 };
 

@@ -20,7 +20,16 @@ struct NamedBarrier {
 };
 
 /// What a role is blocked on, for deadlock reports.
-enum class Blocked : std::uint8_t { no, mbarrier, named_barrier, loads, stores, tile_counter, cluster };
+enum class Blocked : std::uint8_t {
+  no,
+  mbarrier,
+  named_barrier,
+  loads,
+  stores,
+  products,
+  tile_counter,
+  cluster
+};
 
 struct RoleState {
   tile::Program program;
@@ -36,10 +45,9 @@ struct RoleState {
   bool tile_asked = false;          ///< of the tile counter
   bool tile_here = false;           ///< it has answered, with `tile`
   std::uint64_t tile = 0;
-  std::uint32_t stores_pending = 0;  ///< that the L2 has not taken yet
-  std::uint32_t stores_allowed = 0;  ///< while blocked on stores: how many may stay pending
-  std::uint32_t wgmma_groups = 0;    ///< issued so far
-  std::array<Time, 8> wgmma_done{};  ///< completion of the last groups, by number modulo 8
+  std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
+  std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
+  std::uint32_t awaited_product = 0;  ///< while blocked on products: which
   TripState trips;
 };
 

@@ -32,6 +32,8 @@ void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   kernel_ = &kernel;
   slots_.clear();
   slots_.resize(slots);
+  tensor_.make_room(kFirstRole + slots * kernel.shape().roles.size());
+  shared_.make_room(kFirstRole + slots * kernel.shape().roles.size());
   watches_trips_ = gpc_.passes_trips() && kernel.shape().trips > 0;
   seen_.assign(kernel.shape().roles.size(), {});
   progress_ = {.passed_loads = progress_.passed_loads};  // trips since the last look are the last kernel's
@@ -100,6 +102,16 @@ void Sm::run_role(Time now, std::uint8_t slot, std::uint8_t index) {
 void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
   RoleState& role = slots_[slot].roles[index];
   Time at = now;
+  if (role.blocked == Blocked::products) {
+    // Others may have taken turns meanwhile.
+    if (const Time done = product_done(products_of(slot, index), role.awaited_product); done > now) {
+      role.ready = now;
+      return gpc_.resume_at(done, index_, slot, index);
+    }
+    role.blocked = Blocked::no;
+    ++counters_.operations_retired;
+    at += cycles(kPostCycles);
+  }
   const Time stop = now + cycles(4 * kPostCycles);
   for (;;) {
     if (!role.program.advance()) {
@@ -193,7 +205,8 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   }
   trips.place = TripState::Place::passed;
   trips.each = Time{pass->length.fs / static_cast<std::int64_t>(pass->trips)};
-  pass_over(role, *pass, work_of_trips(index, static_cast<double>(pass->trips)), at);
+  pass_over(role, products_of(slot, index), *pass, work_of_trips(index, static_cast<double>(pass->trips)),
+            at);
   trips.begun = at;
 }
 
@@ -212,7 +225,8 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   }
   if (pass != nullptr) {
     role.program.set_result(1);
-    return pass_over(role, *pass, work_of_item(index, static_cast<double>(alike)), at);
+    return pass_over(role, products_of(slot, index), *pass, work_of_item(index, static_cast<double>(alike)),
+                     at);
   }
   if (index + 1U == seen_.size()) {
     ++progress_.items;
@@ -237,7 +251,8 @@ void Sm::end_item(RoleState& role, std::uint8_t index, Time at) {
   trips.place = TripState::Place::outside;
 }
 
-void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at) {
+void Sm::pass_over(RoleState& role, std::size_t products, const PassedTrips::Pass& pass,
+                   const SmCounters& work, Time& at) {
   TripState& trips = role.trips;
   ++trips.passes;
   trips.from = at;
@@ -248,17 +263,17 @@ void Sm::pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCount
   // the first: else the role would gain a trip on it.
   trips.tensor_backlog = max(Time{}, tensor_.free_at() - at);
   trips.shared_backlog = max(Time{}, shared_.free_at() - at);
-  for (Time& done : role.wgmma_done) {
-    if (done > at) done += pass.length;
-  }
+  tensor_.set_aside(products, at, pass.length);
+  shared_.set_aside(products, at, pass.length);
   at = trips.until;
 }
 
 void Sm::freeze(Time at, const PassedTrips::Pass& pass) {
   frozen_from_ = at;
   frozen_for_ = pass.length;
-  for (Pipe* p : {&tensor_, &fp32_, &integer_, &mufu_, &convert_, &issue_, &shared_, &lsu_, &tma_, &ingress_,
-                  &egress_}) {
+  tensor_.stand_still(at, pass.length);
+  shared_.stand_still(at, pass.length);
+  for (Pipe* p : {&fp32_, &integer_, &mufu_, &convert_, &issue_, &lsu_, &tma_, &ingress_, &egress_}) {
     if (p->free_at() > at) p->hold_until(p->free_at() + pass.length);
   }
   const auto delay = [&](Time& t) {
@@ -271,7 +286,6 @@ void Sm::freeze(Time at, const PassedTrips::Pass& pass) {
       RoleState& role = cta.roles[r];
       delay(role.ready);
       delay(role.loads_ready);
-      for (Time& done : role.wgmma_done) delay(done);
       TripState& trips = role.trips;
       trips.begun += pass.length;
       book_passed(role, r, at);
@@ -364,9 +378,9 @@ TripProgress Sm::take_progress(Time now) {
   return std::exchange(progress_, {});
 }
 
-Time Sm::busy_with(const Pipe& pipe, double work, double passed_work) {
-  if (work <= 0 || passed_work <= 0) return pipe.busy();
-  return Time{std::llround(static_cast<double>(pipe.busy().fs) * (1 + passed_work / work))};
+Time Sm::busy_with(Time busy, double work, double passed_work) {
+  if (work <= 0 || passed_work <= 0) return busy;
+  return Time{std::llround(static_cast<double>(busy.fs) * (1 + passed_work / work))};
 }
 
 bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const Op& op, Time& at) {
@@ -445,8 +459,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const Time issued = occupy(tma_, at,
                                  std::max(static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle,
                                           static_cast<double>(op.count) * spec_.tma_store_piece_cycles));
-      const Time read =
-          occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
+      const Time read = access_shared(at, bytes) + cycles(spec_.tma_issue_latency);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
       ++role.stores_pending;
       counters_.shared_bytes += op.box.bytes();
@@ -468,32 +481,40 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       // Operands from shared memory: B is broadcast to the four sub-cores, A goes to each its own rows.
       const double bytes = 2.0 * op.k * (op.n + (op.a_in_registers ? 0.0 : static_cast<double>(op.m)));
       at += cycles(kPostCycles);
-      const Time operands = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle);
-      const Time done = max(occupy(tensor_, at, flops / spec_.tensor_flops_per_cycle), operands) +
-                        cycles(spec_.tensor_latency);
-      role.wgmma_done[role.wgmma_groups++ % role.wgmma_done.size()] = done;
+      const std::size_t me = products_of(slot, index);
+      shared_.add(me, at, cycles(bytes / spec_.shared_bytes_per_cycle));
+      const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
+      tensor_.add(me, at, turns, cycles(flops / (spec_.tensor_flops_per_cycle * turns)));
       counters_.tensor_flops += flops;
       counters_.shared_bytes += static_cast<std::uint64_t>(bytes);
       return true;
     }
 
-    case OpKind::wgmma_wait:
-      if (role.wgmma_groups > op.count) {
-        at = max(at, role.wgmma_done[(role.wgmma_groups - 1 - op.count) % role.wgmma_done.size()]);
+    case OpKind::wgmma_wait: {
+      const std::size_t me = products_of(slot, index);
+      if (const std::uint32_t issued = tensor_.requests(me); issued > op.count) {
+        role.awaited_product = issued - 1 - static_cast<std::uint32_t>(op.count);
+        if (const Time done = product_done(me, role.awaited_product); done > at + cycles(kPostCycles)) {
+          role.blocked = Blocked::products;
+          gpc_.resume_at(done, index_, slot, index);
+          return false;
+        }
       }
       at += cycles(kPostCycles);
       return true;
+    }
 
     case OpKind::mma: {
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
       const Time start = at;
-      at = occupy(tensor_, start, flops / (spec_.mma_flops_per_cycle * share)) + cycles(spec_.tensor_latency);
+      at = tensor_.reserve(kThreads, start, cycles(flops / (spec_.mma_flops_per_cycle * share))) +
+           cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
       if (op.count > 0) {
         const auto bytes = static_cast<double>(op.count);
         occupy(issue_, start, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
-        const Time loaded = occupy(shared_, start, bytes / spec_.shared_bytes_per_cycle);
+        const Time loaded = access_shared(start, bytes);
         at = max(at, loaded + cycles(spec_.shared_latency));
         counters_.shared_bytes += op.count;
       }
@@ -525,7 +546,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
         end = max(end, occupy(convert_, start, slow * convert / (spec_.conversions_per_cycle * share)));
       if (v.shuffle != 0) {
         // A shuffle moves four bytes per lane through the shared-memory crossbar.
-        end = max(end, occupy(shared_, start, 4.0 * shuffle / spec_.shared_bytes_per_cycle));
+        end = max(end, access_shared(start, 4.0 * shuffle));
         counters_.shared_bytes += 4 * v.shuffle;
       }
       counters_.fp32_ops += fma;
@@ -541,10 +562,9 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::shared_store: {
       const auto bytes = static_cast<double>(op.count);
       occupy(issue_, at, bytes / (16.0 * kThreadsPerWarp * spec_.subcores * share));
-      at = occupy(shared_, at, bytes / spec_.shared_bytes_per_cycle) +
-           cycles(op.kind == OpKind::shared_load ? spec_.shared_latency
-                  : op.kind == OpKind::l1_load   ? spec_.l1_latency
-                                                 : kPostCycles);
+      at = access_shared(at, bytes) + cycles(op.kind == OpKind::shared_load ? spec_.shared_latency
+                                             : op.kind == OpKind::l1_load   ? spec_.l1_latency
+                                                                            : kPostCycles);
       counters_.shared_bytes += op.count;
       return true;
     }
@@ -670,7 +690,10 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   // What threads copy takes the banks from their loads. What the TMA brings does not: in GEMMs of one wave of
   // 64 x 64 tiles on an H200, wgmma reads and the TMA writes 161 B per cycle together.
   const Time in = take_in(now, bytes, copied ? spec_.l1_fill_bytes_per_cycle : spec_.ingress_bytes_per_cycle);
-  const Time written = copied ? occupy(shared_, in, bytes / spec_.l1_fill_bytes_per_cycle) : in;
+  // The banks are asked for now, whatever waits at the port: a reservation ahead of time would hold up
+  // others.
+  const Time written =
+      copied ? max(in, shared_.reserve(kCopies, now, cycles(bytes / spec_.l1_fill_bytes_per_cycle))) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 
@@ -750,6 +773,9 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
         case Blocked::stores:
           out.push_back(fmt::format("{} waits for stores ({} pending)", who, role.stores_pending));
           break;
+        case Blocked::products:
+          out.push_back(fmt::format("{} waits for a product", who));
+          break;
         case Blocked::tile_counter:
           out.push_back(fmt::format("{} waits for the tile counter", who));
           break;
@@ -780,8 +806,8 @@ void Sm::report(const std::string& prefix, Statistics& statistics) const {
   statistics.add(prefix + "multicast_bytes_received", static_cast<double>(all.multicast_bytes_received));
   statistics.add(prefix + "store_bytes", static_cast<double>(all.store_bytes));
   // Passed trips kept each pipe busy as they kept what drives it.
-  const auto busy = [&](const char* name, const Pipe& pipe, double work, double passed_work) {
-    statistics.add(prefix + "busy_us." + name, busy_with(pipe, work, passed_work).us());
+  const auto busy = [&](const char* name, const auto& pipe, double work, double passed_work) {
+    statistics.add(prefix + "busy_us." + name, busy_with(pipe.busy(), work, passed_work).us());
   };
   const auto real = [](std::uint64_t n) { return static_cast<double>(n); };
   const SmCounters& c = counters_;

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "kernels/tile/kernel.hpp"
+#include "sim/core/even_pipe.hpp"
 #include "sim/core/hardware.hpp"
 #include "sim/core/pipe.hpp"
 #include "sim/core/statistics.hpp"
+#include "sim/core/turn_pipe.hpp"
 #include "sim/gpu/sm/resident_cta.hpp"
 #include "sim/gpu/sm/role_recorder.hpp"
 
@@ -60,7 +62,7 @@ class Sm {
   /// Books the passed trips up to `now` and tells how trips went since the last call.
   TripProgress take_progress(Time now);
   /// Time the tensor cores were busy, passed trips included.
-  Time tensor_busy() const { return busy_with(tensor_, counters_.tensor_flops, passed_.tensor_flops); }
+  Time tensor_busy() const { return busy_with(tensor_.busy(), counters_.tensor_flops, passed_.tensor_flops); }
   void describe_stuck(const std::string& name, std::vector<std::string>& out) const;
   void report(const std::string& prefix, Statistics& statistics) const;
 
@@ -82,16 +84,29 @@ class Sm {
   SmCounters work_of_item(std::uint8_t role, double trips) const;
   PassedTrips& passed_trips(std::uint8_t slot);
   /// The role alone waits for as long as the pass takes.
-  void pass_over(RoleState& role, const PassedTrips::Pass& pass, const SmCounters& work, Time& at);
+  void pass_over(RoleState& role, std::size_t products, const PassedTrips::Pass& pass, const SmCounters& work,
+                 Time& at);
   void run_role(Time now, std::uint8_t slot, std::uint8_t role);
   void run_on(Time now, std::uint8_t slot, std::uint8_t role);
   /// Assigns what was counted since the last call to the role that runs.
   void book_work(RoleState& role);
   /// Books what of the role's passed trips lies before `now`.
   void book_passed(RoleState& role, std::uint8_t index, Time now);
-  static Time busy_with(const Pipe& pipe, double work, double passed_work);
+  /// A role's wgmmas in the turns of the tensor cores and, for their operands, of the shared memory.
+  std::size_t products_of(std::uint8_t slot, std::uint8_t role) const {
+    return kFirstRole + slot * kernel_->shape().roles.size() + role;
+  }
+  /// When the role's product of this number is there, as far as is known.
+  Time product_done(std::size_t customer, std::uint32_t number) const {
+    return max(tensor_.done(customer, number), shared_.done(customer, number)) + cycles(spec_.tensor_latency);
+  }
+  static Time busy_with(Time busy, double work, double passed_work);
   Time cycles(double n) const;
   Time occupy(Pipe& pipe, Time at, double cycles_of_work) { return pipe.reserve(at, cycles(cycles_of_work)); }
+  /// The shared memory, for so many of the bytes that threads load and store; when it has served them.
+  Time access_shared(Time at, double bytes) {
+    return shared_.reserve(kThreads, at, cycles(bytes / spec_.shared_bytes_per_cycle));
+  }
   /// When the last of `bytes` that reach the SM at `now` has come in through its crossbar port.
   Time take_in(Time now, std::uint32_t bytes, double bytes_per_cycle);
   void wake_waiting(std::uint8_t slot, std::uint16_t mask, Time at);
@@ -104,7 +119,12 @@ class Sm {
   std::uint8_t index_;
   const tile::Kernel* kernel_ = nullptr;
   std::vector<ResidentCta> slots_;
-  Pipe tensor_, fp32_, integer_, mufu_, convert_, issue_, shared_, lsu_, tma_, ingress_, egress_;
+  // Who takes turns besides the roles' wgmmas: at the tensor cores all mma.sync one after the other, at the
+  // shared memory what threads load and store, and what they copy into it.
+  static constexpr std::size_t kThreads = 0, kCopies = 1, kFirstRole = 2;
+  TurnPipe<Time> tensor_;
+  EvenPipe<Time> shared_;
+  Pipe fp32_, integer_, mufu_, convert_, issue_, lsu_, tma_, ingress_, egress_;
   SmCounters counters_;
   RoleRecorder* recorder_ = nullptr;
   std::uint64_t shared_arrivals_ = 0;  // bytes that loads wrote to shared memory

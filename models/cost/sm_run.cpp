@@ -114,7 +114,7 @@ void SmRun::land(const Arrival& a) {
   // What threads copy takes the banks from their loads, as it comes in; what the TMA brings does not.
   const double length = a.bytes / sm_.l1_fill_bytes_per_cycle;
   const double written =
-      a.copied ? std::max(a.at, take_turns(kCopies, std::max(0.0, a.at - length), length)) : a.at;
+      a.copied ? std::max(a.at, occupy_shared(std::max(0.0, a.at - length), length)) : a.at;
   sum_[shared_bytes] += a.bytes;
   arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0,
          static_cast<std::int64_t>(a.bytes));

@@ -693,7 +693,7 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   // The banks are asked for now, whatever waits at the port: a reservation ahead of time would hold up
   // others.
   const Time written =
-      copied ? max(in, shared_.reserve(kCopies, now, cycles(bytes / spec_.l1_fill_bytes_per_cycle))) : in;
+      copied ? max(in, shared_.reserve(kThreads, now, cycles(bytes / spec_.l1_fill_bytes_per_cycle))) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 

@@ -25,6 +25,7 @@ using tile::kVectorLatency;
 Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
                    const MemoryLatency& latency) {
   kernel_ = &kernel;
+  mma_sync_ = false;
   latency_ = latency;
   arrivals_.clear();
   next_arrival_ = 0;
@@ -114,7 +115,7 @@ void SmRun::land(const Arrival& a) {
   // What threads copy takes the banks from their loads, as it comes in; what the TMA brings does not.
   const double length = a.bytes / sm_.l1_fill_bytes_per_cycle;
   const double written =
-      a.copied ? std::max(a.at, occupy_shared(std::max(0.0, a.at - length), length)) : a.at;
+      a.copied ? std::max(a.at, occupy_shared(kCopies, std::max(0.0, a.at - length), length)) : a.at;
   sum_[shared_bytes] += a.bytes;
   arrive(ctas_[a.cta], a.barrier, written + sm_.tma_completion_latency, 0, 0,
          static_cast<std::int64_t>(a.bytes));
@@ -263,6 +264,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::mma: {
       const double flops = 2.0 * op.m * op.n * op.k, start = at;
+      mma_sync_ = true;
       const double multiplied = flops / (sm_.mma_flops_per_cycle * share);
       at = tensor_turns_.reserve(kThreads, start, multiplied) + sm_.tensor_latency;
       sum_[tensor] += multiplied;
@@ -285,7 +287,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes,
                                      special / sm_.mufu_per_cycle, conversions / sm_.conversions_per_cycle});
       const double beside = std::max(0.0, tensor_turns_.free_at() - start);
-      const double slow = 1 + (1 / sm_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
+      const double leaves = mma_sync_ ? sm_.mma_leaves_share : sm_.wgmma_leaves_share;
+      const double slow = 1 + (1 / leaves - 1) * std::min(1.0, beside / std::max(1.0, alone));
       double end =
           occupy(issue, start,
                  (fma + whole + special + conversions + shuffles) / (kThreadsPerWarp * sm_.subcores * share));

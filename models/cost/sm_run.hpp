@@ -128,7 +128,7 @@ class SmRun {
     return free;
   }
   /// A role's wgmmas in the turns of the tensor cores and, for their operands, of the shared memory.
-  static constexpr std::size_t kThreads = 0, kFirstRole = 1;
+  static constexpr std::size_t kThreads = 0, kCopies = 1, kFirstRole = 2;
   std::size_t products_of(const Role& role) const {
     return kFirstRole + static_cast<std::size_t>(&role - roles_.data());
   }
@@ -138,11 +138,11 @@ class SmRun {
   }
   /// The shared memory, for so many of the bytes that threads load and store; when it has served them.
   double access_shared(double at, double bytes) {
-    return occupy_shared(at, bytes / sm_.shared_bytes_per_cycle);
+    return occupy_shared(kThreads, at, bytes / sm_.shared_bytes_per_cycle);
   }
-  double occupy_shared(double at, double length) {
+  double occupy_shared(std::size_t customer, double at, double length) {
     sum_[shared] += length;
-    return shared_turns_.reserve(kThreads, at, length);
+    return shared_turns_.reserve(customer, at, length);
   }
   void advance(Role& role, std::uint32_t index);
   /// False if the role must wait.
@@ -162,6 +162,7 @@ class SmRun {
   std::size_t next_arrival_ = 0;
   std::array<double, pipes> free_{};
   TurnPipe<double> tensor_turns_;
+  bool mma_sync_ = false;  // what the kernel multiplies with, as far as seen
   EvenPipe<double> shared_turns_;
   Figures sum_{};
 };

@@ -45,6 +45,7 @@ struct SmSpec {
   double mbarrier_latency = 20;        ///< arrive to a waiter's next instruction
   double named_barrier_latency = 20;
   double wgmma_leaves_share = 1;  ///< of the register bandwidth, to other instructions while a wgmma runs
+  double mma_leaves_share = 1;    ///< likewise beside an mma.sync
   double dsmem_latency = 180;     ///< a remote arrive or store inside a cluster
 };
 

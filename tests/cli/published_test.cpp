@@ -17,7 +17,8 @@ TEST_CASE("validate --published: every published figure is met within its tolera
       std::istringstream whole{work.read(file.path().string())};
       std::string quick;
       for (std::string line; std::getline(whole, line);)
-        if (line.find("fidelity: cycle") == std::string::npos) quick += line + "\n";
+        if (line.find("fidelity: cycle") == std::string::npos && line.find("_cycle,") == std::string::npos)
+          quick += line + "\n";
       arguments.push_back(file.path().filename().string());
       work.write(arguments.back(), quick);
     }

@@ -30,6 +30,7 @@ Time Sm::cycles(double n) const { return gpc_.clock().cycles_f(n); }
 
 void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   kernel_ = &kernel;
+  mma_sync_ = false;
   slots_.clear();
   slots_.resize(slots);
   tensor_.make_room(kFirstRole + slots * kernel.shape().roles.size());
@@ -508,6 +509,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
       const Time start = at;
+      mma_sync_ = true;
       at = tensor_.reserve(kThreads, start, cycles(flops / (spec_.mma_flops_per_cycle * share))) +
            cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
@@ -529,12 +531,13 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const auto convert = static_cast<double>(v.convert);
       const auto shuffle = static_cast<double>(v.shuffle);
       const Time start = at;
-      // While a wgmma runs, it takes its share of the register bandwidth: the pipes then get fewer operands.
+      // While a product runs, it takes its share of the register bandwidth: the pipes then get fewer
+      // operands.
+      const double leaves = mma_sync_ ? spec_.mma_leaves_share : spec_.wgmma_leaves_share;
       const double alone = std::max({fma / spec_.fp32_lanes, integer / spec_.int_lanes,
                                      mufu / spec_.mufu_per_cycle, convert / spec_.conversions_per_cycle});
       const double beside = tensor_.free_at() > start ? gpc_.clock().in_cycles(tensor_.free_at() - start) : 0;
-      const double slow =
-          1 + (1 / spec_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
+      const double slow = 1 + (1 / leaves - 1) * std::min(1.0, beside / std::max(1.0, alone));
       // Each sub-core issues one warp instruction per cycle, whatever pipe it goes to.
       Time end =
           occupy(issue_, start,
@@ -693,7 +696,7 @@ void Sm::tma_arrived(Time now, std::uint8_t slot, std::uint8_t barrier, std::uin
   // The banks are asked for now, whatever waits at the port: a reservation ahead of time would hold up
   // others.
   const Time written =
-      copied ? max(in, shared_.reserve(kThreads, now, cycles(bytes / spec_.l1_fill_bytes_per_cycle))) : in;
+      copied ? max(in, shared_.reserve(kCopies, now, cycles(bytes / spec_.l1_fill_bytes_per_cycle))) : in;
   arrive(written + cycles(spec_.tma_completion_latency), slot, barrier, 0, 0, bytes);
 }
 

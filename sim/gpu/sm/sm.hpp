@@ -119,10 +119,11 @@ class Sm {
   std::uint8_t index_;
   const tile::Kernel* kernel_ = nullptr;
   std::vector<ResidentCta> slots_;
-  // Who takes turns besides the roles' wgmmas, one after the other: at the tensor cores all mma.sync, at the
-  // shared memory what threads load, store and copy into it.
-  static constexpr std::size_t kThreads = 0, kFirstRole = 1;
+  // Who takes turns besides the roles' wgmmas: at the tensor cores all mma.sync one after the other, at the
+  // shared memory what threads load and store, and what they copy into it.
+  static constexpr std::size_t kThreads = 0, kCopies = 1, kFirstRole = 2;
   TurnPipe<Time> tensor_;
+  bool mma_sync_ = false;  // what the kernel multiplies with, as far as seen
   EvenPipe<Time> shared_;
   Pipe fp32_, integer_, mufu_, convert_, issue_, lsu_, tma_, ingress_, egress_;
   SmCounters counters_;

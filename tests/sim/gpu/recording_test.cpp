@@ -57,7 +57,7 @@ TEST_CASE("warp roles and HBM channels are recorded, and the result is the same"
   };
   CHECK(any("producer: waits for empty"));  // a free stage
   CHECK(any("waits for full"));
-  CHECK(any("wgmma"));
+  CHECK(any("waits for products"));
 
   // Shares of the channels' peak are the bytes that the kernel moved.
   const auto& channels = recording.channels.channels();

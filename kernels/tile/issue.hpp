@@ -1,7 +1,11 @@
 #pragma once
 // What issuing an operation takes on an SM, the same for the simulated SM and the cost model's counter.
 
+#include <algorithm>
 #include <cstdint>
+
+#include "kernels/tile/op.hpp"
+#include "sim/core/hardware.hpp"
 
 namespace tessera::tile {
 
@@ -13,5 +17,13 @@ inline constexpr double kVectorLatency = 12;
 inline constexpr double kThreadsPerWarp = 32;
 /// Stores from registers are posted; the way to the L2 holds a few of them for each warp.
 inline constexpr std::uint32_t kPostedStores = 4;
+
+/// Cycles that the TMA is busy with the box of a tma_load or tma_store: it goes through the lines of global
+/// memory and the pieces in shared memory at once, so that the slower of the two counts.
+inline double tma_cycles(const SmSpec& sm, const Op& op) {
+  const double each = op.kind == OpKind::tma_load ? sm.tma_load_piece_cycles : sm.tma_store_piece_cycles;
+  return std::max(static_cast<double>(op.box.lines()) / sm.tma_lines_per_cycle,
+                  static_cast<double>(op.count) * each);
+}
 
 }  // namespace tessera::tile

@@ -191,9 +191,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_load: {
       at += kPostCycles;
-      const double length = std::max(static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle,
-                                     static_cast<double>(op.count) * sm_.tma_load_piece_cycles);
-      const double issued = occupy(tma, at, length);
+      const double issued = occupy(tma, at, tile::tma_cycles(sm_, op));
       sum_[load_bytes] += bytes;
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
@@ -205,9 +203,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_store: {
       at += kPostCycles;
-      const double issued = occupy(tma, at,
-                                   std::max(static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle,
-                                            static_cast<double>(op.count) * sm_.tma_store_piece_cycles));
+      const double issued = occupy(tma, at, tile::tma_cycles(sm_, op));
       const double read = occupy(shared, at + sm_.tma_issue_latency, bytes / sm_.shared_bytes_per_cycle);
       const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
       sum_[shared_bytes] += bytes;

@@ -425,8 +425,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
 
     case OpKind::tma_load: {
       at += cycles(kPostCycles);
-      const double length = std::max(static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle,
-                                     static_cast<double>(op.count) * spec_.tma_load_piece_cycles);
+      const double length = tile::tma_cycles(spec_, op);
       const Time issued = occupy(tma_, at, length);
       const Time first = issued - cycles(length);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
@@ -442,9 +441,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::tma_store: {
       at += cycles(kPostCycles);
       const auto bytes = static_cast<double>(op.box.bytes());
-      const Time issued = occupy(tma_, at,
-                                 std::max(static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle,
-                                          static_cast<double>(op.count) * spec_.tma_store_piece_cycles));
+      const Time issued = occupy(tma_, at, tile::tma_cycles(spec_, op));
       const Time read =
           occupy(shared_, at + cycles(spec_.tma_issue_latency), bytes / spec_.shared_bytes_per_cycle);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));

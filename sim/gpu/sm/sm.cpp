@@ -733,7 +733,7 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
         case Blocked::mbarrier: {
           const Mbarrier& b = cta.barriers[role.blocked_on];
           out.push_back(fmt::format("{} waits for barrier {} (phase {}: {} arrivals and {} bytes missing)",
-                                    who, kernel_->shape().barriers[role.blocked_on].name, b.phase(),
+                                    who, name_of(kernel_->shape().barriers[role.blocked_on]), b.phase(),
                                     b.pending_arrivals(), b.missing_bytes()));
           break;
         }

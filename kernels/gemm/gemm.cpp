@@ -59,11 +59,13 @@ void for_each_tile(const models::Gemm& g, const GpuSpec& gpu, Visit visit) {
     const std::int64_t rows = transposed ? g.n : g.m, cols = transposed ? g.m : g.n;
     // cuBLAS's kernels for few rows of A (nvjet_..._64x8, 64x16, ...) all have W along the 64 rows of wgmma.
     if (!transposed && g.m < 64) continue;
+    const auto tiles = [&](std::uint32_t width) { return (cols + width - 1) / width; };
+    std::int64_t count = tiles(256);  // of the width at hand
     for (std::uint32_t tile_n = 256, narrower; tile_n >= 8; tile_n = narrower) {
       narrower = tile_n - (tile_n > 128 ? 16 : 8);
       // Of the widths that need the same number of tiles only the least is of use.
-      const auto tiles = [&](std::uint32_t width) { return (cols + width - 1) / width; };
-      if (narrower > 0 && tiles(narrower) == tiles(tile_n)) continue;
+      const std::int64_t wider = count;
+      if (narrower > 0 && (count = tiles(narrower)) == wider) continue;
       for (const std::uint32_t tile_m : {64U, 128U, 192U, 256U}) {
         if ((tile_m > 64 && tile_m >= rows + 64) || !accumulators_fit(tile_m, tile_n)) continue;
         bool larger = true;
@@ -98,13 +100,17 @@ GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
   const GemmEstimate estimate{g, gpu};
   GemmTiling best;
   double best_cycles = std::numeric_limits<double>::infinity();
+  GemmEstimate::Cta cta{};
   for_each_tile(g, gpu, [&](const GemmTiling& t) {
-    const GemmEstimate::Tile tile = estimate.tile(t);
-    const bool larger = estimate.waits_for_l2(tile);
+    if (t.cluster_ctas() == 1) cta = estimate.cta(t);  // which comes before the clusters of such
+    const GemmEstimate::Tile tile = estimate.tile(cta, t);
+    const bool larger = tile.waits_for_l2;
     if (tile.least >= best_cycles) return larger;
     for (const std::uint32_t split : {1U, 2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
-      if (split > 1 && g.k < std::int64_t{split} * t.tile_k * 4) break;
-      const double cycles = estimate.cycles(tile, split);
+      if (split > 1 &&
+          (estimate.least_split(tile) >= best_cycles || g.k < std::int64_t{split} * t.tile_k * 4))
+        break;
+      const double cycles = estimate.cycles(tile, split, best_cycles);
       if (cycles >= best_cycles) continue;
       best_cycles = cycles;
       best = t;

@@ -20,6 +20,8 @@ using tile::kPostedStores;
 using tile::kThreadsPerWarp;
 using tile::kVectorLatency;
 
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
 }  // namespace
 
 Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
@@ -34,7 +36,7 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
   const auto roles = static_cast<std::uint32_t>(shape.roles.size());
   ctas_.resize(std::max<std::size_t>(ctas_.size(), ctas));
   roles_.resize(std::max<std::size_t>(roles_.size(), std::size_t{ctas} * roles));
-  roles_used_ = std::size_t{ctas} * roles;
+  turns_.assign(std::size_t{ctas} * roles, static_cast<double>(shape.prologue_cycles));
   for (std::uint32_t c = 0; c < ctas; ++c) {
     Cta& cta = ctas_[c];
     const std::uint32_t index = c * stride;
@@ -59,26 +61,22 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
       role.loads.latest = role.stores.latest = role.products.latest = 0;
     }
   }
-  for (std::size_t left = roles_used_; left > 0;) {
+  for (std::size_t left = turns_.size(); left > 0;) {
     // The role that is furthest behind goes on.
-    std::size_t next = roles_used_;
-    double earliest = std::numeric_limits<double>::infinity();
-    for (std::size_t r = 0; r < roles_used_; ++r) {
-      if (roles_[r].blocked == Blocked::no && roles_[r].ready < earliest) {
-        earliest = roles_[r].ready;
-        next = r;
-      }
-    }
-    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= earliest) {
+    std::size_t next = 0;
+    for (std::size_t r = 1; r < turns_.size(); ++r)
+      if (turns_[r] < turns_[next]) next = r;
+    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= turns_[next]) {
       land(arrivals_[next_arrival_++]);
       continue;
     }
-    if (next == roles_used_) throw std::logic_error{shape.name + ": its roles wait for each other"};
+    if (turns_[next] == kNever) throw std::logic_error{shape.name + ": its roles wait for each other"};
     Role& role = roles_[next];
     advance(role, static_cast<std::uint32_t>(next) - ctas_[role.cta].first_role);
+    turns_[next] = role.blocked == Blocked::no ? role.ready : kNever;
     if (role.blocked == Blocked::done) --left;
   }
-  for (std::size_t r = 0; r < roles_used_; ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
+  for (std::size_t r = 0; r < turns_.size(); ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
   return sum_;
 }
 
@@ -112,9 +110,11 @@ void SmRun::land(const Arrival& a) {
 
 void SmRun::wake(Cta& cta, std::uint32_t waiting, double at) {
   for (; waiting != 0; waiting &= waiting - 1) {
-    Role& role = roles_[cta.first_role + static_cast<std::uint32_t>(std::countr_zero(waiting))];
+    const std::uint32_t index = cta.first_role + static_cast<std::uint32_t>(std::countr_zero(waiting));
+    Role& role = roles_[index];
     role.blocked = Blocked::no;
     role.ready = std::max(role.ready, at);
+    turns_[index] = role.ready;
   }
 }
 

@@ -11,6 +11,7 @@ namespace tessera::kernels {
 namespace {
 
 constexpr double kPrologue = 400;
+constexpr double kBelow = 1 - 1e-9;  // a bound of what is summed in another order
 /// What takes longest, `most`, hides the rest, except where two of them take about as long: the norm with
 /// exponent 6, about, that the cost model has (docs/cost.md).
 double together(double a, double b, double c, double most) {
@@ -60,6 +61,7 @@ GemmEstimate::GemmEstimate(const models::Gemm& g, const GpuSpec& gpu)
   reduce_launch_ =
       (gpu.launch.graph_launch_us + gpu.launch.first_instruction_us + gpu.launch.completion_us) * mhz;
   epilogue_per_byte_ = 2 / gpu.sm.shared_bytes_per_cycle + 1 / gpu.sm.egress_bytes_per_cycle;
+  write_cycles_ = out / write_bytes_per_cycle_;
 }
 
 GemmEstimate::Cta GemmEstimate::cta(const GemmTiling& t) const {
@@ -106,9 +108,11 @@ GemmEstimate::Tile GemmEstimate::tile(const Cta& c, const GemmTiling& t) const {
   s.fill = kPrologue + load_latency_ + (clustered ? 2 * sm_.dsmem_latency : 0);
   // Perfect balance over all slots.
   const double steps = s.tiles * s.k_steps, sm = steps * (s.step + s.gap) / s.slots,
-               l2 = s.step_bytes * steps / l2_bytes_per_cycle_, rest = std::max(sm, hbm_cycles_);
-  s.least = kPrologue + load_latency_ + std::max(l2, rest);
-  s.waits_for_l2 = l2 > rest;
+               l2 = s.step_bytes * steps / l2_bytes_per_cycle_;
+  s.waits_for_l2 = l2 > std::max(sm, hbm_cycles_);
+  s.epilogue = epilogue(c.tile_out, element_);
+  s.least = s.fill + kBelow * std::max({sm + s.epilogue * s.tiles / s.slots, l2, write_cycles_,
+                                        hbm_cycles_ + s.epilogue});
   return s;
 }
 
@@ -117,12 +121,12 @@ double GemmEstimate::cycles(const Tile& s, std::uint32_t split_k, double limit) 
   const double units = s.tiles * split, waves = ceil_of(units / s.slots),
                steps = split_k > 1 ? ceil_of(s.k_steps / split) : s.k_steps;
   const double out_bytes = split_k > 1 ? 4 : element_;
-  const double epilogue = 300 + s.tile_out * out_bytes * epilogue_per_byte_;
-  const double sm = waves * (steps * (s.step + s.gap) + epilogue);
+  const double ends = split_k > 1 ? epilogue(s.tile_out, out_bytes) : s.epilogue;
+  const double sm = waves * (steps * (s.step + s.gap) + ends);
   // The CTAs that run share the L2's bandwidth; all output goes through the crossbar's ports.
   const double l2 = std::max(waves * steps * s.step_bytes * std::min(units, s.slots) / l2_bytes_per_cycle_,
                              out_bytes * m_ * n_ * split / write_bytes_per_cycle_);
-  const double hbm = hbm_cycles_ + epilogue, most = std::max({sm, l2, hbm});
+  const double hbm = hbm_cycles_ + ends, most = std::max({sm, l2, hbm});
   const double reduction =
       split_k > 1 ? reduce_launch_ + 2 * l2_hit_ + 4 * m_ * n_ * split / (0.5 * l2_bytes_per_cycle_) : 0;
   if (const double least = s.fill + most + reduction; least >= limit) return least;

@@ -25,7 +25,7 @@ class GemmEstimate {
   Cta cta(const GemmTiling& tiling) const;
   /// What does not depend on the split.
   struct Tile {
-    double tiles, slots, step, gap, step_bytes, k_steps, tile_out, fill;
+    double tiles, slots, step, gap, step_bytes, k_steps, tile_out, fill, epilogue;
     double least;       ///< no split of this tile takes fewer cycles
     bool waits_for_l2;  ///< with all SMs at work the L2, and not the HBM, sets the pace: larger clusters
                         ///< would help
@@ -38,12 +38,14 @@ class GemmEstimate {
   double least_split(const Tile& tile) const { return tile.least + reduce_launch_; }
 
  private:
+  double epilogue(double elements, double bytes) const { return 300 + elements * bytes * epilogue_per_byte_; }
+
   models::Gemm gemm_;
   const SmSpec& sm_;
   double element_, m_, n_, k_;
   double slots_[5] = {};  // CTAs at a time, by the bits of the cluster's size: 1, 2, 4 and 8
   double l2_bytes_per_cycle_, write_bytes_per_cycle_;
-  double load_latency_, hbm_cycles_, reduce_launch_, l2_hit_, epilogue_per_byte_;
+  double load_latency_, hbm_cycles_, write_cycles_, reduce_launch_, l2_hit_, epilogue_per_byte_;
 };
 
 double estimate_cycles(const models::Gemm& gemm, const GpuSpec& gpu, const GemmTiling& tiling);

@@ -101,7 +101,7 @@ TEST_CASE("nor on where in a line the tables of a paged call begin") {
   const GpuSpec gpu = tile::testing::hopper();
   const auto call = [](std::int64_t batch, std::size_t family) -> Operator {
     if (family == kFamily<LatentDecode>)
-      return LatentDecode{.batch = batch, .context = 1728, .heads = 16, .paged = true};
+      return LatentDecode{.batch = batch, .context = 2696, .heads = 16, .paged = true};
     return AttentionDecode{
         .batch = batch, .context = 1728, .heads = 32, .kv_heads = 8, .head_dim = 128, .paged = true};
   };

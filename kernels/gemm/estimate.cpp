@@ -111,8 +111,10 @@ GemmEstimate::Tile GemmEstimate::tile(const Cta& c, const GemmTiling& t) const {
                l2 = s.step_bytes * steps / l2_bytes_per_cycle_;
   s.waits_for_l2 = l2 > std::max(sm, hbm_cycles_);
   s.epilogue = epilogue(c.tile_out, element_);
-  s.least = s.fill + kBelow * std::max({sm + s.epilogue * s.tiles / s.slots, l2, write_cycles_,
-                                        hbm_cycles_ + s.epilogue});
+  const double rest =
+      kBelow * std::max({sm + s.epilogue * s.tiles / s.slots, write_cycles_, hbm_cycles_ + s.epilogue});
+  s.least = s.fill + std::max(kBelow * l2, rest);
+  s.least_clustered = s.fill + rest;
   return s;
 }
 

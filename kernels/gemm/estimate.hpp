@@ -26,9 +26,10 @@ class GemmEstimate {
   /// What does not depend on the split.
   struct Tile {
     double tiles, slots, step, gap, step_bytes, k_steps, tile_out, fill, epilogue;
-    double least;       ///< no split of this tile takes fewer cycles
-    bool waits_for_l2;  ///< with all SMs at work the L2, and not the HBM, sets the pace: larger clusters
-                        ///< would help
+    double least;            ///< no split of this tile takes fewer cycles
+    double least_clustered;  ///< of a cluster of one: nor of any larger one, which only loads less
+    bool waits_for_l2;       ///< with all SMs at work the L2, and not the HBM, sets the pace: larger clusters
+                             ///< would help
   };
   Tile tile(const Cta& cta, const GemmTiling& tiling) const;
   /// If it takes at least `limit` cycles: some number from `limit` up to them.

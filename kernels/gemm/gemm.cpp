@@ -97,10 +97,13 @@ GemmTiling choose_gemm_tiling(const models::Gemm& g, const GpuSpec& gpu) {
   GemmTiling best;
   double best_cycles = std::numeric_limits<double>::infinity();
   GemmEstimate::Cta cta{};
+  double least_clustered = 0;
   for_each_tile(g, gpu, [&](const GemmTiling& t) {
-    if (t.cluster_ctas() == 1) cta = estimate.cta(t);  // which comes before the clusters of such
+    const bool alone = t.cluster_ctas() == 1;  // which comes before the clusters of such
+    if (alone) cta = estimate.cta(t);
     const GemmEstimate::Tile tile = estimate.tile(cta, t);
-    const bool larger = tile.waits_for_l2;
+    if (alone) least_clustered = tile.least_clustered;
+    const bool larger = tile.waits_for_l2 && least_clustered < best_cycles;
     if (tile.least >= best_cycles) return larger;
     for (const std::uint32_t split : {1U, 2U, 3U, 4U, 5U, 6U, 8U, 10U, 12U, 16U}) {
       if (split > 1 &&

@@ -36,7 +36,7 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
   const auto roles = static_cast<std::uint32_t>(shape.roles.size());
   ctas_.resize(std::max<std::size_t>(ctas_.size(), ctas));
   roles_.resize(std::max<std::size_t>(roles_.size(), std::size_t{ctas} * roles));
-  turns_.assign(std::size_t{ctas} * roles, static_cast<double>(shape.prologue_cycles));
+  goes_on_.assign(std::size_t{ctas} * roles, static_cast<double>(shape.prologue_cycles));
   for (std::uint32_t c = 0; c < ctas; ++c) {
     Cta& cta = ctas_[c];
     const std::uint32_t index = c * stride;
@@ -61,22 +61,22 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
       role.loads.latest = role.stores.latest = role.products.latest = 0;
     }
   }
-  for (std::size_t left = turns_.size(); left > 0;) {
+  for (std::size_t left = goes_on_.size(); left > 0;) {
     // The role that is furthest behind goes on.
     std::size_t next = 0;
-    for (std::size_t r = 1; r < turns_.size(); ++r)
-      if (turns_[r] < turns_[next]) next = r;
-    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= turns_[next]) {
+    for (std::size_t r = 1; r < goes_on_.size(); ++r)
+      if (goes_on_[r] < goes_on_[next]) next = r;
+    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= goes_on_[next]) {
       land(arrivals_[next_arrival_++]);
       continue;
     }
-    if (turns_[next] == kNever) throw std::logic_error{shape.name + ": its roles wait for each other"};
+    if (goes_on_[next] == kNever) throw std::logic_error{shape.name + ": its roles wait for each other"};
     Role& role = roles_[next];
     advance(role, static_cast<std::uint32_t>(next) - ctas_[role.cta].first_role);
-    turns_[next] = role.blocked == Blocked::no ? role.ready : kNever;
+    goes_on_[next] = role.blocked == Blocked::no ? role.ready : kNever;
     if (role.blocked == Blocked::done) --left;
   }
-  for (std::size_t r = 0; r < turns_.size(); ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
+  for (std::size_t r = 0; r < goes_on_.size(); ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
   return sum_;
 }
 
@@ -114,7 +114,7 @@ void SmRun::wake(Cta& cta, std::uint32_t waiting, double at) {
     Role& role = roles_[index];
     role.blocked = Blocked::no;
     role.ready = std::max(role.ready, at);
-    turns_[index] = role.ready;
+    goes_on_[index] = role.ready;
   }
 }
 

@@ -136,7 +136,7 @@ class SmRun {
   MemoryLatency latency_;
   std::vector<Cta> ctas_;
   std::vector<Role> roles_;
-  std::vector<double> turns_;      // of each role: when it goes on; infinite if it waits for others
+  std::vector<double> goes_on_;    // of each role: when it goes on; infinite if it waits for others
   std::vector<Arrival> arrivals_;  // in the order of time, from next_arrival_ on
   std::size_t next_arrival_ = 0;
   std::array<double, pipes> free_{};

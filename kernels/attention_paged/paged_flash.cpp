@@ -32,6 +32,8 @@ PagedFlash::PagedFlash(const PagedCall& call, const PagedSchedule& schedule, con
       head_dim_{static_cast<std::uint32_t>(call.head_dim)},
       row_bytes_{static_cast<std::uint32_t>(call.head_dim * call.element_bytes)},
       consumers_{schedule.tile_q / kWarpgroupRows},
+      by_group_{group_},
+      by_tile_kv_{schedule.tile_kv},
       turns_{call.head_dim <= 128 && consumers_ > 1},
       search_{static_cast<std::uint32_t>(consumers_ > 1 ? gpu.flash3.tile_search_few_registers_cycles
                                                         : gpu.flash3.tile_search_cycles)},
@@ -93,13 +95,13 @@ PagedFlash::Tile PagedFlash::tile_of(std::uint32_t block, std::uint32_t split) c
   t.first_row = block * schedule_.tile_q;
   const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
   t.rows = std::min(schedule_.tile_q, packed - t.first_row);
-  const auto least = static_cast<std::uint32_t>(call_.visible(t.first_row / group_));
-  const auto most = static_cast<std::uint32_t>(call_.visible((t.first_row + t.rows - 1) / group_));
-  const std::uint32_t kv_tiles = ceil_div(most, schedule_.tile_kv);
-  const std::uint32_t share = ceil_div(kv_tiles, splits);
+  const auto least = static_cast<std::uint32_t>(call_.visible(by_group_(t.first_row)));
+  const auto most = static_cast<std::uint32_t>(call_.visible(by_group_(t.first_row + t.rows - 1)));
+  const std::uint32_t kv_tiles = by_tile_kv_.up(most);
+  const std::uint32_t share = splits > 1 ? ceil_div(kv_tiles, splits) : kv_tiles;
   t.kv_first = std::min(kv_tiles, t.split * share);
   t.kv_last = std::min(kv_tiles, t.kv_first + share);
-  t.unmasked = least / schedule_.tile_kv;
+  t.unmasked = by_tile_kv_(least);
   return t;
 }
 
@@ -141,49 +143,55 @@ tile::Outline PagedFlash::outline() const {
   const std::uint32_t m_tiles = schedule_.query_tiles, splits = schedule_.splits;
   const std::uint32_t heads = kv_heads_ * splits;
   tile::Outline o{.in_turn = true};
-  const auto add_pieces = [&](std::uint64_t count, std::uint32_t trips) {
-    if (trips == 0) return;  // a split that has no keys is told at once
-    if (!o.pieces.empty() && o.pieces.back().trips == trips)
-      o.pieces.back().count += count;
+  const auto add_pieces = [](std::vector<tile::Pieces>& to, std::uint64_t count, std::uint32_t trips) {
+    if (!to.empty() && to.back().trips == trips)
+      to.back().count += count;
     else
-      o.pieces.push_back({count, trips});
+      to.push_back({count, trips});
   };
+  std::uint64_t loaded_rows = 0, stored_rows = 0;
+  // The tile's trips; none of a split that has no keys, which is told at once.
   const auto trips_of = [&](std::uint32_t block, std::uint32_t split) {
     const Tile t = tile_of(block, split);
+    if (t.kv_first == t.kv_last) return 0U;
+    const auto context = static_cast<std::uint64_t>(call_.context);
+    const std::uint64_t keys = std::min(std::uint64_t{t.kv_last} * schedule_.tile_kv, context) -
+                               std::min(std::uint64_t{t.kv_first} * schedule_.tile_kv, context);
+    loaded_rows += t.rows + 2 * keys;
+    stored_rows += t.rows;
     return t.kv_last - t.kv_first;
   };
   if (m_tiles == 1 || !schedule_.longest_first) {
     o.rounds = m_tiles > 1 ? sequences_ : 1;
     for (std::uint32_t block = 0; block < m_tiles; ++block)
       for (std::uint32_t split = 0; split < splits; ++split)
-        add_pieces(std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_), trips_of(block, split));
+        if (const std::uint32_t trips = trips_of(block, split); trips > 0)
+          add_pieces(o.pieces, std::uint64_t{kv_heads_} * (m_tiles > 1 ? 1 : sequences_), trips);
   } else {
     const std::uint32_t width = heads_per_section();
     const std::uint32_t alike = splits > 1 ? kv_heads_ : heads % width == 0 ? heads / width : 1;
     o.rounds = std::uint64_t{sequences_} * alike;
-    for (std::uint32_t first = 0; first < heads / alike; first += width)
-      for (std::uint32_t block = m_tiles; block-- > 0;)
-        add_pieces(std::min(width, heads - first), trips_of(block, first % splits));
-  }
-  const std::uint64_t sequence_heads = std::uint64_t{kv_heads_} * sequences_;
-  const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
-  for (std::uint32_t block = 0; block < m_tiles; ++block) {
+    std::vector<tile::Pieces> of_head;
     for (std::uint32_t split = 0; split < splits; ++split) {
-      const Tile t = tile_of(block, split);
-      if (t.kv_first == t.kv_last) continue;
-      const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * schedule_.tile_kv,
-                                                         static_cast<std::uint64_t>(call_.context)) -
-                                 std::min<std::uint64_t>(std::uint64_t{t.kv_first} * schedule_.tile_kv,
-                                                         static_cast<std::uint64_t>(call_.context));
-      o.load_bytes += sequence_heads * (t.rows + 2 * keys) * row_bytes_;
-      o.store_bytes +=
-          sequence_heads * t.rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
+      of_head.clear();
+      for (std::uint32_t block = m_tiles; block-- > 0;)
+        if (const std::uint32_t trips = trips_of(block, split); trips > 0) add_pieces(of_head, 1, trips);
+      // Sections of one split, or of `width` heads and what is left.
+      const std::uint32_t share = heads / alike / splits;
+      for (std::uint32_t first = 0; first < share; first += width)
+        for (const tile::Pieces& p : of_head)
+          add_pieces(o.pieces, p.count * std::min(width, share - first), p.trips);
     }
   }
-  o.key = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, group_, std::min(packed, schedule_.tile_q),
-                      row_bytes_, sequences_per_turn(), splits > 1 ? 2 : 1,
-                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0,
-                      at_.schedule % tile::kLineBytes);
+  const std::uint64_t sequence_heads = std::uint64_t{kv_heads_} * sequences_;
+  o.load_bytes = sequence_heads * loaded_rows * row_bytes_;
+  o.store_bytes =
+      sequence_heads * stored_rows * (splits > 1 ? std::uint64_t{head_dim_} * 4 + 4 : row_bytes_ + 4);
+  const auto packed = static_cast<std::uint32_t>(call_.new_rows) * group_;
+  o.key = fmt::format("flash3 paged {} {} {} {} {} {} {} {} {} {}", schedule_.tile_q, schedule_.tile_kv,
+                      head_dim_, call_.causal, group_, std::min(packed, schedule_.tile_q), row_bytes_,
+                      excerpt_sequences_per_turn(), splits > 1,
+                      call_.context < 2 * schedule_.tile_kv ? call_.context % schedule_.tile_kv : 0);
   return o;
 }
 
@@ -194,9 +202,12 @@ std::unique_ptr<tile::Kernel> PagedFlash::excerpt(std::uint32_t, std::uint32_t p
   e->schedule_.splits = splits;
   e->schedule_.query_tiles = e->schedule_.heads_in_l2 = 1;
   e->kv_heads_ = 1;
-  // Each tile of the CTA is as many sequences further on as in the whole kernel.
-  e->sequences_ = pieces * sequences_per_turn();
-  e->shape_.grid = sequences_per_turn() * splits;
+  // Each tile of the CTA is as many sequences further on as in the whole kernel, as far as the search tells.
+  e->sequences_ = pieces * excerpt_sequences_per_turn();
+  e->shape_.grid = excerpt_sequences_per_turn() * splits;
+  // Where in a line the tables begin is the allocator's choice: here each has its own.
+  for (std::uint64_t* table : {&e->at_.pages, &e->at_.lengths, &e->at_.schedule})
+    *table -= *table % tile::kLineBytes;
   e->handed_.assign(e->shape_.grid, kEnd);
   const std::int64_t whole = std::int64_t{trips} * splits * schedule_.tile_kv;
   const std::int64_t part = call_.context % schedule_.tile_kv;

@@ -12,7 +12,9 @@
 #include <algorithm>
 
 #include "kernels/attention_paged/schedule.hpp"
+#include "kernels/attention_paged/search_cost.hpp"
 #include "kernels/attention_prefill/query_tiles.hpp"
+#include "kernels/tile/divisor.hpp"
 
 namespace tessera::kernels {
 
@@ -85,6 +87,8 @@ class PagedFlash final : public tile::Kernel {
   std::uint32_t sequences_per_turn() const {
     return std::max(1U, std::min(shape_.grid, tiles()) / tiles_per_sequence());
   }
+  /// The same for excerpts, all that takes the search one step being alike.
+  std::uint32_t excerpt_sequences_per_turn() const { return searched_sequences(sequences_per_turn()); }
   Runs packed_rows(std::uint64_t base, std::uint32_t element_bytes, const Tile& t, std::uint32_t first,
                    std::uint32_t rows) const;
   tile::Box kv_box(std::uint64_t base, const Tile& t, std::uint32_t kv_tile) const;
@@ -96,6 +100,7 @@ class PagedFlash final : public tile::Kernel {
   PagedSchedule schedule_;
   PagedAddresses at_;
   std::uint32_t sequences_, kv_heads_, group_, head_dim_, row_bytes_, consumers_;
+  tile::Divisor by_group_, by_tile_kv_;
   bool turns_;
   std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;

@@ -9,6 +9,10 @@
 namespace tessera::kernels {
 
 inline constexpr std::uint32_t kSequencesPerStep = 31;  // of the search: one per lane, less one
+/// The least distance to the next sequence that takes the search as many steps as this one.
+inline constexpr std::uint32_t searched_sequences(std::uint32_t apart) {
+  return apart < kSequencesPerStep ? 1 : apart;
+}
 inline constexpr std::uint32_t kSearchStep =
     230;  // prefix sum over the lanes in five steps, total, comparison
 // PagedKVManager (hopper/paged_kv.h): page and row in it by FastDivmod, a multiplication's upper half, a

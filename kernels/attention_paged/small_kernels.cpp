@@ -1,5 +1,7 @@
 #include "kernels/attention_paged/small_kernels.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -53,6 +55,13 @@ Program CacheWrite::program(tile::Cta cta, std::uint32_t) const {
     co_await tile::store(Box{at_.k_cache + to, 1, bytes, 0});
     co_await tile::store(Box{at_.v_cache + to, 1, bytes, 0});
   }
+}
+
+tile::Outline CacheWrite::outline() const {
+  // Whole CTAs, rows of whole lines: where they lie makes no difference.
+  const std::uint64_t rows = static_cast<std::uint64_t>(call_.batch * call_.new_rows);
+  if (rows % (kCacheWarps / warps_per_row_) != 0 || row_bytes_ % tile::kLineBytes != 0) return {};
+  return {.key = fmt::format("{} {}", shape_.name, row_bytes_)};
 }
 
 ScheduleKernel::ScheduleKernel(const PagedCall& call, const PagedAddresses& at)

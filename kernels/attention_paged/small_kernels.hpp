@@ -12,6 +12,7 @@ class CacheWrite final : public tile::Kernel {
   CacheWrite(const PagedCall& call, const PagedAddresses& at);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override;
 
  private:
   PagedCall call_;
@@ -40,6 +41,7 @@ class NothingToCombine final : public tile::Kernel {
   NothingToCombine(const PagedCall& call, const PagedAddresses& at);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
+  tile::Outline outline() const override { return {.key = shape_.name}; }
 
  private:
   PagedAddresses at_;

@@ -55,13 +55,12 @@ GemmHopper::GemmHopper(const models::Gemm& gemm, const GemmTiling& tiling, const
   shape_.shared_bytes =
       std::int64_t{tiling.stages} * (tiling.tile_m + tiling.tile_n) * tiling.tile_k * element_bytes_ +
       std::int64_t{consumers_} * 2 * kWarpgroupRows * std::min(kEpilogueColumns, tiling.tile_n) * 2;
-  for (std::uint32_t s = 0; s < tiling.stages; ++s)
-    shape_.barriers.push_back({fmt::format("full[{}]", s), 1});
-  for (std::uint32_t s = 0; s < tiling.stages; ++s) {
-    // Whoever loads for others waits for them: its row of the cluster and its column.
-    shape_.barriers.push_back(
-        {fmt::format("empty[{}]", s), consumers_ * (tiling.cluster + tiling.cluster_cols - 1)});
-  }
+  const int stages = static_cast<int>(tiling.stages);
+  shape_.barriers.reserve(2 * tiling.stages);
+  for (int s = 0; s < stages; ++s) shape_.barriers.push_back({"full", 1, s});
+  // Whoever loads for others waits for them: its row of the cluster and its column.
+  for (int s = 0; s < stages; ++s)
+    shape_.barriers.push_back({"empty", consumers_ * (tiling.cluster + tiling.cluster_cols - 1), s});
   for (std::uint32_t piece = 0; piece < tiling.split_k; ++piece) {
     shape_.trips +=
         std::uint64_t{order_.count()} * tiling.cluster_ctas() * alike(work(piece, 0), tiling.stages);

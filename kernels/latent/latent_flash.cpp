@@ -62,6 +62,7 @@ LatentFlash::LatentFlash(const LatentCall& call, const PagedSchedule& schedule, 
       heads_{static_cast<std::uint32_t>(call.call.heads)},
       latent_{static_cast<std::uint32_t>(call.call.head_dim)},
       element_bytes_{static_cast<std::uint32_t>(call.call.element_bytes)},
+      by_heads_{heads_},
       tma_{packed_rows() > kTileRows},
       search_{search_cycles(gpu.flash3, tma_)},
       copy_chunk_{static_cast<std::uint32_t>(gpu.flash3.copy_chunk_cycles)} {
@@ -92,7 +93,7 @@ LatentFlash::LatentFlash(const LatentCall& call, const PagedSchedule& schedule, 
   shape_.prologue_cycles = 500;  // mbarrier initialisation, setmaxnreg
   shape_.launched_beside = schedule_.overlapped;
   handed_.resize(shape_.grid, kEnd);
-  for (std::uint32_t i = 0; i < tiles_per_sequence(); ++i) shape_.trips += tile_at(i).alike();
+  for_each_tile([&](const Tile& t) { shape_.trips += t.alike(); });
   shape_.trips *= sequences_;
   shape_.even_trips =
       schedule_.longest_first ? shape_.trips : shape_.trips * (tiles() / shape_.grid * shape_.grid) / tiles();
@@ -112,9 +113,10 @@ LatentFlash::Tile LatentFlash::tile_of(std::uint32_t block, std::uint32_t split)
   t.split = split;
   t.first_row = block * kTileRows;
   t.rows = std::min(kTileRows, packed_rows() - t.first_row);
-  const auto least = static_cast<std::uint32_t>(at_.call.visible(t.first_row / heads_));
-  const auto most = static_cast<std::uint32_t>(at_.call.visible((t.first_row + t.rows - 1) / heads_));
-  const std::uint32_t kv_tiles = ceil_div(most, kTileKeys), share = ceil_div(kv_tiles, schedule_.splits);
+  const auto least = static_cast<std::uint32_t>(at_.call.visible(by_heads_(t.first_row)));
+  const auto most = static_cast<std::uint32_t>(at_.call.visible(by_heads_(t.first_row + t.rows - 1)));
+  const std::uint32_t kv_tiles = ceil_div(most, kTileKeys),
+                      share = schedule_.splits > 1 ? ceil_div(kv_tiles, schedule_.splits) : kv_tiles;
   t.kv_first = std::min(kv_tiles, split * share);
   t.kv_last = std::min(kv_tiles, t.kv_first + share);
   t.unmasked = least / kTileKeys;
@@ -145,21 +147,24 @@ tile::Outline LatentFlash::outline() const {
       splits > 1 ? std::uint64_t{latent_} * 4 + 4
                  : std::uint64_t{latent_} * element_bytes_ + (at_.max_expsum != 0 ? 8 : 4);
   const auto context = static_cast<std::uint64_t>(at_.call.context);
-  for (std::uint32_t i = 0; i < tiles_per_sequence(); ++i) {
-    const Tile t = tile_at(i);
-    if (t.blocks() == 0) continue;  // a split that has no keys is told at once
+  std::uint64_t loaded_rows = 0, stored_rows = 0;
+  for_each_tile([&](const Tile& t) {
+    if (t.blocks() == 0) return;  // a split that has no keys is told at once
     if (!o.pieces.empty() && o.pieces.back().trips == t.blocks())
       o.pieces.back().count += count;
     else
       o.pieces.push_back({count, t.blocks()});
     const std::uint64_t keys = std::min<std::uint64_t>(std::uint64_t{t.kv_last} * kTileKeys, context) -
                                std::uint64_t{t.kv_first} * kTileKeys;
-    o.load_bytes += sequences_ * (t.rows + keys) * row_bytes;
-    o.store_bytes += sequences_ * t.rows * out_bytes;
-  }
-  o.key = fmt::format("{} {} {} {} {} {} {} {}", shape_.name, heads_, std::min(packed_rows(), kTileRows),
-                      sequences_per_turn(), splits > 1 ? 2 : 1, at_.max_expsum != 0,
-                      context < 2 * kTileKeys ? context % kTileKeys : 0, at_.schedule % tile::kLineBytes);
+    loaded_rows += t.rows + keys;
+    stored_rows += t.rows;
+  });
+  o.load_bytes = sequences_ * loaded_rows * row_bytes;
+  o.store_bytes = sequences_ * stored_rows * out_bytes;
+  o.key =
+      fmt::format("flash3 latent {} {} {} {} {} {} {} {} {} {} {}", latent_, at_.rope, element_bytes_, tma_,
+                  at_.call.causal, heads_, std::min(packed_rows(), kTileRows), excerpt_sequences_per_turn(),
+                  splits > 1, at_.max_expsum != 0, context < 2 * kTileKeys ? context % kTileKeys : 0);
   return o;
 }
 
@@ -169,9 +174,12 @@ std::unique_ptr<tile::Kernel> LatentFlash::excerpt(std::uint32_t, std::uint32_t 
   const std::uint32_t splits = std::min(schedule_.splits, 2U);
   e->schedule_.splits = splits;
   e->schedule_.query_tiles = 1;
-  // Each tile of the CTA is as many sequences further on as in the whole kernel.
-  e->sequences_ = pieces * sequences_per_turn();
-  e->shape_.grid = sequences_per_turn() * splits;
+  // Each tile of the CTA is as many sequences further on as in the whole kernel, as far as the search tells.
+  e->sequences_ = pieces * excerpt_sequences_per_turn();
+  e->shape_.grid = excerpt_sequences_per_turn() * splits;
+  // Where in a line the tables begin is the allocator's choice: here each has its own.
+  for (std::uint64_t* table : {&e->at_.pages, &e->at_.lengths, &e->at_.schedule})
+    *table -= *table % tile::kLineBytes;
   e->handed_.assign(e->shape_.grid, kEnd);
   PagedCall& c = e->at_.call;
   const std::int64_t whole = std::int64_t{trips} * splits * kTileKeys, part = c.context % kTileKeys;

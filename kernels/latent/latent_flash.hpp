@@ -18,7 +18,9 @@
 #include <algorithm>
 
 #include "kernels/attention_paged/schedule.hpp"
+#include "kernels/attention_paged/search_cost.hpp"
 #include "kernels/attention_prefill/softmax_cost.hpp"
+#include "kernels/tile/divisor.hpp"
 
 namespace tessera::kernels {
 
@@ -85,10 +87,20 @@ class LatentFlash final : public tile::Kernel {
   std::uint32_t tiles() const { return sequences_ * tiles_per_sequence(); }
   Tile tile_at(std::uint32_t index) const;
   Tile tile_of(std::uint32_t block, std::uint32_t split) const;
+  /// Of a sequence, in the order of tile_at.
+  template <class Visit>
+  void for_each_tile(Visit visit) const {
+    const std::uint32_t blocks = schedule_.query_tiles, splits = schedule_.splits;
+    for (std::uint32_t i = 0; i < (schedule_.longest_first ? blocks : splits); ++i)
+      for (std::uint32_t j = 0; j < (schedule_.longest_first ? splits : blocks); ++j)
+        visit(schedule_.longest_first ? tile_of(blocks - 1 - i, j) : tile_of(j, i));
+  }
   /// How far apart, in sequences, the tiles are that a CTA takes one after another.
   std::uint32_t sequences_per_turn() const {
     return std::max(1U, std::min(shape_.grid, tiles()) / tiles_per_sequence());
   }
+  /// The same for excerpts, all that takes the search one step being alike.
+  std::uint32_t excerpt_sequences_per_turn() const { return searched_sequences(sequences_per_turn()); }
   /// The columns of a key tile from `column` on.
   tile::Box cache_box(const Tile& t, std::uint32_t kv_tile, std::uint32_t column,
                       std::uint32_t columns) const;
@@ -103,6 +115,7 @@ class LatentFlash final : public tile::Kernel {
   LatentCall at_;
   PagedSchedule schedule_;
   std::uint32_t sequences_, heads_, latent_, element_bytes_;
+  tile::Divisor by_heads_;
   bool tma_;                           // K and V, by whole pages
   std::uint32_t search_, copy_chunk_;  // of the producer, in cycles
   tile::LaunchShape shape_;

@@ -207,12 +207,11 @@ FlashKdaRecurrence::FlashKdaRecurrence(const FlashKdaCall& call, const GpuSpec& 
                                kOutStages * call.rows_bytes();
   shape_.shared_bytes =
       static_cast<std::int64_t>(values * call.element() + std::max(stages, 4 * values) + 128);
-  for (std::uint32_t s = 0; s < kInStages; ++s) shape_.barriers.push_back({fmt::format("full[{}]", s), 1});
-  for (std::uint32_t s = 0; s < kInStages; ++s) shape_.barriers.push_back({fmt::format("empty[{}]", s), 1});
-  for (std::uint32_t s = 0; s < kOutStages; ++s)
-    shape_.barriers.push_back({fmt::format("out_full[{}]", s), 1});
-  for (std::uint32_t s = 0; s < kOutStages; ++s)
-    shape_.barriers.push_back({fmt::format("out_empty[{}]", s), 1});
+  const int in = kInStages, out = kOutStages;
+  for (int i = 0; i < in; ++i) shape_.barriers.push_back({"full", 1, i});
+  for (int i = 0; i < in; ++i) shape_.barriers.push_back({"empty", 1, i});
+  for (int i = 0; i < out; ++i) shape_.barriers.push_back({"out_full", 1, i});
+  for (int i = 0; i < out; ++i) shape_.barriers.push_back({"out_empty", 1, i});
   shape_.barriers.push_back({"state", 1});
   std::uint64_t least = ~std::uint64_t{0};
   for (std::size_t s = 0; s + 1 < call.first_tile.size(); ++s) {

@@ -156,13 +156,13 @@ FusedDecode::FusedDecode(const models::LinearDecode& op, const GpuSpec& gpu, con
     : op_{op}, at_{place(op, addresses)}, chains_{gpu.sm} {
   if (!gpu.sm.has_tma)
     throw std::invalid_argument{fmt::format("{}: form=fused needs a Hopper GPU", models::kind(op))};
-  const auto chunks = static_cast<std::uint32_t>(slices(op));
+  const auto chunks = static_cast<int>(slices(op));
   shape_.name = "fused decode";
   shape_.grid = static_cast<std::uint32_t>(op.batch * op.heads);
   shape_.roles = {{"warps", 8}};
   shape_.registers_per_cta = 256 * 128;
   shape_.shared_bytes = op.k_dim * op.v_dim * 4 + 4096;
-  for (std::uint32_t i = 0; i < chunks; ++i) shape_.barriers.push_back({fmt::format("state[{}]", i), 1});
+  for (int i = 0; i < chunks; ++i) shape_.barriers.push_back({"state", 1, i});
 }
 
 tile::Outline FusedDecode::outline() const {

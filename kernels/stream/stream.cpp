@@ -58,7 +58,12 @@ tile::Outline StreamKernel::outline() const {
   o.load_bytes = work_.once.row_bytes * shape_.grid;
   const auto add = [&](const RowStream& s, std::uint64_t& bytes) {
     bytes += u(work_.rows) * s.row_bytes;
-    for (const std::uint64_t n : {s.row_bytes, s.pitch, s.address % tile::kLineBytes})
+    // Where its rows lie in their lines, unless none can cross from one into the next.
+    const bool within = pieces_ == 1 && s.row_bytes > 0 && tile::kLineBytes % s.row_bytes == 0 &&
+                        s.address % s.row_bytes == 0 && s.pitch % s.row_bytes == 0;
+    const std::uint64_t at = within ? 0 : s.address % tile::kLineBytes,
+                        step = within ? 0 : s.pitch % tile::kLineBytes;
+    for (const std::uint64_t n : {s.row_bytes, step, at})
       o.key.append(reinterpret_cast<const char*>(&n), sizeof n);
   };
   for (const RowStream& s : work_.in) add(s, o.load_bytes);

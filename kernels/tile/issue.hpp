@@ -1,7 +1,11 @@
 #pragma once
 // What issuing an operation takes on an SM, the same for the simulated SM and the cost model's counter.
 
+#include <algorithm>
 #include <cstdint>
+
+#include "kernels/tile/op.hpp"
+#include "sim/core/hardware.hpp"
 
 namespace tessera::tile {
 
@@ -18,6 +22,14 @@ inline constexpr std::uint32_t kPostedStores = 4;
 /// warpgroup's may be served.
 constexpr std::uint32_t wgmma_instructions(std::uint32_t m, std::uint32_t k) {
   return ((m + 63) / 64) * ((k + 15) / 16);
+}
+
+/// Cycles that the TMA is busy with the box of a tma_load or tma_store: it goes through the lines of global
+/// memory and the pieces in shared memory at once, so that the slower of the two counts.
+inline double tma_cycles(const SmSpec& sm, const Op& op) {
+  const double each = op.kind == OpKind::tma_load ? sm.tma_load_piece_cycles : sm.tma_store_piece_cycles;
+  return std::max(static_cast<double>(op.box.lines()) / sm.tma_lines_per_cycle,
+                  static_cast<double>(op.count) * each);
 }
 
 }  // namespace tessera::tile

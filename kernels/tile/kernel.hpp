@@ -16,9 +16,14 @@ struct RoleSpec {
 };
 
 struct BarrierSpec {
-  std::string name;            ///< "full[2]": what a deadlock report calls it
+  const char* name = "";       ///< a literal
   std::uint32_t arrivals = 1;  ///< arrive operations (not threads) that complete a phase
+  int stage = -1;              ///< of a ring of barriers of this name; below 0: the only one
 };
+/// "full[2]": what a deadlock report calls it.
+inline std::string name_of(const BarrierSpec& b) {
+  return b.stage < 0 ? b.name : b.name + ('[' + std::to_string(b.stage) + ']');
+}
 
 struct LaunchShape {
   std::string name;           ///< "gemm 128x256x64 cluster 2"
@@ -55,10 +60,12 @@ struct Pieces {
 
 /// What the CTAs of a kernel do, without running them all: for the cost model.
 struct Outline {
-  std::vector<Pieces> pieces;     ///< in the order in which they are taken
-  std::uint64_t rounds = 1;       ///< how many times, one after another
-  bool in_turn = false;           ///< each CTA takes one after another; else a piece is a CTA
-  std::string key;                ///< equal for kernels whose excerpts are; empty: no other operator has such
+  std::vector<Pieces> pieces;  ///< in the order in which they are taken
+  std::uint64_t rounds = 1;    ///< how many times, one after another
+  bool in_turn = false;        ///< each CTA takes one after another; else a piece is a CTA
+  /// Equal for kernels whose excerpts are, or without pieces those whose CTAs are, each and in any place of
+  /// the grid. Empty: no other operator has such.
+  std::string key;
   std::uint64_t load_bytes = 0;   ///< that all CTAs together ask of the L2
   std::uint64_t store_bytes = 0;  ///< and send to it
   /// Operand bytes that come back from HBM more than once where the L2 cannot hold them: read `times` times.

@@ -31,25 +31,26 @@ void add(Figures& sum, const Figures& f, double times) {
 
 CostModel::CostModel(const GpuSpec& gpu) : gpu_{gpu}, rates_{gpu}, run_{gpu_.sm} {}
 
-const Figures& CostModel::counted(const tile::Kernel& kernel, const tile::Outline& outline,
-                                  std::uint32_t ctas, std::uint32_t pieces, std::uint32_t trips, bool miss) {
-  key_ = outline.key;
-  for (const std::uint32_t n : {ctas, pieces, trips, miss ? 1U : 0U})
-    key_.append(reinterpret_cast<const char*>(&n), sizeof n);
-  const auto [at, added] = counted_.try_emplace(key_);
+std::uint64_t CostModel::key_of(const Share& share, bool miss) {
+  // 16, 15 and 32 bits, and one.
+  return (((std::uint64_t{share.ctas} << 15U) | share.pieces) << 33U) | (std::uint64_t{share.trips} << 1U) |
+         (miss ? 1U : 0U);
+}
+
+const Figures& CostModel::count(const tile::Kernel& kernel, Counted& counted, const Share& share, bool miss) {
+  const auto [at, added] = counted.try_emplace(key_of(share, miss));
   if (added) {
     const MemoryLatency latency{miss ? rates_.l2_miss : rates_.l2_hit, rates_.store, rates_.l2_hit};
-    at->second = run_.run(*kernel.excerpt(ctas, pieces, trips), ctas, 1, latency);
+    at->second = run_.run(*kernel.excerpt(share.ctas, share.pieces, share.trips), share.ctas, 1, latency);
   }
   return at->second;
 }
 
-Figures CostModel::demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
-                          std::uint32_t pieces, std::uint32_t trips, double missing) {
-  if (missing <= 0) return counted(kernel, outline, ctas, pieces, trips, false);
-  if (missing >= 1) return counted(kernel, outline, ctas, pieces, trips, true);
-  const Figures hit = counted(kernel, outline, ctas, pieces, trips, false);
-  return mix(hit, counted(kernel, outline, ctas, pieces, trips, true), missing);
+Figures CostModel::demand(const tile::Kernel& kernel, Counted& counted, const Share& share, double missing) {
+  if (missing <= 0) return count(kernel, counted, share, false);
+  if (missing >= 1) return count(kernel, counted, share, true);
+  const Figures& hit = count(kernel, counted, share, false);
+  return mix(hit, count(kernel, counted, share, true), missing);
 }
 
 CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outline& outline,
@@ -69,9 +70,19 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
         static_cast<std::uint32_t>(std::min<std::uint64_t>(resident, (shape.grid + sms - 1) / sms));
     const auto stride = static_cast<std::uint32_t>(
         std::max<std::uint64_t>(1, std::min<std::uint64_t>(shape.grid / together, sms)));
-    const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit), rates_.store,
-                                rates_.l2_hit};
-    const Figures f = run_.run(kernel, together, stride, latency);
+    const auto run = [&] {
+      const MemoryLatency latency{rates_.l2_hit + missing * (rates_.l2_miss - rates_.l2_hit), rates_.store,
+                                  rates_.l2_hit};
+      return run_.run(kernel, together, stride, latency);
+    };
+    Figures f;
+    if (const bool miss = missing >= 1; outline.key.empty() || (missing > 0 && !miss)) {
+      f = run();
+    } else {
+      const auto [known, added] = counted_[outline.key].try_emplace(key_of({together, 0, 0}, miss));
+      if (added) known->second = run();
+      f = known->second;
+    }
     add(l.total, f, static_cast<double>(shape.grid) / together);
     l.ends_cycles = f[cycles];
     batches_.assign(1, {shape.grid, f[cycles] + gpu_.launch.cta_launch_cycles});
@@ -84,8 +95,9 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
     const std::uint64_t machines =
         outline.in_turn ? std::min<std::uint64_t>(slots, shape.grid / shape.cluster) : slots;
     const bool again = count > machines;
+    Counted& counted = counted_[outline.key];
     const auto at = [&](std::uint32_t pieces, std::uint32_t trips) {
-      return demand(kernel, outline, together, pieces, trips, missing);
+      return demand(kernel, counted, {together, pieces, trips}, missing);
     };
     const bool many = std::any_of(outline.pieces.begin(), outline.pieces.end(),
                                   [](const tile::Pieces& p) { return p.trips > kExactTrips; });
@@ -147,7 +159,7 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
       for (const auto& [number, duration] : batches_)
         mean += static_cast<double>(number * outline.rounds) * duration / static_cast<double>(count);
       const auto alone = [&](std::uint32_t trips) {
-        return demand(kernel, outline, std::min(together, beside), 1, trips, missing)[cycles];
+        return demand(kernel, counted, {std::min(together, beside), 1, trips}, missing)[cycles];
       };
       double least = alone(std::min(longest->trips, kExactTrips));
       if (longest->trips > kExactTrips)
@@ -222,7 +234,8 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   std::size_t main = 0;  // the kernel that moves most, the first of several
   for (std::size_t i = 0; i < kernels.size(); ++i) {
     outlines.push_back(kernels[i]->outline());
-    if (outlines[i].key.empty()) outlines[i].key = fmt::format("{} {}", i, models::signature_of(op));
+    if (outlines[i].key.empty() && !outlines[i].pieces.empty())
+      outlines[i].key = fmt::format("{} {}", i, models::signature_of(op));
     c.kernels.push_back(kernels[i]->shape().name);
     if (outlines[i].load_bytes + outlines[i].store_bytes >
         outlines[main].load_bytes + outlines[main].store_bytes)
@@ -293,13 +306,26 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
   struct Pace {
     double mhz, us, watts;  // from one replay to the next
   };
-  // The highest clock, in the governor's steps, that stays below a limit.
+  // The highest clock, in the governor's steps, that stays below a limit, or the lowest: power falls with the
+  // clock.
   const auto pace_within = [&](double limit_w, double from_mhz) {
-    for (double f = from_mhz;; f -= kClockStepMhz) {
-      const double each = execution_at(f) + gaps;
-      const double w = p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, f) + memory_uj) / each;
-      if (w <= limit_w || f - kClockStepMhz < p.min_clock_mhz) return Pace{f, each, w};
+    const auto after = [&](int steps) {
+      const double f = from_mhz - steps * kClockStepMhz, each = execution_at(f) + gaps;
+      return Pace{f, each, p.idle_w + (sm_uj * voltage_scale(p, gpu_.boost_clock_mhz, f) + memory_uj) / each};
+    };
+    Pace pace = after(0);
+    int above = 0, below = static_cast<int>((from_mhz - p.min_clock_mhz) / kClockStepMhz);
+    if (pace.watts <= limit_w || below <= 0) return pace;
+    for (pace = after(below); below - above > 1;) {
+      const int between = (above + below) / 2;
+      if (const Pace there = after(between); there.watts <= limit_w) {
+        below = between;
+        pace = there;
+      } else {
+        above = between;
+      }
     }
+    return pace;
   };
   double mhz = gpu_.boost_clock_mhz;
   if (conditions.replayed || execution_at(mhz) > p.window_us) {

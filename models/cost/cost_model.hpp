@@ -70,13 +70,19 @@ class CostModel {
     double read = 0, written = 0;
   };
 
+  /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips, few enough to be counted.
+  struct Share {
+    std::uint32_t ctas, pieces, trips;
+  };
+  /// What the kernels of one key demand, by the share (of no pieces: the CTAs as they are) and whether its
+  /// loads miss the L2.
+  using Counted = std::unordered_map<std::uint64_t, Figures>;
+  static std::uint64_t key_of(const Share& share, bool miss);
+
   /// All but hbm_us. `missing`: the share of loads that wait for HBM.
   Launch launch(const tile::Kernel& kernel, const tile::Outline& outline, double missing);
-  /// One SM's share: `ctas` CTAs that each do `pieces` pieces of that many trips, few enough to be counted.
-  Figures demand(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
-                 std::uint32_t pieces, std::uint32_t trips, double missing);
-  const Figures& counted(const tile::Kernel& kernel, const tile::Outline& outline, std::uint32_t ctas,
-                         std::uint32_t pieces, std::uint32_t trips, bool miss);
+  Figures demand(const tile::Kernel& kernel, Counted& counted, const Share& share, double missing);
+  const Figures& count(const tile::Kernel& kernel, Counted& counted, const Share& share, bool miss);
   double execution_us(const Launch& launch, double clock_mhz) const;
 
   GpuSpec gpu_;
@@ -84,8 +90,7 @@ class CostModel {
   SmRun run_;
   ListSchedule schedule_;
   std::vector<Batch> batches_;
-  std::unordered_map<std::string, Figures> counted_;
-  std::string key_;
+  std::unordered_map<std::string, Counted> counted_;  // by the outline's key
 };
 
 }  // namespace tessera::cost

@@ -20,6 +20,8 @@ using tile::kPostedStores;
 using tile::kThreadsPerWarp;
 using tile::kVectorLatency;
 
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
 }  // namespace
 
 Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
@@ -35,9 +37,9 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
   const auto roles = static_cast<std::uint32_t>(shape.roles.size());
   ctas_.resize(std::max<std::size_t>(ctas_.size(), ctas));
   roles_.resize(std::max<std::size_t>(roles_.size(), std::size_t{ctas} * roles));
-  roles_used_ = std::size_t{ctas} * roles;
-  tensor_turns_.reset(kFirstRole + roles_used_);
-  shared_turns_.reset(kFirstRole + roles_used_);
+  goes_on_.assign(std::size_t{ctas} * roles, static_cast<double>(shape.prologue_cycles));
+  tensor_turns_.reset(kFirstRole + goes_on_.size());
+  shared_turns_.reset(kFirstRole + goes_on_.size());
   for (std::uint32_t c = 0; c < ctas; ++c) {
     Cta& cta = ctas_[c];
     const std::uint32_t index = c * stride;
@@ -62,26 +64,22 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
       role.loads.latest = role.stores.latest = 0;
     }
   }
-  for (std::size_t left = roles_used_; left > 0;) {
+  for (std::size_t left = goes_on_.size(); left > 0;) {
     // The role that is furthest behind goes on.
-    std::size_t next = roles_used_;
-    double earliest = std::numeric_limits<double>::infinity();
-    for (std::size_t r = 0; r < roles_used_; ++r) {
-      if (roles_[r].blocked <= Blocked::products && roles_[r].ready < earliest) {
-        earliest = roles_[r].ready;
-        next = r;
-      }
-    }
-    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= earliest) {
+    std::size_t next = 0;
+    for (std::size_t r = 1; r < goes_on_.size(); ++r)
+      if (goes_on_[r] < goes_on_[next]) next = r;
+    if (next_arrival_ < arrivals_.size() && arrivals_[next_arrival_].at <= goes_on_[next]) {
       land(arrivals_[next_arrival_++]);
       continue;
     }
-    if (next == roles_used_) throw std::logic_error{shape.name + ": its roles wait for each other"};
+    if (goes_on_[next] == kNever) throw std::logic_error{shape.name + ": its roles wait for each other"};
     Role& role = roles_[next];
     advance(role, static_cast<std::uint32_t>(next) - ctas_[role.cta].first_role);
+    goes_on_[next] = role.blocked <= Blocked::products ? role.ready : kNever;
     if (role.blocked == Blocked::done) --left;
   }
-  for (std::size_t r = 0; r < roles_used_; ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
+  for (std::size_t r = 0; r < goes_on_.size(); ++r) sum_[cycles] = std::max(sum_[cycles], roles_[r].ready);
   return sum_;
 }
 
@@ -123,9 +121,11 @@ void SmRun::land(const Arrival& a) {
 
 void SmRun::wake(Cta& cta, std::uint32_t waiting, double at) {
   for (; waiting != 0; waiting &= waiting - 1) {
-    Role& role = roles_[cta.first_role + static_cast<std::uint32_t>(std::countr_zero(waiting))];
+    const std::uint32_t index = cta.first_role + static_cast<std::uint32_t>(std::countr_zero(waiting));
+    Role& role = roles_[index];
     role.blocked = Blocked::no;
     role.ready = std::max(role.ready, at);
+    goes_on_[index] = role.ready;
   }
 }
 
@@ -202,9 +202,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_load: {
       at += kPostCycles;
-      const double length = std::max(static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle,
-                                     static_cast<double>(op.count) * sm_.tma_load_piece_cycles);
-      const double issued = occupy(tma, at, length);
+      const double issued = occupy(tma, at, tile::tma_cycles(sm_, op));
       sum_[load_bytes] += bytes;
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
@@ -216,9 +214,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::tma_store: {
       at += kPostCycles;
-      const double issued = occupy(tma, at,
-                                   std::max(static_cast<double>(op.box.lines()) / sm_.tma_lines_per_cycle,
-                                            static_cast<double>(op.count) * sm_.tma_store_piece_cycles));
+      const double issued = occupy(tma, at, tile::tma_cycles(sm_, op));
       const double read = access_shared(at, bytes) + sm_.tma_issue_latency;
       const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
       sum_[shared_bytes] += bytes;

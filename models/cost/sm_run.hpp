@@ -157,7 +157,7 @@ class SmRun {
   MemoryLatency latency_;
   std::vector<Cta> ctas_;
   std::vector<Role> roles_;
-  std::size_t roles_used_ = 0;
+  std::vector<double> goes_on_;    // of each role: when it goes on; infinite if it waits for others
   std::vector<Arrival> arrivals_;  // in the order of time, from next_arrival_ on
   std::size_t next_arrival_ = 0;
   std::array<double, pipes> free_{};

@@ -113,7 +113,8 @@ inline Counts count(const Kernel& kernel) {
               --b.pending;
               if (op.kind == OpKind::expect) b.bytes += static_cast<std::int64_t>(op.count);
               if (b.pending < 0)
-                throw std::logic_error{"more arrivals than a phase has: " + shape.barriers[op.barrier].name};
+                throw std::logic_error{"more arrivals than a phase has: " +
+                                       name_of(shape.barriers[op.barrier])};
               settle(b, shape.barriers[op.barrier].arrivals);
               break;
             }

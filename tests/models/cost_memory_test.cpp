@@ -21,6 +21,7 @@ namespace {
 
 using namespace models;
 using models::testing::Draw;
+using models::testing::kFamily;
 
 Conditions draw_conditions(Draw& draw, const Operator& op) {
   Conditions c{.graph = draw.yes(), .random_data = draw.yes(), .replayed = draw.yes()};
@@ -94,6 +95,25 @@ void require_alike(const GpuSpec& gpu, unsigned seed, int each) {
 TEST_CASE("costs do not depend on what was costed before") { require_alike(tile::testing::hopper(), 11, 40); }
 
 TEST_CASE("and on an Ampere GPU") { require_alike(tile::testing::ampere(), 12, 25); }
+
+TEST_CASE("nor on where in a line the tables of a paged call begin") {
+  // 17 to 48 sequences: the tables of each begin elsewhere in their lines.
+  const GpuSpec gpu = tile::testing::hopper();
+  const auto call = [](std::int64_t batch, std::size_t family) -> Operator {
+    if (family == kFamily<LatentDecode>)
+      return LatentDecode{.batch = batch, .context = 2696, .heads = 16, .paged = true};
+    return AttentionDecode{
+        .batch = batch, .context = 1728, .heads = 32, .kv_heads = 8, .head_dim = 128, .paged = true};
+  };
+  for (const std::size_t family : {kFamily<AttentionDecode>, kFamily<LatentDecode>}) {
+    CostModel one{gpu};
+    for (std::int64_t batch = 17; batch <= 48; ++batch) {
+      const Operator op = call(batch, family);
+      INFO(signature_of(op));
+      CHECK(equal(one.cost(op, {}), CostModel{gpu}.cost(op, {})));
+    }
+  }
+}
 
 }  // namespace
 }  // namespace tessera::cost

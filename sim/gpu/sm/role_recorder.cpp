@@ -10,7 +10,7 @@ namespace tessera::sim {
 void RoleRecorder::prepare(const tile::LaunchShape& shape) {
   Kernel kernel{.name = shape.name};
   for (const tile::RoleSpec& r : shape.roles) kernel.roles.push_back(r.name);
-  for (const tile::BarrierSpec& b : shape.barriers) kernel.barriers.push_back(b.name);
+  for (const tile::BarrierSpec& b : shape.barriers) kernel.barriers.push_back(name_of(b));
   kernels_.push_back(std::move(kernel));
   open_.clear();
 }

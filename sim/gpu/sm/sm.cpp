@@ -440,8 +440,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
 
     case OpKind::tma_load: {
       at += cycles(kPostCycles);
-      const double length = std::max(static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle,
-                                     static_cast<double>(op.count) * spec_.tma_load_piece_cycles);
+      const double length = tile::tma_cycles(spec_, op);
       const Time issued = occupy(tma_, at, length);
       const Time first = issued - cycles(length);
       L2Event request{.kind = L2Event::Kind::read, .from = self, .box = op.box};
@@ -457,9 +456,7 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
     case OpKind::tma_store: {
       at += cycles(kPostCycles);
       const auto bytes = static_cast<double>(op.box.bytes());
-      const Time issued = occupy(tma_, at,
-                                 std::max(static_cast<double>(op.box.lines()) / spec_.tma_lines_per_cycle,
-                                          static_cast<double>(op.count) * spec_.tma_store_piece_cycles));
+      const Time issued = occupy(tma_, at, tile::tma_cycles(spec_, op));
       const Time read = access_shared(at, bytes) + cycles(spec_.tma_issue_latency);
       const Time left = max(max(issued, read), occupy(egress_, at, bytes / spec_.egress_bytes_per_cycle));
       ++role.stores_pending;
@@ -762,7 +759,7 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
         case Blocked::mbarrier: {
           const Mbarrier& b = cta.barriers[role.blocked_on];
           out.push_back(fmt::format("{} waits for barrier {} (phase {}: {} arrivals and {} bytes missing)",
-                                    who, kernel_->shape().barriers[role.blocked_on].name, b.phase(),
+                                    who, name_of(kernel_->shape().barriers[role.blocked_on]), b.phase(),
                                     b.pending_arrivals(), b.missing_bytes()));
           break;
         }

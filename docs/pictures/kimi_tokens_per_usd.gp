@@ -18,9 +18,9 @@ set key top left
 set format y "%.0s%c"
 set title "rented"
 set yrange [40e3:600e3]
-plot for [g in "h100_sxm h200_sxm b200_sxm"] "kimi_tokens_per_usd.csv" using (column("workload.batch")):(per_usd(g, "rental")) with linespoints pt 7 title g noenhanced
+plot for [g in "a100_sxm_80gb h100_sxm h200_sxm b200_sxm"] "kimi_tokens_per_usd.csv" using (column("workload.batch")):(per_usd(g, "rental")) with linespoints pt 7 title g noenhanced
 set title "owned (estimate)"
 set yrange [150e3:2e6]
 unset key
-plot for [g in "h100_sxm h200_sxm b200_sxm"] "kimi_tokens_per_usd.csv" using (column("workload.batch")):(per_usd(g, "capital")) with linespoints pt 7
+plot for [g in "a100_sxm_80gb h100_sxm h200_sxm b200_sxm"] "kimi_tokens_per_usd.csv" using (column("workload.batch")):(per_usd(g, "capital")) with linespoints pt 7
 unset multiplot

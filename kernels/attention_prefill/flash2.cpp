@@ -13,7 +13,8 @@ using tile::Box;
 
 namespace {
 constexpr std::uint8_t kQ = 0, kK = 1, kV = 2;
-constexpr std::uint8_t kAll = 1;  // named barrier
+constexpr std::uint8_t kAll = 1;         // named barrier
+constexpr std::uint32_t kMmaDepth = 16;  // of mma.sync m16n8k16
 }  // namespace
 
 Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses,
@@ -235,8 +236,17 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
     const Box v_box = kv_box(v_, n);
     co_await tile::expect(kV, v_box.bytes());
     if (v_box.rows > 0) co_await tile::async_load(v_box, kV);
-    co_await tile::shared_load(operand_bytes + outputs * element_bytes_);
-    co_await tile::mma(tile_rows, tile_kv_, d);  // S = Q K^T
+    // S = Q K^T. Where two CTAs share the SM, one's fragments come beside the other's products; a CTA alone
+    // has them a step of 16 columns ahead of its products.
+    const std::uint64_t qk_bytes = operand_bytes + outputs * element_bytes_;
+    if (groups_ == 1) {
+      co_await tile::shared_load(qk_bytes);
+      co_await tile::mma(tile_rows, tile_kv_, d);
+    } else {
+      const std::uint64_t first = qk_bytes / (d / kMmaDepth);
+      co_await tile::shared_load(first);
+      co_await tile::mma(tile_rows, tile_kv_, d, qk_bytes - first);
+    }
     co_await tile::wait(kV, made);
     if (groups_ > 1) co_await tile::named_sync(kAll, groups_);
     if (n > 0) {
@@ -253,8 +263,15 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
                            reduction + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
     co_await tile::compute({.fma = scores, .mufu = scores}, kAluLatency + kMufuLatency);
     co_await tile::compute({.fma = scores + outputs, .convert = scores / 2}, reduction);
-    co_await tile::shared_load(operand_bytes);
-    co_await tile::mma(tile_rows, d, tile_kv_);  // O += P V
+    // O += P V.
+    if (groups_ == 1) {
+      co_await tile::shared_load(operand_bytes);
+      co_await tile::mma(tile_rows, d, tile_kv_);
+    } else {
+      const std::uint64_t first = operand_bytes / (tile_kv_ / kMmaDepth);
+      co_await tile::shared_load(first);
+      co_await tile::mma(tile_rows, d, tile_kv_, operand_bytes - first);
+    }
   }
   co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_rows} * 4, .convert = outputs / 2});
   co_await tile::shared_store(outputs * element_bytes_);

@@ -14,7 +14,7 @@ set xtics (1, 2, 4, 8, 16, 32)
 # A step decodes a token of each sequence; the machine is paid for by the hour.
 per_usd(g, b) = (strcol("hardware.comp") eq g && strcol("money.basis") eq b && strcol("status") eq "ok" ? column("workload.batch") * 3.6e9 / column("decode_us_per_token") / column("usd_per_hour") : NaN)
 set ylabel "decoded tokens per USD"
-set key top left
+set key bottom right
 set format y "%.0s%c"
 set title "rented"
 set yrange [40e3:600e3]

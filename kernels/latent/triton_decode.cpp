@@ -95,8 +95,8 @@ tile::Outline TritonLatentDecode::outline() const {
     else
       o.pieces.push_back({each, tiles});
   }
-  o.key = fmt::format("triton mla {} {} {} {}", call_.latent, call_.rope,
-                      std::min<std::int64_t>(kHeads, call_.heads), call_.element_bytes);
+  o.key = fmt::format("triton mla {} {} {} {} {}", call_.latent, call_.rope,
+                      std::min<std::int64_t>(kHeads, call_.heads), call_.element_bytes, call_.q_between);
   const std::uint64_t rows = u(call_.batch * call_.heads), cached = u(call_.batch * call_.context);
   o.load_bytes = (rows * call_.splits + cached * head_blocks()) * call_.row_bytes();
   o.store_bytes = o.between_written = call_.used_parts_bytes();
@@ -119,6 +119,7 @@ std::unique_ptr<tile::Kernel> TritonLatentDecode::excerpt(std::uint32_t ctas, st
   e->call_.heads = std::min<std::int64_t>(kHeads, call_.heads);
   e->call_.splits = 1;
   e->call_.context = std::int64_t{trips} * kKeys;
+  e->call_.pages -= call_.pages % tile::kLineBytes;  // where in a line they begin is the allocator's choice
   e->shape_.grid = ctas;
   return e;
 }
@@ -228,6 +229,7 @@ std::unique_ptr<tile::Kernel> TritonLatentReduce::excerpt(std::uint32_t ctas, st
   auto e = std::make_unique<TritonLatentReduce>(*this);
   e->call_.batch = ctas;
   e->call_.heads = 1;
+  e->call_.splits = std::max(1U, trips);  // one after another, however many there are
   e->trips_ = trips;
   e->shape_.grid = ctas;
   return e;

@@ -6,6 +6,14 @@ namespace {
 
 const std::vector<std::pair<std::string, bool>> kCaches{{"plain", false}, {"paged", true}};
 
+models::LatentAlgorithm algorithm(const Arguments& a) {
+  std::vector<std::pair<std::string, models::LatentAlgorithm>> names;
+  for (const auto each : {models::LatentAlgorithm::by_gpu, models::LatentAlgorithm::flash3,
+                          models::LatentAlgorithm::flash2, models::LatentAlgorithm::triton})
+    names.emplace_back(models::name_of(each), each);
+  return a.choice("algorithm", names);
+}
+
 }  // namespace
 
 std::vector<Kind> latent_kinds() {
@@ -28,6 +36,7 @@ std::vector<Kind> latent_kinds() {
         {"heads"},
         {"causal", "true"},
         {"form", "naive"},
+        {"algorithm", "auto"},
         {"kv_cache", "plain"},
         {"nope", "128"},
         {"rope", "64"},
@@ -45,7 +54,8 @@ std::vector<Kind> latent_kinds() {
                                .rope = a.integer("rope"),
                                .causal = a.truth("causal"),
                                .dtype = a.dtype(),
-                               .paged = paged};
+                               .paged = paged,
+                               .algorithm = algorithm(a)};
          }
          if (paged)
            throw UsageError{
@@ -58,7 +68,8 @@ std::vector<Kind> latent_kinds() {
                                 .rope = a.integer("rope"),
                                 .value = a.integer("value"),
                                 .causal = a.truth("causal"),
-                                .dtype = a.dtype()};
+                                .dtype = a.dtype(),
+                                .algorithm = algorithm(a)};
        }},
       {"mla_decode",
        "absorbed latent attention: every head scores the cached latents",
@@ -68,6 +79,7 @@ std::vector<Kind> latent_kinds() {
         {"q_rows", "1"},
         {"causal", "true"},
         {"partial", "false"},
+        {"algorithm", "auto"},
         {"kv_cache", "plain"},
         {"latent", "512"},
         {"rope", "64"}},
@@ -81,7 +93,8 @@ std::vector<Kind> latent_kinds() {
                              .causal = a.truth("causal"),
                              .partial = a.truth("partial"),
                              .dtype = a.dtype(),
-                             .paged = a.choice("kv_cache", kCaches)};
+                             .paged = a.choice("kv_cache", kCaches),
+                             .algorithm = algorithm(a)};
        }},
   };
 }

@@ -32,6 +32,10 @@ std::map<std::string, std::string> traits_of(const models::Operator& op, bool gr
         using Op = std::decay_t<decltype(o)>;
         if constexpr (std::is_same_v<Op, models::LatentAttention>) traits["form"] = "naive";
         if constexpr (std::is_same_v<Op, models::LatentDecode>) traits["form"] = "absorbed";
+        if constexpr (requires { o.algorithm == models::LatentAlgorithm::by_gpu; }) {
+          if (o.algorithm != models::LatentAlgorithm::by_gpu)
+            traits["algorithm"] = models::name_of(o.algorithm);
+        }
         if constexpr (std::is_same_v<Op, models::LinearDecode>) traits["form"] = name_of(o.form);
         if constexpr (std::is_same_v<Op, models::CausalConv1d>)
           traits["mode"] = o.update ? "update" : "prefill";

@@ -5,7 +5,7 @@
 // through two-stage rings by TMA; each consumer warpgroup owns 64 query rows. Between warpgroups, named
 // barriers alternate their products ("ping-pong"), so that the softmax of one runs beside the wgmma of the
 // other; within a warpgroup, QK of the next K tile is issued before PV of the last one and the softmax runs
-// while PV is pending. FlashAttention-2 (cp.async, mma.sync, four warps) elsewhere or on request.
+// while PV is pending. FlashAttention-2 (cp.async, mma.sync, four or eight warps) elsewhere or on request.
 // [arXiv 2407.08608, 2307.08691]
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/attention_prefill/softmax_cost.hpp"
 
@@ -12,9 +13,12 @@ using tile::Box;
 
 namespace {
 constexpr std::uint8_t kQ = 0, kK = 1, kV = 2;
-}
+constexpr std::uint8_t kAll = 1;         // named barrier
+constexpr std::uint32_t kMmaDepth = 16;  // of mma.sync m16n8k16
+}  // namespace
 
-Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses)
+Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses,
+               const FlashBetween& between)
     : heads_{static_cast<std::uint32_t>(attention.heads)},
       kv_heads_{static_cast<std::uint32_t>(attention.kv_heads)},
       head_dim_{static_cast<std::uint32_t>(attention.head_dim)},
@@ -23,7 +27,8 @@ Flash2::Flash2(const models::Attention& attention, const GpuSpec& gpu, const Add
       q_{addresses.operands.at(0)},
       k_{addresses.operands.at(1)},
       v_{addresses.operands.at(2)},
-      out_{addresses.operands.at(3)} {
+      out_{addresses.operands.at(3)},
+      between_{between} {
   if (attention.partial) {
     stats_ = addresses.operands.at(4);
     stats_bytes_ = models::kStatsBytes;
@@ -57,8 +62,7 @@ Flash2::Flash2(const FlashVarlen& call, const GpuSpec& gpu)
       stats_{call.lse},
       stats_bytes_{4},
       varlen_{true},
-      between_read_{call.between_read},
-      between_written_{call.between_written},
+      between_{.read = call.between_read, .written = call.between_written},
       sequences_{call.sequences} {
   lay_out(gpu);
   blocks_ = static_cast<std::uint32_t>((call.longest_q + tile_q_ - 1) / tile_q_);
@@ -71,12 +75,22 @@ Flash2::Flash2(const FlashVarlen& call, const GpuSpec& gpu)
 }
 
 void Flash2::lay_out(const GpuSpec& gpu) {
+  // csrc/flash_attn/src/flash_fwd_launch_template.h. Heads of 256: 64 rows and four warps where two such CTAs
+  // share an SM, else 128 rows and eight.
   if (head_dim_ <= 64) tile_kv_ = 128;
-  if (head_dim_ > 128) tile_q_ = 64;
-  shape_.roles = {{"warps", 4}};
-  shape_.barriers = {{"q", 1}, {"k", 1}, {"v", 1}};  // stand for cp.async groups
-  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255);
-  shape_.shared_bytes = std::int64_t{tile_q_ + 2 * tile_kv_} * head_dim_ * element_bytes_;
+  const auto shared = [&](std::int64_t rows) { return (rows + 2 * tile_kv_) * head_dim_ * element_bytes_; };
+  if (head_dim_ > 192 && (2 * shared(64) <= gpu.sm.shared_bytes || shared(128) > gpu.sm.shared_bytes_per_cta))
+    tile_q_ = 64;
+  else if (head_dim_ > 128)
+    groups_ = 2;
+  if (groups_ == 1)
+    shape_.roles = {{"warps", 4}};
+  else
+    shape_.roles = {{"warps0-3", 4}, {"warps4-7", 4}};
+  // Stand for cp.async groups; all warps copy.
+  shape_.barriers = {{"q", groups_}, {"k", groups_}, {"v", groups_}};
+  shape_.registers_per_cta = std::min<std::int64_t>(gpu.sm.registers / 2, 128 * 255) * groups_;
+  shape_.shared_bytes = shared(tile_q_);
   shape_.prologue_cycles = 200;
   l2_bytes_ = gpu.l2.bytes;
 }
@@ -146,8 +160,9 @@ tile::Outline Flash2::outline() const {
                ? fmt::format("varlen {}", causal_)
                : fmt::format("{} {}", query_tiles_.front().rows, excerpt_of(query_tiles_, 48).unmasked_tiles);
   if (o.reread_bytes > 0) o.rereads = 2;
-  o.between_read = between_read_;
-  o.between_written = between_written_;
+  o.operand_bytes = between_.operand_bytes;
+  o.between_read = between_.read;
+  o.between_written = between_.written;
   return o;
 }
 
@@ -164,7 +179,7 @@ std::unique_ptr<tile::Kernel> Flash2::excerpt(std::uint32_t ctas, std::uint32_t,
   return e;
 }
 
-tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
+tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
   const std::uint32_t d = head_dim_, row_bytes = d * element_bytes_;
   const std::uint64_t q_pitch = std::uint64_t{row_bytes} * heads_,
                       kv_pitch = std::uint64_t{row_bytes} * kv_heads_;
@@ -172,33 +187,42 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
   const QueryTile& query = tile.query;
   const std::uint32_t kv_head = tile.head / (heads_ / kv_heads_);
   if (query.rows == 0) {  // has read where its sequence begins and ends
+    if (group > 0) co_return;
     co_await tile::load(Box{q_, 1, 8, 8});
     co_await tile::load_wait();
     co_return;
   }
+  // This group's part of the rows of a tile: its first one and how many.
+  const auto part = [&](std::uint32_t rows) {
+    const std::uint32_t from = group * rows / groups_;
+    return std::pair{from, (group + 1) * rows / groups_ - from};
+  };
   const auto kv_box = [&](std::uint64_t base, std::uint32_t n) {
-    const std::uint64_t row = tile.kv_row + std::uint64_t{n} * tile_kv_;
-    const auto rows = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(tile_kv_, tile.kv_rows - std::uint64_t{n} * tile_kv_));
+    const auto [from, rows] = part(static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(tile_kv_, tile.kv_rows - std::uint64_t{n} * tile_kv_)));
+    const std::uint64_t row = tile.kv_row + std::uint64_t{n} * tile_kv_ + from;
     return Box{base + row * kv_pitch + std::uint64_t{kv_head} * row_bytes, rows, row_bytes, kv_pitch};
   };
-  const std::uint64_t scores = std::uint64_t{tile_q_} * tile_kv_, outputs = std::uint64_t{tile_q_} * d;
+  const std::uint32_t tile_rows = tile_q_ / groups_;
+  const std::uint64_t scores = std::uint64_t{tile_rows} * tile_kv_, outputs = std::uint64_t{tile_rows} * d;
   // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix; Q too, its own rows,
   // for every key tile: it is not kept in registers.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
 
-  // A thread has a quarter of the columns of four rows (of two, with 64 rows): chains that no lane shortens.
+  // A thread has a quarter of the columns of four rows (of two, with 16 a warp): chains that no lane
+  // shortens.
   const std::uint64_t reduction = std::uint64_t{tile_kv_} / 4 * kAluLatency;
 
   if (co_await tile::item(query.alike()) != 0) co_return;
-  const Box q_box{q_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows, row_bytes,
-                  q_pitch};
+  const auto [first_row, rows] = part(query.rows);
+  const std::uint64_t q_row = tile.q_row + first_row;
+  const Box q_box{q_ + q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, rows, row_bytes, q_pitch};
   co_await tile::expect(kQ, q_box.bytes());
-  co_await tile::async_load(q_box, kQ);
+  if (rows > 0) co_await tile::async_load(q_box, kQ);
   if (query.kv_tiles > 0) {
     const Box box = kv_box(k_, query.kv_tiles - 1);
     co_await tile::expect(kK, box.bytes());
-    co_await tile::async_load(box, kK);
+    if (box.rows > 0) co_await tile::async_load(box, kK);
   }
   co_await tile::wait(kQ, 0);
   for (std::uint32_t i = 0, made = 0; i < query.kv_tiles; ++i, ++made) {
@@ -207,37 +231,58 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t) const {
       i += static_cast<std::uint32_t>(co_await tile::trip(alike));
     const std::uint32_t n = query.kv_tiles - 1 - i;
     co_await tile::wait(kK, made);
+    // __syncthreads: the other half has read the tile whose place the next copy takes.
+    if (groups_ > 1) co_await tile::named_sync(kAll, groups_);
     const Box v_box = kv_box(v_, n);
     co_await tile::expect(kV, v_box.bytes());
-    co_await tile::async_load(v_box, kV);
-    co_await tile::shared_load(operand_bytes + outputs * element_bytes_);
-    co_await tile::mma(tile_q_, tile_kv_, d);  // S = Q K^T
+    if (v_box.rows > 0) co_await tile::async_load(v_box, kV);
+    // S = Q K^T. Where two CTAs share the SM, one's fragments come beside the other's products; a CTA alone
+    // has them a step of 16 columns ahead of its products.
+    const std::uint64_t qk_bytes = operand_bytes + outputs * element_bytes_;
+    if (groups_ == 1) {
+      co_await tile::shared_load(qk_bytes);
+      co_await tile::mma(tile_rows, tile_kv_, d);
+    } else {
+      const std::uint64_t first = qk_bytes / (d / kMmaDepth);
+      co_await tile::shared_load(first);
+      co_await tile::mma(tile_rows, tile_kv_, d, qk_bytes - first);
+    }
     co_await tile::wait(kV, made);
+    if (groups_ > 1) co_await tile::named_sync(kAll, groups_);
     if (n > 0) {
       const Box box = kv_box(k_, n - 1);
       co_await tile::expect(kK, box.bytes());
-      co_await tile::async_load(box, kK);
+      if (box.rows > 0) co_await tile::async_load(box, kK);
     }
     if (n >= query.unmasked_tiles) co_await tile::compute({.integer = 2 * scores});
     // Row maxima, over columns and lanes, and the factor for what was summed so far; exponentials; row sums,
     // the rescaled output, P in bf16.
-    co_await tile::compute(
-        {.integer = scores, .mufu = std::uint64_t{tile_q_} * 4, .shuffle = std::uint64_t{4} * tile_q_ * 2},
-        reduction + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
+    co_await tile::compute({.integer = scores,
+                            .mufu = std::uint64_t{tile_rows} * 4,
+                            .shuffle = std::uint64_t{4} * tile_rows * 2},
+                           reduction + 2 * (kShuffleLatency + kAluLatency) + 2 * kAluLatency + kMufuLatency);
     co_await tile::compute({.fma = scores, .mufu = scores}, kAluLatency + kMufuLatency);
     co_await tile::compute({.fma = scores + outputs, .convert = scores / 2}, reduction);
-    co_await tile::shared_load(operand_bytes);
-    co_await tile::mma(tile_q_, d, tile_kv_);  // O += P V
+    // O += P V.
+    if (groups_ == 1) {
+      co_await tile::shared_load(operand_bytes);
+      co_await tile::mma(tile_rows, d, tile_kv_);
+    } else {
+      const std::uint64_t first = operand_bytes / (tile_kv_ / kMmaDepth);
+      co_await tile::shared_load(first);
+      co_await tile::mma(tile_rows, d, tile_kv_, operand_bytes - first);
+    }
   }
-  co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_q_} * 4, .convert = outputs / 2});
+  co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_rows} * 4, .convert = outputs / 2});
   co_await tile::shared_store(outputs * element_bytes_);
   co_await tile::shared_load(outputs * element_bytes_);
-  co_await tile::store(Box{out_ + tile.q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, query.rows,
-                           row_bytes, q_pitch});
+  if (rows == 0) co_return;
+  co_await tile::store(
+      Box{out_ + q_row * q_pitch + std::uint64_t{tile.head} * row_bytes, rows, row_bytes, q_pitch});
   if (stats_bytes_ > 0) {
     const std::uint64_t stats_pitch = std::uint64_t{heads_} * stats_bytes_;
-    co_await tile::store(Box{stats_ + tile.q_row * stats_pitch + std::uint64_t{tile.head} * stats_bytes_,
-                             query.rows, stats_bytes_, stats_pitch});
+    co_await tile::store(Box{stats_ + q_row * stats_pitch + std::uint64_t{tile.head} * stats_bytes_, rows,
+                             stats_bytes_, stats_pitch});
   }
 }
 

@@ -27,11 +27,21 @@ struct FlashVarlen {
   std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
 };
 
+/// What a call between others of its operator reads of the operands and of what they left, and leaves itself:
+/// see tile::Outline.
+struct FlashBetween {
+  std::int64_t operand_bytes = -1;
+  std::uint64_t read = 0, written = 0;
+};
+
 /// FlashAttention-2: four warps share a query tile; K and V tiles by cp.async, one ahead; two CTAs per SM
-/// hide each other's softmax. Products are mma.sync, on Hopper too.
+/// hide each other's softmax. Of wide heads eight warps, one CTA per SM: they meet twice a trip, and between
+/// that one half's fragments come from shared memory beside the other's products. Products are mma.sync, on
+/// Hopper too.
 class Flash2 final : public tile::Kernel {
  public:
-  Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses);
+  Flash2(const models::Attention& attention, const GpuSpec& gpu, const Addresses& addresses,
+         const FlashBetween& between = {});
   Flash2(const FlashVarlen& call, const GpuSpec& gpu);
   const tile::LaunchShape& shape() const override { return shape_; }
   tile::Program program(tile::Cta cta, std::uint32_t role) const override;
@@ -55,9 +65,10 @@ class Flash2 final : public tile::Kernel {
   std::uint64_t q_, k_, v_, out_, stats_ = 0;
   std::uint32_t stats_bytes_ = 0;  // per row and head
   std::uint32_t tile_q_ = 128, tile_kv_ = 64;
+  std::uint32_t groups_ = 1;  // of four warps
   bool varlen_ = false;
   std::int64_t l2_bytes_ = 0;
-  std::uint64_t between_read_ = 0, between_written_ = 0;
+  FlashBetween between_;
   std::vector<FlashSequence> sequences_;
   std::uint32_t blocks_ = 0;            // query tiles of the longest sequence
   std::vector<QueryTile> query_tiles_;  // unless varlen: of every sequence

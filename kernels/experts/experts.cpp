@@ -48,7 +48,7 @@ std::vector<std::unique_ptr<tile::Kernel>> make_moe(const models::Moe& m, const 
                                                     const Addresses& addresses) {
   if (models::bytes_of(m.dtype) != 2)
     throw std::invalid_argument{"moe: the Triton kernel is modelled for bf16 and fp16 only"};
-  const TritonTiling tiling = triton_tiling(m.tokens, m.experts, m.intermediate);
+  const TritonTiling tiling = triton_tiling(m.tokens, m.experts, m.intermediate, gpu.architecture);
   const Blocks blocks = row_blocks(m, tiling.block_m);
   const std::uint64_t hidden = addresses.operands.at(0), choices = addresses.operands.at(1),
                       weights = addresses.operands.at(2), out = addresses.operands.at(3);

@@ -8,8 +8,11 @@ namespace {
 std::uint32_t as32(std::int64_t n) { return static_cast<std::uint32_t>(n); }
 }  // namespace
 
-TritonTiling triton_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate) {
-  if (const TritonTiling* tuned = tuned_tiling(tokens, experts, intermediate)) return *tuned;
+TritonTiling triton_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate,
+                           GpuArchitecture architecture) {
+  if (architecture == GpuArchitecture::hopper) {
+    if (const TritonTiling* tuned = tuned_tiling(tokens, experts, intermediate)) return *tuned;
+  }
   TritonTiling t;
   t.block_m = tokens <= 32 ? 16 : tokens <= 96 ? 32 : tokens <= 512 ? 64 : 128;
   t.block_n = tokens <= 64 ? 64 : 128;

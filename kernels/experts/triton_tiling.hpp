@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/operators/experts.hpp"
+#include "sim/core/hardware.hpp"
 
 namespace tessera::kernels {
 
@@ -15,11 +16,12 @@ struct TritonTiling {
   std::uint32_t warps = 4, stages = 4;
 };
 
-/// What vLLM launches: of its tuned files for the H200 the nearest number of tokens, where it has one for
-/// these experts and this width; else its rule of thumb (get_default_config), which looks at tokens and
-/// experts only. vllm-project/vllm, vllm/model_executor/layers/fused_moe/fused_moe.py and configs/, v0.17 to
-/// v0.27.
-TritonTiling triton_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate);
+/// What vLLM launches: on Hopper, of its tuned files for the H200 the nearest number of tokens, where it has
+/// one for these experts and this width; else its rule of thumb (get_default_config), which looks at tokens
+/// and experts only, not at the GPU. vllm-project/vllm, vllm/model_executor/layers/fused_moe/fused_moe.py and
+/// configs/, v0.17 to v0.27. (Its few files for the A100 are of other models' experts than Kimi-Linear's.)
+TritonTiling triton_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate,
+                           GpuArchitecture architecture);
 
 /// The tuned tiles; null where vLLM has none.
 const TritonTiling* tuned_tiling(std::int64_t tokens, std::int64_t experts, std::int64_t intermediate);

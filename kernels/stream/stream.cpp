@@ -68,7 +68,7 @@ tile::Outline StreamKernel::outline() const {
   };
   for (const RowStream& s : work_.in) add(s, o.load_bytes);
   for (const RowStream& s : work_.out) add(s, o.store_bytes);
-  if (work_.between) o.operand_bytes = 0;
+  o.operand_bytes = work_.between ? 0 : work_.operand_bytes;
   o.between_read = work_.between_read;
   o.between_written = work_.between_written;
   return o;

@@ -28,6 +28,7 @@ struct StreamWork {
   bool sampled = false;    ///< its trips may be passed over (docs/skipping.md), as those of long work always
   std::uint64_t between_read = 0, between_written = 0;  ///< see tile::Outline
   bool between = false;                                 ///< touches no operands, only arrays between kernels
+  std::int64_t operand_bytes = -1;                      ///< unless between, see tile::Outline
 };
 
 /// Grid-stride kernel over rows: CTAs of eight warps, as many as fit, each with a few KB in flight.

@@ -6,6 +6,24 @@
 
 namespace tessera::models {
 
+namespace {
+
+/// The end of a signature.
+template <class Op>
+std::string algorithm_of(const Op& op) {
+  return op.algorithm == LatentAlgorithm::by_gpu ? "" : fmt::format(" {}", name_of(op.algorithm));
+}
+
+template <class Op>
+void require_not(const Op& op, LatentAlgorithm other) {
+  if (op.algorithm == other) {
+    throw std::invalid_argument{fmt::format("{}: algorithm {} is of the {} form", kind(op), name_of(other),
+                                            other == LatentAlgorithm::triton ? "absorbed" : "naive")};
+  }
+}
+
+}  // namespace
+
 Attention LatentAttention::scores() const {
   return {.batch = batch,
           .q_rows = q_rows,
@@ -18,6 +36,20 @@ Attention LatentAttention::scores() const {
           .q_positions = q_positions,
           .kv_positions = kv_positions,
           .dtype = dtype};
+}
+
+std::string_view name_of(LatentAlgorithm algorithm) {
+  switch (algorithm) {
+    case LatentAlgorithm::by_gpu:
+      return "auto";
+    case LatentAlgorithm::flash3:
+      return "fa3";
+    case LatentAlgorithm::flash2:
+      return "fa2";
+    case LatentAlgorithm::triton:
+      return "triton";
+  }
+  return "";
 }
 
 std::string_view kind(const LatentAttention&) { return "mla_prefill"; }
@@ -66,12 +98,13 @@ std::string signature(const LatentAttention& op) {
                               op.partial ? " partial" : "", name_of(op.dtype));
   if (op.causal && (op.q_positions || op.kv_positions))
     s += fmt::format(" at {:016x}/{:016x}", hash_of(op.q_positions), hash_of(op.kv_positions));
-  return s;
+  return s + algorithm_of(op);
 }
 std::string signature(const LatentDecode& op) {
-  return fmt::format("mla_decode b{} q{} c{} h{} {}+{} {}{}{} {}", op.batch, op.q_rows, op.context, op.heads,
-                     op.latent, op.rope, op.causal ? "causal" : "full", op.partial ? " partial" : "",
-                     op.paged ? " paged" : "", name_of(op.dtype));
+  return fmt::format("mla_decode b{} q{} c{} h{} {}+{} {}{}{} {}{}", op.batch, op.q_rows, op.context,
+                     op.heads, op.latent, op.rope, op.causal ? "causal" : "full",
+                     op.partial ? " partial" : "", op.paged ? " paged" : "", name_of(op.dtype),
+                     algorithm_of(op));
 }
 
 void require_possible(const LatentAttention& op) {
@@ -85,6 +118,7 @@ void require_possible(const LatentAttention& op) {
   require_positive(name, "value", op.value);
   require_positions(name, "q_positions", op.q_positions, op.q_rows);
   require_positions(name, "kv_positions", op.kv_positions, op.kv_rows);
+  require_not(op, LatentAlgorithm::triton);
   if (op.causal && !op.q_positions && !op.kv_positions && op.q_rows > op.kv_rows) {
     throw std::invalid_argument{fmt::format("{}: {} causal q rows need at least as many kv rows, not {}",
                                             name, op.q_rows, op.kv_rows)};
@@ -102,6 +136,7 @@ void require_possible(const LatentDecode& op) {
     throw std::invalid_argument{fmt::format("{}: {} causal q rows need a context of at least as many, not {}",
                                             name, op.q_rows, op.context)};
   }
+  require_not(op, LatentAlgorithm::flash2);
   if (op.paged && op.partial)
     throw std::invalid_argument{fmt::format("{}: a paged call is not partial", name)};
 }

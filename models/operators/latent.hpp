@@ -10,6 +10,7 @@
 //
 // Widths are DeepSeek-V3's unless given [arXiv 2405.04434, 2412.19437].
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,10 @@
 #include "models/operators/operand.hpp"
 
 namespace tessera::models {
+
+/// Which kernels: those that serving engines launch on the GPU's architecture, or FlashAttention-3, or
+/// FlashAttention-2 (naive form), or Triton's split-KV kernels (absorbed form, one query row a sequence).
+enum class LatentAlgorithm : std::uint8_t { by_gpu, flash3, flash2, triton };
 
 /// The naive form, after the up-projection: q, k [rows, heads, nope + rope], v, out [rows, heads, value].
 /// With `partial`, also returns the row maximum and sum of exponentials, for a later Merge.
@@ -30,6 +35,7 @@ struct LatentAttention {
   bool partial = false;
   Positions q_positions, kv_positions;  ///< as of Attention
   Dtype dtype = Dtype::bf16;
+  LatentAlgorithm algorithm = LatentAlgorithm::by_gpu;  ///< not triton
 
   /// Dense attention over the same rows with as many key heads as heads: for all that does not depend on v.
   Attention scores() const;
@@ -49,9 +55,13 @@ struct LatentDecode {
   Dtype dtype = Dtype::bf16;
   /// A serving engine's call: the q_rows are new and first written into a paged cache. Not partial.
   bool paged = false;
+  LatentAlgorithm algorithm = LatentAlgorithm::by_gpu;  ///< not flash2
 
   std::int64_t visible(std::int64_t q) const { return causal ? context - q_rows + q + 1 : context; }
 };
+
+/// As the command line has it: "auto", "fa3", "fa2", "triton".
+std::string_view name_of(LatentAlgorithm algorithm);
 
 std::string_view kind(const LatentAttention& op);
 std::string_view kind(const LatentDecode& op);

@@ -159,6 +159,32 @@ TEST_CASE("defaults of a kind come from DESIGN: kv_heads follows heads") {
   REQUIRE(arguments["dtype"] == "bf16");
 }
 
+TEST_CASE("the GPU's architecture chooses latent attention's kernels, unless algorithm= does") {
+  const Workplace work;
+  const auto kernels = [&](const std::vector<std::string>& arguments) {
+    const Outcome outcome = work.tessera(with({"kernel", "--fidelity", "cost"}, arguments));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return outcome.out;
+  };
+  const std::vector<std::string> decode{"mla_decode", "context=2000", "heads=16", "--hardware"},
+      prefill{"mla_prefill", "seq=300", "heads=2", "--hardware"};
+  const auto has = [](const std::string& text, const char* word) {
+    return text.find(word) != std::string::npos;
+  };
+  CHECK(has(kernels(with(decode, {"a100_sxm_80gb"})), "triton mla decode"));
+  CHECK(has(kernels(with(decode, {"h200_sxm"})), "flash3 latent"));
+  CHECK(has(kernels(with(decode, {"h200_sxm", "algorithm=triton"})), "triton mla reduce"));
+  CHECK(has(kernels(with(prefill, {"a100_sxm_80gb"})), "flash2 128x64 d192"));
+  CHECK(has(kernels(with(prefill, {"h200_sxm", "algorithm=fa2"})), "cut result"));
+  require_bad_input(work.tessera(with(with({"kernel"}, decode), {"a100_sxm_80gb", "algorithm=fa3"})),
+                    {"algorithm fa3 needs a Hopper GPU"});
+  require_bad_input(work.tessera(with(with({"kernel"}, prefill), {"a100_sxm_80gb", "algorithm=triton"})),
+                    {"algorithm triton is of the absorbed form"});
+  require_bad_input(work.tessera(with(with({"kernel"}, prefill), {"a100_sxm_80gb", "form=absorbed"})),
+                    {"one query row a sequence, not 300"});
+}
+
 TEST_CASE("kernel hbm_stream drives the HBM alone; --set changes the hardware") {
   const Workplace work;
   const std::vector<std::string> stream{"kernel",    "hbm_stream", "pattern=random", "size=32",

@@ -155,6 +155,7 @@ inline Operator Draw::operator()(std::size_t family) {
                         .dtype = dtype()};
       if (yes()) a.kv_rows += of({1, 64, 1000});
       if (yes()) a.nope = a.value = 64;
+      if (of({0, 0, 1}) == 1) a.algorithm = LatentAlgorithm::flash2;
       return a;
     }
     case kFamily<LatentDecode>: {
@@ -165,6 +166,7 @@ inline Operator Draw::operator()(std::size_t family) {
                      .dtype = dtype()};
       if (yes()) l.q_rows = std::min<std::int64_t>(rows, of({1, 2, 4, 64}));
       (yes() ? l.partial : l.paged) = yes();
+      if (l.q_rows == 1 && yes()) l.algorithm = LatentAlgorithm::triton;
       return l;
     }
     case kFamily<Moba>:

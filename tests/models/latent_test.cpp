@@ -185,7 +185,14 @@ TEST_CASE("impossible latent attention is refused, and signatures tell shapes ap
   b = a;
   b.rope = 32;
   CHECK(signature_of(a) != signature_of(b));
+  b = a, b.algorithm = LatentAlgorithm::triton;
+  CHECK(signature_of(a) != signature_of(b));
+  b.algorithm = LatentAlgorithm::flash2;
+  CHECK_THROWS_AS(check(b), std::invalid_argument);
   LatentAttention c{.q_rows = 2, .kv_rows = 2, .heads = 1, .causal = true};
+  c.algorithm = LatentAlgorithm::triton;
+  CHECK_THROWS_AS(check(c), std::invalid_argument);
+  c.algorithm = LatentAlgorithm::by_gpu;
   const std::string contiguous = signature_of(c);
   c.kv_positions = std::make_shared<const std::vector<std::int32_t>>(std::vector<std::int32_t>{0, 5});
   CHECK(signature_of(c) != contiguous);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
@@ -73,6 +74,39 @@ TEST_CASE("the cost model agrees with the cycle model on small kernels") {
   }
   CHECK(sum / static_cast<double>(jobs.size()) < 0.10);
   CHECK(bytes_off / static_cast<double>(jobs.size()) < 0.02);
+}
+
+TEST_CASE("the cost model agrees with the cycle model on an A100's latent attention") {
+  const GpuSpec gpu =
+      config::read_gpu(std::filesystem::path{TESSERA_SOURCE_DIR} / "configs/hardware/a100_sxm_80gb.yaml");
+  std::vector<KernelJob> jobs;
+  const auto add = [&](const models::Operator& op) { jobs.push_back({.gpu = &gpu, .op = op}); };
+  for (const auto& [batch, context, heads] : std::vector<std::array<std::int64_t, 3>>{
+           {1, 500, 32}, {1, 4096, 16}, {4, 8192, 32}, {1, 32'768, 32}, {16, 2048, 16}, {8, 1500, 128}}) {
+    models::LatentDecode decode{.batch = batch, .context = context, .heads = heads};
+    add(decode);
+    decode.paged = true;
+    add(decode);
+  }
+  for (const auto& [rows, heads] :
+       std::vector<std::array<std::int64_t, 2>>{{100, 4}, {256, 16}, {1024, 8}, {2048, 4}}) {
+    for (const bool causal : {false, true})
+      add(models::LatentAttention{.q_rows = rows, .kv_rows = rows, .heads = heads, .causal = causal});
+  }
+  cost::CostModel model{gpu};
+  const std::vector<KernelResult> cycles = simulate_all(
+      jobs, 0, [](const KernelJob& job) { return simulate_kernel(*job.gpu, job.op, job.options); }, {});
+  double sum = 0;
+  std::string each;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const double error = cost_one(model, jobs[i]).latency.us() / cycles[i].latency.us() - 1;
+    each += fmt::format("{:+.1f} % of {:.1f} us: {}\n", 100 * error, cycles[i].latency.us(),
+                        models::signature_of(jobs[i].op));
+    sum += std::abs(error);
+  }
+  const double mape = 100 * sum / static_cast<double>(jobs.size());
+  INFO(each << "MAPE " << mape);
+  CHECK(mape < 10);
 }
 
 /// Few enough operations to be simulated in a moment.

@@ -33,7 +33,7 @@ class TimeWheel {
     insert(at, (std::uint64_t{port} << 40U) | port_sequence_[port]++, payload);
   }
 
-  /// Removes the earliest event if its time is before `end`. Calls opened() when for_each_current() has come
+  /// Removes the earliest event if its time is before `end`. Calls opened() when for_each_following() has come
   /// to other events.
   template <class Opened>
   bool pop(Time end, Time& at, Payload& payload, Opened opened) {
@@ -55,13 +55,8 @@ class TimeWheel {
     return pop(end, at, payload, [] {});
   }
 
-  /// Calls visit(payload) for the events that lie together at the front.
-  template <class Visit>
-  void for_each_current(Visit visit) const {
-    for (const Ref& ref : current_) visit(nodes_[ref.node].payload);
-  }
-
-  /// Calls visit(payload) for the events that lie together next after those, as far as they are known.
+  /// Calls visit(payload) for the events that lie together next after those at the front, as far as they are
+  /// known.
   template <class Visit>
   void for_each_following(Visit visit) const {
     const std::int64_t slot = next_occupied_slot();

@@ -1,4 +1,4 @@
-#include "sim/gpu/trip_sampling.hpp"
+#include "sim/gpu/sampling/trip_sampling.hpp"
 
 #include <algorithm>
 #include <catch2/catch_approx.hpp>

@@ -156,15 +156,8 @@ class EventModule : public Receiver<Event> {
 
   using Arrival = typename Receiver<Event>::Arrival;
   virtual void handle(Time now, const Event& event) = 0;
-  /// These have arrived and will be handled at their times; some events will be handled next: chances to have
-  /// the host fetch what that takes.
+  /// These have arrived and will be handled at their times: a chance to have the host fetch what that takes.
   virtual void look_over(const Arrival* arrivals, std::size_t count) { (void)arrivals, (void)count; }
-  virtual void look_ahead() {}
-  /// Calls visit(event) for the events that will be handled after those next ones, as far as they are known.
-  template <class Visit>
-  void for_each_following(Visit visit) const {
-    wheel_.for_each_following(visit);
-  }
   /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
   void schedule(Time at, const Event& event) {
     wheel_.schedule(at, event);
@@ -180,7 +173,7 @@ class EventModule : public Receiver<Event> {
     running_ = true;
     Time at;
     Event event;
-    while (wheel_.pop(end, at, event, [this] { look_ahead(); })) {
+    while (wheel_.pop(end, at, event)) {
       ++this->events_handled_;
       handle(at, event);
     }

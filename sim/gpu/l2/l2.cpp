@@ -160,22 +160,19 @@ void L2::handle(Time now, const L2Event& event) {
   }
 }
 
-// Which miss a fill belongs to is known once it has been sent; where its lines go, once that miss is at hand.
 void L2::look_over(const Arrival* arrivals, std::size_t count) {
   if (misses_underway_ < kManyMisses) return;
+  // Which miss a fill belongs to is known once it has been sent; where its data goes, once that miss is at
+  // hand.
   for (std::size_t i = 0; i < count; ++i) {
     if (arrivals[i].event.kind == L2Event::Kind::fill) __builtin_prefetch(&misses_[arrivals[i].event.tag], 1);
   }
-}
-
-void L2::look_ahead() {
-  if (misses_underway_ < kManyMisses) return;
-  for_each_following([this](const L2Event& e) {
-    if (e.kind != L2Event::Kind::fill) return;
-    const Miss& miss = misses_[e.tag];
+  for (std::size_t i = 0; i < count; ++i) {
+    if (arrivals[i].event.kind != L2Event::Kind::fill) continue;
+    const Miss& miss = misses_[arrivals[i].event.tag];
     __builtin_prefetch(&sets_[miss.set], 1);
     __builtin_prefetch(&progress_[miss.here[0] / 2], 1);
-  });
+  }
 }
 
 void L2::accept(Time now, const L2Event& event) {

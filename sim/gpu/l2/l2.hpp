@@ -136,7 +136,6 @@ class L2 : public EventModule<L2Event> {
 
   void handle(Time now, const L2Event& event) override;
   void look_over(const Arrival* arrivals, std::size_t count) override;
-  void look_ahead() override;
   void accept(Time now, const L2Event& event);
   void serve(Time now, std::uint32_t box);
   /// The next segments of the box, at most a chunk; moves the box on.

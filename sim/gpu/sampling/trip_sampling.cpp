@@ -20,7 +20,7 @@ constexpr std::uint32_t kMostWarm = 2;
 constexpr double kWarmTrips = 24;
 constexpr std::uint32_t kTail = 2;       // simulated before a section ends
 constexpr std::uint32_t kLeastPass = 6;  // and as many trips: shorter is not worth a group of its own
-constexpr double kLeastOfBrief = 40;     // of what takes little time of a run, and is short itself
+constexpr double kLeastOfBrief = 40;     // of what takes just little time of a run, and is short itself
 constexpr std::uint32_t kMostPasses = 4;
 // Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
 constexpr double kSteady = 0.01;  // standard error of a group, relative to its mean
@@ -165,8 +165,10 @@ std::optional<TripSampling::Pass> TripSampling::begin_pass(double most_windows) 
       std::clamp(std::ceil(kWarmTrips * mean_us / window_us_), 1.0, double{kMostWarm}));
   const double detail = (passes_ - 1) * (warm_ + kGroup);
   const double even_length = (to_go - detail) / passes_, length = std::min(even_length, most_windows);
-  const double least = most_passes_ == 1 && short_windows_ ? kLeastOfBrief : kLeastPass;
-  if (length < std::max(least, kLeastPass * mean_us / window_us_)) return {};
+  // The less a kernel takes of a run, the less it matters that a short one is known badly.
+  const double least =
+      most_passes_ == 1 && short_windows_ ? kLeastOfBrief * count_.share / kLittleShare : kLeastPass;
+  if (length < std::max({least, double{kLeastPass}, kLeastPass * mean_us / window_us_})) return {};
   const bool last = passes_ == 1 && length == even_length;
   if (passes_ > 1 && length == even_length) --passes_;
   state_ = State::pass;

@@ -206,7 +206,10 @@ class PseudoChannel {
   int undecided(bool write) const { return counts_[write] - owed_count_[write]; }
   bool full(bool write) const { return undecided(write) >= (write ? spec_.write_queue : spec_.read_queue); }
   std::uint32_t group_of(std::uint32_t bank) const { return bank & group_mask_; }
-  std::uint32_t stack_id_of(std::uint32_t bank) const { return bank / banks_per_stack_id_; }
+  /// The banks of the stack ID that the bank belongs to.
+  BankMask stack_of(std::uint32_t bank) const {
+    return first_stack_ << (bank / banks_per_stack_id_ * banks_per_stack_id_);
+  }
   void note(HbmCommand::Kind kind, Cycle at, std::uint32_t bank) const {
     if (trace) trace(HbmCommand{kind, at, bank, banks_[bank].row});
   }
@@ -214,6 +217,7 @@ class PseudoChannel {
   const HbmSpec& spec_;
   const HbmTiming& t_;
   std::uint32_t group_mask_, banks_per_stack_id_;
+  BankMask first_stack_;
   std::vector<Bank> banks_;
   std::vector<Queued> entries_;
   Arrivals arrivals_;                      // not yet in the queues
@@ -232,9 +236,9 @@ class PseudoChannel {
   unsigned lanes_;
   Cycle last_column_ = kLongAgo;  // the latest access on any lane
   bool last_was_write_ = false;
-  std::uint32_t last_stack_id_ = 0;
-  std::array<Cycle, 16> group_free_;        // per bank group: tCCD_L after its latest access
-  std::array<Cycle, 16> group_read_after_;  // per bank group: tWTR_L after its latest write
+  BankMask last_stack_ = 0;  // the banks of the stack ID that it was for
+  // Per bank group, [write]: tCCD_L after its latest access; for reads also tWTR_L after its latest write.
+  std::array<std::array<Cycle, 16>, 2> group_ok_;
   // Row bus.
   std::array<Cycle, 4> activates_{};  // the last four, for tFAW
   unsigned activate_index_ = 0;

@@ -71,7 +71,7 @@ void FrontEnd::start_kernel(Time now) {
   const SamplingPlan plan = plan_sampling(shape, gpu_, options_, execution_);
   window_us_ = plan.window_us;
   trip_sampling_.start(plan.count, plan.window_us, plan.short_windows);
-  seen_.begin_group();
+  seen_.end_group();
 
   kernel_start_ = launched_ahead_ ? now + to_gpcs.front().latency()
                                   : now + Time::from_us(gpu_.launch.first_instruction_us);
@@ -220,7 +220,7 @@ void FrontEnd::end_window(Time now, Time end) {
   }
   const double watts = governor_.watts(energy_);
   if (govern(now, watts)) {
-    seen_.begin_group();
+    seen_.end_group();
     trip_sampling_.start_anew();
   }
   // One window of trips longer than it may have seen them all compute, another all wait.
@@ -303,7 +303,7 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
                                   .bytes = static_cast<std::uint32_t>(std::llround(each_ps)),
                                   .value = static_cast<std::uint64_t>(until.fs)});
   }
-  seen_.begin_group();
+  seen_.end_group();
   // SMs stop, and go on, half a trip after the order and before its end on average.
   const double pause_ns = (until - now - pass.each).ns();
   if (pause_ns > 0) {

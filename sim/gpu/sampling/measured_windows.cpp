@@ -9,15 +9,20 @@ void MeasuredWindows::add_traffic(const WindowTraffic& traffic) {
 }
 
 void MeasuredWindows::add(double clock_mhz, double watts, double us) {
+  if (ended_) begin_group();
   clocks_ += clock_mhz;
   ++windows_;
   energy_ += watts * us;
   us_ += us;
 }
 
-void MeasuredWindows::add_trips(std::size_t gpc, const TripWindow& trips) { trips_of_gpc_[gpc] += trips; }
+void MeasuredWindows::add_trips(std::size_t gpc, const TripWindow& trips) {
+  if (ended_) begin_group();
+  trips_of_gpc_[gpc] += trips;
+}
 
 void MeasuredWindows::begin_group() {
+  ended_ = false;
   clocks_ = energy_ = us_ = 0;
   windows_ = 0;
   trips_of_gpc_.assign(trips_of_gpc_.size(), {});

@@ -24,11 +24,12 @@ class MeasuredWindows {
   void add_traffic(const WindowTraffic& traffic);
   void add_trips(std::size_t gpc, const TripWindow& trips);
   void add(double clock_mhz, double watts, double us);
-  /// What follows stands for other passed trips.
-  void begin_group();
+  /// What is measured from now on stands for other passed trips. Until then the group stays as it is.
+  void end_group() { ended_ = true; }
 
-  // Of the group that goes on.
-  bool empty() const { return windows_ == 0; }
+  /// Nothing has been measured since the last group ended.
+  bool empty() const { return ended_ || windows_ == 0; }
+  // Of the group that goes on, or ended last.
   double clock_mhz() const { return clocks_ / windows_; }
   double watts() const { return energy_ / us_; }
   /// How much longer a trip takes in that GPC than in all: more SMs may share its crossbar port.
@@ -41,6 +42,9 @@ class MeasuredWindows {
   double hbm_bytes_of(double passed_loads) const { return passed_loads * traffic_.hbm / traffic_.loads; }
 
  private:
+  void begin_group();
+
+  bool ended_ = false;
   double clocks_ = 0;
   std::uint32_t windows_ = 0;
   double energy_ = 0, us_ = 0;  // W us

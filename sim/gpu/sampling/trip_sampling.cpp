@@ -22,6 +22,9 @@ constexpr std::uint32_t kTail = 2;       // simulated before a section ends
 constexpr std::uint32_t kLeastPass = 6;  // and as many trips: shorter is not worth a group of its own
 constexpr double kLeastOfBrief = 40;     // of what takes just little time of a run, and is short itself
 constexpr std::uint32_t kMostPasses = 4;
+// When the mean power reaches the cap is known better the nearer it is: less than this share of a stretch
+// that ended for it, and ended too early, is not worth a group of its own either.
+constexpr double kRest = 0.1;
 // Where the clock cannot drift and windows hardly differ, two groups show about as much as four.
 constexpr double kSteady = 0.01;  // standard error of a group, relative to its mean
 constexpr std::uint32_t kMostSteadyPasses = 2;
@@ -48,6 +51,7 @@ void TripSampling::start(const TripCount& count, double window_us, bool short_wi
   steady_clock_ = short_windows_ = short_windows;
   made_ = items_ = alike_ = 0;
   passes_ = 0;
+  cut_to_ = 0;
   uneven_ = false;
   passed_ = 0;
   groups_.clear();
@@ -108,6 +112,11 @@ std::optional<TripSampling::Pass> TripSampling::add(const TripWindow& window, do
       if ((left_ -= windows) == 0) settle(warm_, true);
       break;
     case State::settle:
+      // What had to end early, and is found to have ended too early, goes on as it was.
+      if (resumed_ && most_windows >= kLeastPass && most_windows < kRest * cut_to_) {
+        cut_to_ = most_windows;
+        return pass(most_windows);
+      }
       if (--left_ == 0) begin_group();
       break;
     case State::measure:
@@ -151,7 +160,7 @@ bool TripSampling::worth_passing() const {
 }
 
 std::optional<TripSampling::Pass> TripSampling::begin_pass(double most_windows) {
-  TripGroup& group = groups_.last();
+  const TripGroup& group = groups_.last();
   const double end = uneven_ ? count_.trips : even_;
   const double to_go = (end - made_) * (long_trips() ? group.lasted : group.windows) / group.made - kTail;
   if (passes_ == 0) {
@@ -171,17 +180,23 @@ std::optional<TripSampling::Pass> TripSampling::begin_pass(double most_windows) 
   if (length < std::max({least, double{kLeastPass}, kLeastPass * mean_us / window_us_})) return {};
   const bool last = passes_ == 1 && length == even_length;
   if (passes_ > 1 && length == even_length) --passes_;
-  state_ = State::pass;
+  cut_to_ = length < even_length ? length : 0;
   // The last stretch of a kernel that ends alike goes on until it ends.
-  left_ = group.passed = static_cast<std::uint32_t>(count_.ends_alike && last ? 2 * length : length);
-  return Pass{.windows = left_, .each = Time::from_us(groups_.mean_us())};
+  return pass(count_.ends_alike && last ? 2 * length : length);
+}
+
+TripSampling::Pass TripSampling::pass(double windows) {
+  state_ = State::pass;
+  left_ = static_cast<std::uint32_t>(windows);
+  groups_.last().passed += left_;
+  return {.windows = left_, .each = Time::from_us(groups_.mean_us())};
 }
 
 void TripSampling::end_pass(std::uint32_t windows) {
   if (state_ != State::pass) return;
-  TripGroup& group = groups_.last();
-  group.passed = std::min(left_, windows);
-  passed_ += group.passed;
+  const std::uint32_t done = std::min(left_, windows);
+  groups_.last().passed -= left_ - done;
+  passed_ += done;
   state_ = State::off;
 }
 

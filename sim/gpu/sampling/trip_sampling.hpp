@@ -65,6 +65,7 @@ class TripSampling {
   /// Loops and pieces of work are long or many enough for what is passed over to be told from the rest.
   bool worth_passing() const;
   std::optional<Pass> begin_pass(double most_windows);
+  Pass pass(double windows);
   /// Trips last several windows, so that windows in which none ends count too.
   bool long_trips() const { return groups_.last().mean_us() > window_us_; }
 
@@ -82,6 +83,7 @@ class TripSampling {
   bool resumed_ = false;          // settling after trips were passed over
   std::uint32_t warm_ = 1;        // windows after passed trips that are not measured
   std::uint32_t passes_ = 0;      // still to come before the section ends; 0: not decided
+  double cut_to_ = 0;             // windows of the last stretch, where it had to end early
   bool uneven_ = false;           // the first SM has run out of work
   double made_ = 0;               // trips
   double items_ = 0, alike_ = 0;  // pieces of work begun before anything was passed over, and their trips

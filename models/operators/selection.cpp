@@ -130,7 +130,13 @@ std::string signature(const Selection& s) {
 RowsPerBlock rows_per_block(std::int64_t rows, std::int64_t block, const Positions& positions) {
   if (positions) {
     RowsPerBlock r(positions->empty() ? 0 : static_cast<std::size_t>(positions->back() / block + 1));
-    for (const std::int32_t p : *positions) ++r[static_cast<std::size_t>(p / block)];
+    auto first = positions->begin();
+    for (std::size_t b = 0; b < r.size(); ++b) {
+      const auto end = static_cast<std::int64_t>(b + 1) * block;
+      const auto last = std::partition_point(first, positions->end(), [&](std::int32_t p) { return p < end; });
+      r[b] = last - first;
+      first = last;
+    }
     return r;
   }
   RowsPerBlock r(static_cast<std::size_t>((rows + block - 1) / block), block);

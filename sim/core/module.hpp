@@ -111,6 +111,8 @@ class Receiver : public Module {
     std::uint32_t port;
     Event event;
   };
+  /// What has arrived since the last call of take_arrivals(), and has not been taken.
+  const std::vector<Arrival>& arrivals() const { return arrivals_; }
   /// Calls visit(arrival) for everything that has arrived since the last call; of each port in the order of
   /// sending.
   template <class Visit>
@@ -152,19 +154,10 @@ class EventModule : public Receiver<Event> {
  protected:
   explicit EventModule(sc_core::sc_module_name name) : Receiver<Event>{name} {}
 
+  using Arrival = typename Receiver<Event>::Arrival;
   virtual void handle(Time now, const Event& event) = 0;
-  /// Some events will be handled next: a chance to have the host fetch what that takes.
-  virtual void look_ahead() {}
-  /// Calls visit(event) for each of those.
-  template <class Visit>
-  void for_each_next(Visit visit) const {
-    wheel_.for_each_current(visit);
-  }
-  /// The same for those after them.
-  template <class Visit>
-  void for_each_following(Visit visit) const {
-    wheel_.for_each_following(visit);
-  }
+  /// These have arrived and will be handled at their times: a chance to have the host fetch what that takes.
+  virtual void look_over(const Arrival* arrivals, std::size_t count) { (void)arrivals, (void)count; }
   /// Schedules a local event. Outside of handle() (elaboration), pass the absolute start time.
   void schedule(Time at, const Event& event) {
     wheel_.schedule(at, event);
@@ -173,13 +166,14 @@ class EventModule : public Receiver<Event> {
 
  private:
   void accept_inbox() final {
+    look_over(this->arrivals().data(), this->arrivals().size());
     this->take_arrivals([&](const auto& a) { wheel_.deliver(a.at, a.port, a.event); });
   }
   void run_window(Time end) final {
     running_ = true;
     Time at;
     Event event;
-    while (wheel_.pop(end, at, event, [this] { look_ahead(); })) {
+    while (wheel_.pop(end, at, event)) {
       ++this->events_handled_;
       handle(at, event);
     }

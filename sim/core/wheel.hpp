@@ -33,14 +33,9 @@ class TimeWheel {
     insert(at, (std::uint64_t{port} << 40U) | port_sequence_[port]++, payload);
   }
 
-  /// Removes the earliest event if its time is before `end`. Calls opened() when for_each_current() has come
-  /// to other events.
-  template <class Opened>
-  bool pop(Time end, Time& at, Payload& payload, Opened opened) {
-    if (current_.empty()) {
-      if (!open_next_slot(end)) return false;
-      if (current_.size() > 1) opened();
-    }
+  /// Removes the earliest event if its time is before `end`.
+  bool pop(Time end, Time& at, Payload& payload) {
+    if (current_.empty() && !open_next_slot(end)) return false;
     const Ref top = current_.back();
     if (top.at >= end) return false;
     current_.pop_back();
@@ -49,24 +44,6 @@ class TimeWheel {
     release(top.node);
     --size_;
     return true;
-  }
-
-  bool pop(Time end, Time& at, Payload& payload) {
-    return pop(end, at, payload, [] {});
-  }
-
-  /// Calls visit(payload) for the events that lie together at the front.
-  template <class Visit>
-  void for_each_current(Visit visit) const {
-    for (const Ref& ref : current_) visit(nodes_[ref.node].payload);
-  }
-
-  /// Calls visit(payload) for the events that lie together next after those, as far as they are known.
-  template <class Visit>
-  void for_each_following(Visit visit) const {
-    const std::int64_t slot = next_occupied_slot();
-    if (slot < 0) return;
-    for (std::uint32_t n = slots_[index(slot)]; n != kNone; n = nodes_[n].next) visit(nodes_[n].payload);
   }
 
   /// The time of the earliest event, or Time::never().

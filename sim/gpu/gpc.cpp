@@ -126,13 +126,7 @@ void Gpc::send_energy(Time now) {
   std::uint64_t loads = 0;
   TripProgress trips;
   for (Sm& sm : sms_) {
-    const TripProgress t = sm.take_progress(now);
-    trips.timed += t.timed;
-    trips.time += t.time;
-    trips.made += t.made;
-    trips.items += t.items;
-    trips.alike += t.alike;
-    trips.passed_loads += t.passed_loads;
+    trips += sm.take_progress(now);
     loads += sm.counters().load_bytes_requested;
     SmCounters c = sm.counters();
     c += sm.passed();

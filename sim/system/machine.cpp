@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <thread>
 
 #include "models/cost/schedule.hpp"
 #include "sim/core/error.hpp"
@@ -59,6 +60,13 @@ std::vector<Activity> activity_of(const BusyHistory& history, Time run_end) {
   return activity;
 }
 
+/// Of the fabric's simulation, which the worker processes have left the cores to. The switch takes about as
+/// long as all NICs together: more than two have nothing to do.
+unsigned fabric_threads(int jobs) {
+  const unsigned most = jobs > 0 ? static_cast<unsigned>(jobs) : std::thread::hardware_concurrency();
+  return std::clamp(most, 1U, 2U);
+}
+
 /// What task timings and traffic amount to.
 void account(const models::TaskGraph& graph, const MachineSpec& spec, RunResult& run) {
   for (const TaskTiming& t : run.tasks) run.latency = max(run.latency, t.end);
@@ -76,9 +84,10 @@ void account(const models::TaskGraph& graph, const MachineSpec& spec, RunResult&
   }
 }
 
-/// The machine packet by packet. This process is its simulation from here on.
+/// The machine packet by packet, on at most `threads` threads. This process is its simulation from here on.
 void simulate(const models::TaskGraph& graph, const MachineSpec& spec, const KernelProfile& profile,
-              RunResult& run) {
+              unsigned threads, RunResult& run) {
+  const Threads pool{threads};
   const Dependents dependents = dependents_of(graph);
   std::vector<std::string> names;
   for (const models::Node& n : graph.nodes) names.push_back(n.name);
@@ -151,7 +160,7 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
   if (options.cost)
     schedule(graph, spec, profile, options.link_activity, run);
   else
-    simulate(graph, spec, profile, run);
+    simulate(graph, spec, profile, fabric_threads(options.jobs), run);
   return run;
 }
 

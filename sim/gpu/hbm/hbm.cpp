@@ -15,9 +15,16 @@ Hbm::Hbm(sc_core::sc_module_name name, const HbmSpec& spec)
 }
 
 void Hbm::accept_inbox() {
+  // Where they all go first, so that the host fetches the ends of those channels' queues meanwhile.
+  located_.clear();
+  for (const Arrival& arrival : arrivals()) {
+    located_.push_back(map_.locate(arrival.event.run));
+    channels_[located_.back().channel].prefetch_push();
+  }
+  const HbmLocation* next = located_.data();
   take_arrivals([&](const Arrival& arrival) {
+    const HbmLocation& place = *next++;
     if (arrival.event.kind == HbmEvent::Kind::hold) return hold(arrival.at, arrival.event);
-    const HbmLocation place = map_.locate(arrival.event.run);
     PseudoChannel& channel = channels_[place.channel];
     // On the first edge of the command clock from its arrival on.
     channel.push({.at = cycle_of(arrival.at),
@@ -56,6 +63,7 @@ void Hbm::run_channels(Time end) {
   const Cycle end_cycle = cycle_of(end);
   for (std::uint32_t c = 0; c < next_.size(); ++c) {
     if (next_[c] >= end_cycle) continue;
+    if (c + 1 < next_.size() && next_[c + 1] < end_cycle) channels_[c + 1].prefetch_run();
     PseudoChannel& channel = channels_[c];
     const std::uint64_t steps = channel.steps();
     channel.run(end_cycle, [&](const PseudoChannel::Completion& done) {

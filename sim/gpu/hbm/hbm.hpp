@@ -51,8 +51,9 @@ class Hbm : public Receiver<HbmEvent> {
   HbmTiming timing_;
   AddressMap map_;
   std::vector<PseudoChannel> channels_;
-  std::vector<Cycle> next_;  // of each channel, side by side for the search
-  Time behind_;              // the channels' time
+  std::vector<HbmLocation> located_;  // of what has arrived
+  std::vector<Cycle> next_;           // of each channel, side by side for the search
+  Time behind_;                       // the channels' time
   Time hold_from_ = Time::never(), hold_until_ = Time::never();
   Time hold_asked_ = Time::never();  // and not begun yet
   HbmEvent hold_;

@@ -20,6 +20,7 @@ PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTiming& timing)
       t_{timing},
       group_mask_{static_cast<std::uint32_t>(spec.bank_groups) - 1},
       banks_per_stack_id_{static_cast<std::uint32_t>(spec.bank_groups * spec.banks_per_group)},
+      first_stack_{~BankMask{0} >> (64 - std::min(64U, banks_per_stack_id_))},
       banks_(banks_per_stack_id_ * static_cast<std::uint32_t>(spec.stack_ids)),
       lanes_{static_cast<unsigned>(std::clamp<Cycle>(timing.ccd_l / timing.ccd_s, 1, 8))},
       next_refresh_{timing.refi} {
@@ -29,8 +30,9 @@ PseudoChannel::PseudoChannel(const HbmSpec& spec, const HbmTiming& timing)
   if (spec.read_queue + spec.write_queue >= kNone)
     throw std::invalid_argument{"hbm: queues of more than 65534"};
   lane_free_.fill(kLongAgo);
-  group_free_.fill(kLongAgo);
-  group_read_after_.fill(kLongAgo);
+  group_ok_[0].fill(kLongAgo);
+  group_ok_[1].fill(kLongAgo);
+  last_stack_ = first_stack_;
   activates_.fill(kLongAgo);
 }
 
@@ -301,8 +303,9 @@ Cycle PseudoChannel::next_slot(Cycle now, bool write) const {
   Cycle slot = last_column_ + t_.ccd_s;
   for (unsigned lane = 0; lane < lanes_; ++lane) {
     // The slots of a lane are tCCD_L apart, also while it is free, until the bus is empty.
-    const Cycle late = std::max<Cycle>(0, now - lane_free_[lane]);
-    slot = std::min(slot, lane_free_[lane] + (late + t_.ccd_l - 1) / t_.ccd_l * t_.ccd_l);
+    Cycle free = lane_free_[lane];
+    if (free < now) free += (now - free + t_.ccd_l - 1) / t_.ccd_l * t_.ccd_l;
+    slot = std::min(slot, free);
   }
   return slot;
 }
@@ -319,15 +322,14 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
       soonest = std::min(soonest, slot);
       return;
     }
-    const Cycle rcd = write ? t_.rcd_wr : t_.rcd_rd;
+    const Cycle rcd = write ? t_.rcd_wr : t_.rcd_rd,
+                other_stack = last_column_ + std::max(t_.ccd_r, t_.ccd_s);
+    const std::array<Cycle, 16>& group_ok = group_ok_[write];
     for_each_bit(mask, [&](std::uint32_t b) {
       const Bank& bank = banks_[b];
       if (!owed && (bank.refresh || row_done(bank, write))) return;
-      const std::uint32_t group = group_of(b);
-      Cycle ready = std::max(bank.activated + rcd, group_free_[group]);
-      if (!write) ready = std::max(ready, group_read_after_[group]);
-      if (stack_id_of(b) != last_stack_id_)
-        ready = std::max(ready, last_column_ + std::max(t_.ccd_r, t_.ccd_s));
+      Cycle ready = std::max(bank.activated + rcd, group_ok[group_of(b)]);
+      if ((last_stack_ >> b & 1U) == 0) ready = std::max(ready, other_stack);
       if (ready > now) {
         soonest = std::min(soonest, ready);
         return;
@@ -357,7 +359,8 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   const int accesses = static_cast<int>((kCounts >> (request.sectors & 0xfU) * 4 & 0xfU) +
                                         (kCounts >> (request.sectors >> 4U) * 4 & 0xfU));
   const Cycle last = now + (accesses - 1) * t_.ccd_l;
-  if (w != last_was_write_ || stack_id_of(best) != last_stack_id_ || last_column_ + t_.ccd_s <= now) {
+  const BankMask stack = stack_of(best);
+  if (w != last_was_write_ || stack != last_stack_ || last_column_ + t_.ccd_s <= now) {
     // The bus was empty, or is used in another way from here on: its slots are counted from here.
     for (unsigned lane = 0; lane < lanes_; ++lane) lane_free_[lane] = now + lane * t_.ccd_s;
     lane_free_[0] = last + t_.ccd_l;
@@ -370,9 +373,10 @@ bool PseudoChannel::issue_column(Cycle now, Completion& done) {
   }
   last_column_ = std::max(w == last_was_write_ ? last_column_ : now, last);
   last_was_write_ = w;
-  last_stack_id_ = stack_id_of(best);
-  group_free_[group_of(best)] = last + t_.ccd_l;
-  if (w) group_read_after_[group_of(best)] = last + t_.wtr_l;
+  last_stack_ = stack;
+  group_ok_[1][group_of(best)] = last + t_.ccd_l;
+  Cycle& read_ok = group_ok_[0][group_of(best)];
+  read_ok = std::max(read_ok, last + (w ? std::max(t_.ccd_l, t_.wtr_l) : t_.ccd_l));
   bank.precharge_ok = std::max(bank.precharge_ok, last + (w ? t_.wr : t_.rtp));
   if (trace) {
     for (int i = 0; i < accesses; ++i)
@@ -464,8 +468,8 @@ bool PseudoChannel::step(Completion& done) {
     catch_up_refreshes(now);
     next_row_ = next_column_ = 0;
   }
-  admit(now);
-  refresh_due(now);
+  if (!arrivals_.empty() && arrivals_.front().at <= now) admit(now);
+  if (next_refresh_ <= now) refresh_due(now);
   choose_mode();
   if (next_row_ <= now) next_row_ = issue_row(now);
   const bool served = next_column_ <= now && issue_column(now, done);

@@ -70,6 +70,14 @@ class PseudoChannel {
     bool read = false;
   };
 
+  /// Has the host fetch what push(), and what run(), will touch.
+  void prefetch_push() const { __builtin_prefetch(arrivals_.end(), 1); }
+  void prefetch_run() const {
+    const auto* const here = reinterpret_cast<const char*>(this);
+    for (std::size_t at = 0; at < sizeof *this; at += 64) __builtin_prefetch(here + at, 1);
+    const auto* const banks = reinterpret_cast<const char*>(banks_.data());
+    for (std::size_t at = 0; at < banks_.size() * sizeof(Bank); at += 64) __builtin_prefetch(banks + at, 1);
+  }
   /// Takes a request. Requests may come in any order as long as none is earlier than what run() has passed.
   void push(const Request& request);
   /// The next cycle in which there is something to do; kNever if nothing is left.
@@ -128,6 +136,8 @@ class PseudoChannel {
       for (; at > 0 && place(at - 1).at > request.at; --at) place(at) = place(at - 1);
       place(at) = request;
     }
+    /// Where the next one will go, for the host to fetch.
+    const void* end() const { return ring_.data() + ((first_ + size_) & mask()); }
 
    private:
     std::size_t mask() const { return ring_.size() - 1; }
@@ -196,7 +206,10 @@ class PseudoChannel {
   int undecided(bool write) const { return counts_[write] - owed_count_[write]; }
   bool full(bool write) const { return undecided(write) >= (write ? spec_.write_queue : spec_.read_queue); }
   std::uint32_t group_of(std::uint32_t bank) const { return bank & group_mask_; }
-  std::uint32_t stack_id_of(std::uint32_t bank) const { return bank / banks_per_stack_id_; }
+  /// The banks of the stack ID that the bank belongs to.
+  BankMask stack_of(std::uint32_t bank) const {
+    return first_stack_ << (bank / banks_per_stack_id_ * banks_per_stack_id_);
+  }
   void note(HbmCommand::Kind kind, Cycle at, std::uint32_t bank) const {
     if (trace) trace(HbmCommand{kind, at, bank, banks_[bank].row});
   }
@@ -204,6 +217,7 @@ class PseudoChannel {
   const HbmSpec& spec_;
   const HbmTiming& t_;
   std::uint32_t group_mask_, banks_per_stack_id_;
+  BankMask first_stack_;
   std::vector<Bank> banks_;
   std::vector<Queued> entries_;
   Arrivals arrivals_;                      // not yet in the queues
@@ -222,9 +236,9 @@ class PseudoChannel {
   unsigned lanes_;
   Cycle last_column_ = kLongAgo;  // the latest access on any lane
   bool last_was_write_ = false;
-  std::uint32_t last_stack_id_ = 0;
-  std::array<Cycle, 16> group_free_;        // per bank group: tCCD_L after its latest access
-  std::array<Cycle, 16> group_read_after_;  // per bank group: tWTR_L after its latest write
+  BankMask last_stack_ = 0;  // the banks of the stack ID that it was for
+  // Per bank group, [write]: tCCD_L after its latest access; for reads also tWTR_L after its latest write.
+  std::array<std::array<Cycle, 16>, 2> group_ok_;
   // Row bus.
   std::array<Cycle, 4> activates_{};  // the last four, for tFAW
   unsigned activate_index_ = 0;

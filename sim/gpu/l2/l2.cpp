@@ -160,18 +160,19 @@ void L2::handle(Time now, const L2Event& event) {
   }
 }
 
-void L2::look_ahead() {
+void L2::look_over(const Arrival* arrivals, std::size_t count) {
   if (misses_underway_ < kManyMisses) return;
-  // Which miss a fill belongs to is known early; where its lines go, once that has come in.
-  for_each_following([this](const L2Event& e) {
-    if (e.kind == L2Event::Kind::fill) __builtin_prefetch(&misses_[e.tag], 1);
-  });
-  for_each_next([this](const L2Event& e) {
-    if (e.kind != L2Event::Kind::fill) return;
-    const Miss& miss = misses_[e.tag];
+  // Which miss a fill belongs to is known once it has been sent; where its data goes, once that miss is at
+  // hand.
+  for (std::size_t i = 0; i < count; ++i) {
+    if (arrivals[i].event.kind == L2Event::Kind::fill) __builtin_prefetch(&misses_[arrivals[i].event.tag], 1);
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (arrivals[i].event.kind != L2Event::Kind::fill) continue;
+    const Miss& miss = misses_[arrivals[i].event.tag];
     __builtin_prefetch(&sets_[miss.set], 1);
     __builtin_prefetch(&progress_[miss.here[0] / 2], 1);
-  });
+  }
 }
 
 void L2::accept(Time now, const L2Event& event) {
@@ -428,8 +429,7 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
   if (unknown) {
     index = take_free(misses_, free_miss_);
     ++misses_underway_;
-    misses_[index] = Miss{.set = set_index, .quotient = quotient};
-    misses_[index].way[0] = misses_[index].way[1] = TagSet::kNoWay;
+    misses_[index].begin(set_index, quotient);
   }
   Miss& miss = misses_[index];
   counters_.merged_sectors += count(miss.sectors & missing);

@@ -121,11 +121,21 @@ class L2 : public EventModule<L2Event> {
     std::uint8_t waiting_here = 0;
     std::uint32_t here[kWaitersHere] = {};
     std::uint32_t waiters = kNone;  // the others
+
+    /// Starts over for another run. Field by field: the host would wait for a whole one built elsewhere.
+    void begin(std::uint32_t of_set, std::uint32_t of_quotient) {
+      set = of_set;
+      quotient = of_quotient;
+      next = waiters = kNone;
+      way[0] = way[1] = TagSet::kNoWay;
+      sectors = fills = waiting_here = 0;
+      homeless = false;
+    }
   };
   static_assert(sizeof(Miss) == 64);
 
   void handle(Time now, const L2Event& event) override;
-  void look_ahead() override;
+  void look_over(const Arrival* arrivals, std::size_t count) override;
   void accept(Time now, const L2Event& event);
   void serve(Time now, std::uint32_t box);
   /// The next segments of the box, at most a chunk; moves the box on.

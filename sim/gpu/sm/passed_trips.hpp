@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "sim/core/time.hpp"
+#include "sim/gpu/sampling/trip_window.hpp"
 #include "sim/gpu/sm/counters.hpp"
 
 namespace tessera::sim {
@@ -107,14 +108,18 @@ struct SeenParts {
   SeenPart head, trip, tail;
 };
 
-/// How the trips of one SM went since the last look.
+/// How trips went since the last look.
 struct TripProgress {
-  std::uint64_t timed = 0;  ///< trips of which the next of the same loop was seen to begin
-  Time time;                ///< that they took together
-  double made = 0;          ///< trips that the last role made, passed ones included
-  std::uint64_t items = 0;  ///< pieces of work that the last role began, without those passed over
-  std::uint64_t alike = 0;  ///< trips that these have
+  /// A trip is timed when the next of the same loop is seen to begin; trips made and pieces of work are the
+  /// last role's.
+  TripWindow window;
   double passed_loads = 0;  ///< L2 bytes that all roles would have loaded in passed trips
+
+  TripProgress& operator+=(const TripProgress& o) {
+    window += o.window;
+    passed_loads += o.passed_loads;
+    return *this;
+  }
 };
 
 }  // namespace tessera::sim

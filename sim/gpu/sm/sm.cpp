@@ -167,8 +167,8 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
   } else if (trips.place == TripState::Place::trip) {
     seen.trip.add(at - trips.begun, trips.work, true);
     if (last) {
-      ++progress_.timed;
-      progress_.time += at - trips.begun;
+      ++progress_.window.timed;
+      progress_.window.time += at - trips.begun;
     }
   }
   trips.work = {};
@@ -188,7 +188,7 @@ void Sm::begin_trip(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
       }
     }
   }
-  if (last && (pass == nullptr || pass->trips < alike)) progress_.made += 1;
+  if (last && (pass == nullptr || pass->trips < alike)) progress_.window.made += 1;
   if (pass == nullptr) {
     trips.place = TripState::Place::trip;
     trips.alike = alike;
@@ -230,8 +230,8 @@ void Sm::begin_item(RoleState& role, std::uint8_t slot, std::uint8_t index, std:
                      at);
   }
   if (index + 1U == seen_.size()) {
-    ++progress_.items;
-    progress_.alike += alike;
+    ++progress_.window.items;
+    progress_.window.alike += alike;
   }
   trips.place = TripState::Place::head;
   trips.begun = at;
@@ -367,7 +367,7 @@ void Sm::book_passed(RoleState& role, std::uint8_t index, Time now) {
   }
   passed_ += part;
   progress_.passed_loads += loaded;
-  if (index + 1U == seen_.size()) progress_.made += trips.trips * share;
+  if (index + 1U == seen_.size()) progress_.window.made += trips.trips * share;
   trips.trips *= 1 - share;
   trips.from = end;
 }

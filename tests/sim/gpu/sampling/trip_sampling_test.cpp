@@ -1,4 +1,4 @@
-#include "sim/gpu/trip_sampling.hpp"
+#include "sim/gpu/sampling/trip_sampling.hpp"
 
 #include <algorithm>
 #include <catch2/catch_approx.hpp>
@@ -124,6 +124,29 @@ TEST_CASE("no more is passed over than is asked for, and what changes is measure
   TripSampling near;
   near.start({.trips = 1e9, .even = 1e9}, kWindowUs);
   for (int i = 0; i < 100; ++i) CHECK_FALSE(near.add(window, 3));
+}
+
+TEST_CASE("a stretch that had to end early, and ended too early, goes on without being measured again") {
+  const auto windows_between = [](double most_after) {
+    TripSampling sampling;
+    sampling.start({.trips = 1e9, .even = 1e9}, kWindowUs);
+    const TripWindow window{.timed = 100, .time = Time::from_us(100), .made = 1000};
+    while (!sampling.add(window, 1000)) {
+    }
+    while (sampling.windows_to_pass() > 0) sampling.add({.made = 1000});
+    int windows = 1;
+    std::optional<TripSampling::Pass> pass;
+    while (windows < 100 && !(pass = sampling.add(window, most_after))) ++windows;
+    REQUIRE(pass);
+    CHECK(pass->windows == most_after);
+    CHECK(pass->each == Time::from_us(1));
+    sampling.end_pass(5);
+    CHECK(sampling.passed_windows() == 1005);
+    CHECK(sampling.half_width_windows() == Catch::Approx(0.005 * 1005));
+    return windows;
+  };
+  CHECK(windows_between(50) == 1);
+  CHECK(windows_between(500) > 3);  // much is still to come: measured anew
 }
 
 TEST_CASE("at a fixed clock, steady kernels are looked at less often") {
@@ -289,6 +312,19 @@ TEST_CASE("what takes little of a run's time is sampled less") {
   CHECK(groups(1) == 4);
   CHECK(groups(0.1) == 2);
   CHECK(groups(0.001) == 1);
+}
+
+TEST_CASE("a short kernel is sampled only where it takes next to nothing of a run") {
+  const auto passes = [](double share) {
+    TripSampling sampling;
+    sampling.start({.trips = 40000, .even = 40000, .loops = 10, .share = share}, kWindowUs / 5, true);
+    for (int window = 0; window < 40; ++window) {
+      if (sampling.add({.timed = 100, .time = Time::from_us(100), .made = 1000})) return true;
+    }
+    return false;
+  };
+  CHECK_FALSE(passes(0.019));
+  CHECK(passes(0.001));
 }
 
 TEST_CASE("trips longer than a window that end together: windows in which none does count too") {

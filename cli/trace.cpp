@@ -114,7 +114,7 @@ Json describe_operators(const Options& o) {
 }
 
 bool is_choices(const Options& o) { return is_recorded(o.trace, o.format); }
-Json describe_choices(const Options& o) { return describe_recorded(o.trace); }
+Json describe_choices(const Options& o) { return describe_recorded(o.trace, o.skip_bad); }
 
 bool any(const Options&) { return true; }
 

@@ -294,9 +294,23 @@ TEST_CASE("run --timeline is a trace of every task, and of every GPC, HBM and li
     slices[{process, event.at("tid")}].emplace_back(event.at("ts"), event.at("dur"));
     if (event.at("args").contains("bytes")) sent += event.at("args").at("bytes").get<std::int64_t>();
   }
-  REQUIRE(processes.size() == 8 + 1);
+  REQUIRE(processes.size() == 8 + 1 + 2);
   for (const auto& [process, name] : processes) {
     INFO(name);
+    if (name.starts_with("SM 0 of GPC 0, ")) {
+      // The kernel that takes most time, where it first ran: its roles' operations and waits, one after
+      // another.
+      std::size_t roles = 0;
+      for (const auto& [track, list] : slices) roles += track.first == process && list.size() > 3;
+      REQUIRE(roles >= 3);
+      continue;
+    }
+    if (name.starts_with("HBM, ")) {
+      std::size_t busy = 0;
+      for (const auto& [track, counter] : counters) busy += track.first == process && counter.busy_us > 0;
+      REQUIRE(busy >= 16);
+      continue;
+    }
     if (name == "fabric") {
       for (const auto& link : result["links"]) {
         const Counter& counter = counters.at({process, link.at("name").get<std::string>()});

@@ -150,13 +150,15 @@ void draw_channels(traces::Timeline& trace, const sim::ChannelRecorder& recorder
     const std::string name = fmt::format("pseudo-channel {:03}", c);
     const std::vector<sim::ChannelRecorder::Stretch>& stretches = recorder.channels()[c];
     std::int64_t last = -1;
+    double busy_us =
+        0;  // the bus is booked ahead: what a window counts beyond its length is work of the next
     for (std::size_t first = 0; first < stretches.size(); first += together) {
       const std::size_t end = std::min(first + together, stretches.size());
-      double busy_us = 0;
       for (std::size_t s = first; s < end; ++s)
         busy_us += stretches[s].share * (stretches[s].end - stretches[s].start).us();
-      const std::int64_t value =
-          std::llround(1e4 * busy_us / (stretches[end - 1].end - stretches[first].start).us());
+      const double window_us = (stretches[end - 1].end - stretches[first].start).us();
+      const std::int64_t value = std::llround(1e4 * std::min(1.0, busy_us / window_us));
+      busy_us = std::max(0.0, busy_us - window_us);
       if (value != last)
         trace.counter(process, inset.at(stretches[first].start), name, static_cast<double>(value) / 100);
       last = value;

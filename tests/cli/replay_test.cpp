@@ -238,6 +238,17 @@ TEST_CASE("trace operators: known kernels at our prices, the others as recorded"
   CHECK(gemm > 137);  // 137 GFLOP at a petaflop
   CHECK(gemm < 400);
   CHECK(json["replayed_us"].get<double>() == 100 + gemm);
+
+  CHECK(work.tessera({"trace", "convert", "k.json", "--out", "k.csv"}).exit_code == 0);
+  CHECK(work.read("k.csv") ==
+        "node,kind,recorded_us,delay_us,after,operator,name\n"
+        "0,kernel,500,0,,gemm 4096x4096x4096 bf16,gemm\n1,kernel,100,0,0,,mystery\n");
+  const std::string head = work.tessera({"trace", "head", "k.json", "-n", "1"}).out;
+  CHECK(head.find("2 nodes") != std::string::npos);
+  CHECK(head.find("gemm 4096x4096x4096 bf16") != std::string::npos);
+  CHECK(head.find("mystery") == std::string::npos);
+  require_bad_input(work.tessera({"trace", "convert", "k.json", "--to", "mooncake"}),
+                    {"--to mooncake", "csv"});
 }
 
 TEST_CASE("run: a timeline's format is that of its name") {

@@ -60,8 +60,8 @@ Metrics. Times are simulated, from a request's arrival in the trace:
   busy        share of the simulated time that the instance was in a step; GPU: without the host's part; nodes busy:
               share that the node's GPU ran kernels
   requests    of an instance: that were sent there, of those handed over both
-  steps       of the instance; prefilled: prompts' tokens that it computed, again after a preemption included;
-              decoded: tokens produced by sequences whose prompts were done
+  steps       of the instance; prefilled: prompts' tokens that it computed, again after a preemption included
+  decoded     tokens of sequences whose prompts were done
   memory      share of the cache memory that running requests hold; cached prefixes that nobody uses left out
   prefix cache  share of the prompts' tokens of requests that began that were in it when they first began
   hand over   prefill apart from decoding: from the first token to the cache's arrival where it is decoded, waiting

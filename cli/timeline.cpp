@@ -141,6 +141,7 @@ void draw_roles(traces::Timeline& trace, const sim::RoleRecorder& roles, const I
 
 void draw_channels(traces::Timeline& trace, const sim::ChannelRecorder& recorder, const Inset& inset) {
   const std::size_t process = inset.process + 1;
+  if (recorder.channels().empty()) return;  // what it reads lay in the L2
   trace.name_process(process, "HBM" + inset.of);
   std::size_t points = 0;
   for (const auto& stretches : recorder.channels()) points += stretches.size();

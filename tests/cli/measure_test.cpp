@@ -49,7 +49,7 @@ TEST_CASE("what the kernels choose becomes traces that other commands take") {
               "name: gates\nruns:\n  a: {kernel: moba_prefill seq=300 heads=2 kv_heads=1 block=64 topk=3 "
               "head_dim=64}\n  b: {kernel: moe_router tokens=40 experts=16 topk=2}\n"
               "  c: {kernel: norm rows=4 width=64}\n"
-              "  d: {kernel: moba_prefill seq=32K heads=8 block=512 topk=3}\n");
+              "  d: {kernel: moba_prefill seq=32Ki heads=8 block=512 topk=3}\n");
   const auto record = [&](const std::string& folder, const std::vector<std::string>& more = {}) {
     std::vector<std::string> words{"measure", "./s.yaml", "--device", "emulated", "--choices", folder};
     words.insert(words.end(), more.begin(), more.end());
@@ -61,8 +61,8 @@ TEST_CASE("what the kernels choose becomes traces that other commands take") {
   CHECK_THAT(recorded.out, ContainsSubstring("2 recorded, 1 skipped, 0 failed"));
   CHECK_THAT(recorded.out, ContainsSubstring("a kernel of this size is not emulated"));
   const std::string blocks =
-                        "chosen/moba_prefill-block-64-head_dim-64-heads-2-kv_heads-1-seq-300-topk-3.jsonl",
-                    experts = "chosen/moe_router-experts-16-tokens-40-topk-2.jsonl";
+                        "chosen/moba_prefill-seq-300-heads-2-kv_heads-1-block-64-topk-3-head_dim-64.jsonl",
+                    experts = "chosen/moe_router-tokens-40-experts-16-topk-2.jsonl";
   CHECK_THAT(place.tessera({"trace", "validate", blocks}).out, ContainsSubstring("nothing wrong"));
   const auto stats = parse(place.tessera({"trace", "stats", experts, "--json", "-"}).out);
   CHECK(stats["layers"][0]["tokens"] == 40);

@@ -80,8 +80,16 @@ constexpr std::int64_t kMs = 1'000'000;
 
 TEST_CASE("M/D/1: one server of constant time, Poisson arrivals: the closed form's mean wait") {
   // Pollaczek-Khinchine with no variance of service: W = rho S / (2 (1 - rho)).
-  for (const auto& [load, seed] : std::vector<std::pair<double, std::uint64_t>>{
-           {0.3, 1}, {0.3, 2}, {0.5, 1}, {0.5, 2}, {0.5, 3}, {0.5, 42}, {0.8, 1}, {0.8, 2}, {0.8, 3}, {0.8, 42}}) {
+  for (const auto& [load, seed] : std::vector<std::pair<double, std::uint64_t>>{{0.3, 1},
+                                                                                {0.3, 2},
+                                                                                {0.5, 1},
+                                                                                {0.5, 2},
+                                                                                {0.5, 3},
+                                                                                {0.5, 42},
+                                                                                {0.8, 1},
+                                                                                {0.8, 2},
+                                                                                {0.8, 3},
+                                                                                {0.8, 42}}) {
     INFO("load " << load << ", seed " << seed);
     ServingSpec spec = no_overheads();
     spec.max_sequences = 1;
@@ -98,7 +106,6 @@ TEST_CASE("M/D/1: one server of constant time, Poisson arrivals: the closed form
     };
     const ServingReport report = Simulation{deployment(spec), server, {}}.run(poisson, INT64_MAX, {});
     const double expected_ms = load * 10 / (2 * (1 - load));
-    if (std::getenv("MD1")) std::fprintf(stderr, "%g %d: %.4f of %.4f: %+.2f %%\n", load, (int)seed, report.queue.mean_ns() / 1e6, expected_ms, 100 * (report.queue.mean_ns() / 1e6 / expected_ms - 1));
     CHECK(report.queue.mean_ns() / 1e6 == Catch::Approx(expected_ms).epsilon(0.03));
     CHECK(report.fates[0] == 300'000);
     CHECK(report.instances[0].busy_ns == 3'000'000 * kMs);

@@ -33,6 +33,7 @@ struct Options {
   std::string kind, hardware, fidelity = "cycle", json, timeline;
   std::vector<std::string> arguments, overrides;
   bool exact = false;
+  double timeline_detail = 1;
   unsigned threads = 0;  // 0: as many as help
 };
 
@@ -171,7 +172,8 @@ void run_kernel(const Options& options) {
   const validate::ErrorBar bar = validate::error_bar(calibration, options.fidelity, request.op,
                                                      request.options.graph, request.options.random_data);
   if (!options.timeline.empty())
-    write_kernel_timeline(options.timeline, request.kind, result, *recording, detail_of(options.timeline, 1));
+    write_kernel_timeline(options.timeline, request.kind, result, *recording,
+                          detail_of(options.timeline, options.timeline_detail));
   if (!options.json.empty()) write_json(options.json, to_json(request, options, gpu, bar, result, wall_s));
   if (options.json != "-") fmt::print("{}", to_text(request, gpu, bar, result, wall_s));
 }
@@ -197,6 +199,9 @@ void add_kernel(CLI::App& app) {
   command.option("--json", options->json, "Write the result as JSON to a file, or - for standard output");
   command.option("--timeline", options->timeline,
                  "Write a timeline: .pftrace or .json for Perfetto, .vcd for GTKWave");
+  command.option("--timeline-detail", options->timeline_detail, "So many times the usual detail, and size")
+      .within(0.01, 1000.0)
+      .default_shown();
   command.footer(kinds_text());
   command.obeyed_by([options] { run_kernel(*options); });
 }

@@ -9,6 +9,7 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/measured_choices.hpp"
 #include "validate/measure/run.hpp"
 
 namespace tessera::cli {
@@ -20,7 +21,7 @@ namespace {
 constexpr double kFlopsPerS = 4e14, kBytesPerS = 3e12;
 
 struct Options {
-  std::string suite, out, device = "0", only;
+  std::string suite, out, choices, device = "0", only;
   double case_limit_s = 120;
   std::uint64_t seed = 1;
   bool check = false, estimate = false;
@@ -36,6 +37,7 @@ Examples:
   tessera measure my_suite.yaml --out h200.jsonl --only attention
   tessera measure full --estimate
   tessera measure quick --check                            only the checks, no times
+  tessera measure moba --choices chosen/                   blocks that MoBA's kernels select, as traces
   tessera measure quick --out try.jsonl --device emulated   without a GPU: times mean nothing)";
 
 int device_index(const std::string& text) {
@@ -45,9 +47,20 @@ int device_index(const std::string& text) {
 }
 
 void run_measure(const Options& options, const std::string& revision) {
-  const measure::Suite suite = measure::read_suite(resolve_config("suites", options.suite, "measure"));
-  if (options.out.empty() && !options.check && !options.estimate)
-    throw UsageError{"measure: --out is required (or --check, or --estimate)"};
+  measure::Suite suite = measure::read_suite(resolve_config("suites", options.suite, "measure"));
+  const bool record = !options.choices.empty(), check = options.check || record;
+  if (options.out.empty() && !check && !options.estimate)
+    throw UsageError{"measure: --out is required (or --check, --choices or --estimate)"};
+  if (record) {
+    if (!options.out.empty())
+      throw UsageError{"measure: --out: with --choices nothing is timed, so there are no rows"};
+    std::erase_if(suite.cases, [](const measure::Case& c) { return !measure::chooses(c.request); });
+    if (suite.cases.empty())
+      throw UsageError{fmt::format(
+          "measure: --choices: no case of {} chooses blocks (moba_prefill, block_gate) or experts "
+          "(moe_router)",
+          suite.name)};
+  }
   const bool emulated = options.device == "emulated";
   const int index = emulated ? 0 : device_index(options.device);
   fmt::print("{}: {} cases, about {:.0f} s on an H200\n", suite.name, suite.cases.size(),
@@ -58,13 +71,20 @@ void run_measure(const Options& options, const std::string& revision) {
                           .only = options.only,
                           .case_limit_s = options.case_limit_s,
                           .seed = options.seed,
-                          .check_only = options.check};
+                          .check_only = check};
+  if (record)
+    run.record = [&](const measure::Case& which, const measure::Chosen& chosen) {
+      return write_choices(options.choices, which.request.text(), chosen);
+    };
   run.open_device = [=] {
     return emulated ? measure::make_emulated_device() : measure::make_cuda_device(index);
   };
   const measure::RunSummary summary = measure::run_suite(suite, run);
   fmt::print("{} {}, {} skipped, {} failed, {} were there\n", summary.measured,
-             options.check ? "passed" : "measured", summary.skipped, summary.failed, summary.already_there);
+             record          ? "recorded"
+             : options.check ? "passed"
+                             : "measured",
+             summary.skipped, summary.failed, summary.already_there);
   if (summary.failed > 0)
     throw std::runtime_error{fmt::format("{} cases failed: their rows say why", summary.failed)};
 }
@@ -81,6 +101,9 @@ void set_up_measure(Command command, const std::string& revision) {
       .within(1.0, 86400.0)
       .default_shown();
   command.option("--seed", options->seed, "Seed of the random inputs").default_shown();
+  command.option("--choices", options->choices,
+                 "Write the blocks and experts that the kernels choose, once they were checked, into this "
+                 "folder, as traces (docs/traces/selections.md); nothing is timed, other cases are left out");
   command.flag("--check", options->check, "Only check the kernels; nothing is timed, no file is written");
   command.flag("--estimate", options->estimate, "Only say how long the suite should take");
   command.footer(kFooter);

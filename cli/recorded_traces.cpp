@@ -73,8 +73,9 @@ bool is_recorded(const std::string& file, const std::string& format) {
          line.find("\"routing_trace\"") != std::string_view::npos;
 }
 
-Json describe_recorded(const std::string& file) {
+Json describe_recorded(const std::string& file, bool skip_bad) {
   traces::ChoiceReader reader = open(file);
+  if (skip_bad) reader.skip_bad();
   const traces::ChoiceHeader& h = reader.header();
   Json json{{"kind", kind_of(reader)}, {"form", reader.binary() ? "binary" : "jsonl"}},
       layers = Json::array();
@@ -95,6 +96,7 @@ Json describe_recorded(const std::string& file) {
   } catch (const std::invalid_argument& e) {
     throw UsageError{e.what()};
   }
+  json["skipped_records"] = reader.skipped();
   json["layers"] = std::move(layers);
   return json;
 }

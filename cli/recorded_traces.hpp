@@ -15,8 +15,9 @@ namespace tessera::cli {
 /// key of its first line, or the mark of the binary form.
 bool is_recorded(const std::string& file, const std::string& format);
 
-/// By layer: how much there is, and how uneven. Throws UsageError naming file and place for what is wrong.
-Json describe_recorded(const std::string& file);
+/// By layer: how much there is, and how uneven. Throws UsageError naming file and place for what is wrong, or
+/// counts it.
+Json describe_recorded(const std::string& file, bool skip_bad);
 /// The header and the first `lines` records, as a table.
 std::string head_of_recorded(const std::string& file, std::int64_t lines);
 

@@ -52,16 +52,25 @@ Metrics. Times are simulated, from a request's arrival in the trace:
               requests of one token have none
   ITL         inter-token latency, one value per token after the first: since the token before it
   end to end  to its last token, of finished requests
+  waiting     requests that arrived and have not begun, gave back their memory, or are on their way to where they
+              are decoded; running: that have begun and not ended. Means over the simulated time, and the most
   throughput  finished requests; prompts' tokens of requests that began, cached ones included; tokens
               produced; each over the whole simulated time
   goodput     finished requests that kept every limit of --slo-*, over the whole simulated time
-  busy        share of the simulated time that the instance was in a step; GPU: without the host's part;
-              nodes busy: share that the node's GPU ran kernels
+  busy        share of the simulated time that the instance was in a step; GPU: without the host's part; nodes busy:
+              share that the node's GPU ran kernels
+  requests    of an instance: that were sent there, of those handed over both
+  steps       of the instance; prefilled: prompts' tokens that it computed, again after a preemption included
+  decoded     tokens of sequences whose prompts were done
   memory      share of the cache memory that running requests hold; cached prefixes that nobody uses left out
   prefix cache  share of the prompts' tokens of requests that began that were in it when they first began
   hand over   prefill apart from decoding: from the first token to the cache's arrival where it is decoded, waiting
               for room there and for the wire included; part of the second token's ITL
   preempted   times that a running request gave back its memory, to be computed again
+  interpolated  the error of a step time between two that were timed: of those used most, the one in the middle
+              is timed too
+  funnel      (--fidelity funnel) share of the time in steps that the cycle model timed; its time over the cost
+              model's; and how far each of these is, in the mean, from what the others' ratio predicts
 Every request that arrived is counted once: finished, rejected with the reason, still waiting or running.
 
 Examples:

@@ -66,6 +66,7 @@ void run_experiment(const Options& options) {
     Progress progress;
     sim::RunOptions run_options{.exact = options.exact,
                                 .cost = options.fidelity == "cost",
+                                .record = !options.timeline.empty(),
                                 .jobs = options.jobs,
                                 .seed = options.seed,
                                 .cuda_graph = experiment.cuda_graph};

@@ -102,6 +102,97 @@ std::int32_t first_step_left_out(const models::TaskGraph& graph, std::size_t mos
 
 namespace {
 
+/// Where and when what was recorded of one kernel is drawn.
+struct Inset {
+  std::size_t process = 0;  ///< of the SM; that of the HBM is the next
+  std::string of;           ///< behind the processes' names
+  Time start;
+  double scale = 1;
+  std::size_t most_slices = 0, most_points = 0;
+
+  Time at(Time offset) const {
+    return scale == 1 ? start + offset : start + Time::from_us(offset.us() * scale);
+  }
+};
+
+/// The roles of the CTAs on one SM, which take turns in its slots.
+void draw_roles(traces::Timeline& trace, const sim::RoleRecorder& roles, const Inset& inset) {
+  trace.name_process(inset.process, "SM 0 of GPC 0" + inset.of);
+  std::map<std::tuple<std::uint16_t, std::uint8_t, std::uint8_t>, int> tracks;
+  const std::size_t drawn = std::min(inset.most_slices, roles.spans().size());
+  for (std::size_t i = 0; i < drawn; ++i) {
+    const sim::RoleSpan& s = roles.spans()[i];
+    const sim::RoleRecorder::Kernel& kernel = roles.kernels()[s.kernel];
+    const Time start = inset.at(s.start), end = inset.at(s.end);
+    if (start.fs / 1'000'000 == end.fs / 1'000'000) continue;  // formats have whole ns
+    const int track = 1 + 1000 * s.kernel + 32 * s.slot + s.role;
+    if (tracks.try_emplace({s.kernel, s.slot, s.role}, track).second) {
+      trace.name_track(inset.process, track,
+                       fmt::format("{}CTA {} {}", roles.kernels().size() > 1 ? kernel.name + ": " : "",
+                                   s.slot, kernel.roles[s.role]));
+    }
+    trace.slice(inset.process, track, start, end, sim::text_of(s, kernel),
+                s.blocked == sim::Blocked::no ? "operation" : "wait", "");
+  }
+  const std::size_t left_out = roles.spans().size() - drawn + roles.left_out();
+  trace.note("warp roles", left_out == 0 ? "all of one SM"
+                                         : fmt::format("of one SM; the last {} spans left out", left_out));
+}
+
+void draw_channels(traces::Timeline& trace, const sim::ChannelRecorder& recorder, const Inset& inset) {
+  const std::size_t process = inset.process + 1;
+  if (recorder.channels().empty()) return;  // what it reads lay in the L2
+  trace.name_process(process, "HBM" + inset.of);
+  std::size_t points = 0;
+  for (const auto& stretches : recorder.channels()) points += stretches.size();
+  // Means over so many stretches in a row.
+  const std::size_t together = std::max<std::size_t>(1, (points + inset.most_points - 1) / inset.most_points);
+  for (std::size_t c = 0; c < recorder.channels().size(); ++c) {
+    const std::string name = fmt::format("pseudo-channel {:03}", c);
+    const std::vector<sim::ChannelRecorder::Stretch>& stretches = recorder.channels()[c];
+    std::int64_t last = -1;
+    double busy_us =
+        0;  // the bus is booked ahead: what a window counts beyond its length is work of the next
+    for (std::size_t first = 0; first < stretches.size(); first += together) {
+      const std::size_t end = std::min(first + together, stretches.size());
+      for (std::size_t s = first; s < end; ++s)
+        busy_us += stretches[s].share * (stretches[s].end - stretches[s].start).us();
+      const double window_us = (stretches[end - 1].end - stretches[first].start).us();
+      const std::int64_t value = std::llround(1e4 * std::min(1.0, busy_us / window_us));
+      busy_us = std::max(0.0, busy_us - window_us);
+      if (value != last)
+        trace.counter(process, inset.at(stretches[first].start), name, static_cast<double>(value) / 100);
+      last = value;
+    }
+    if (!stretches.empty()) trace.counter(process, inset.at(stretches.back().end), name, 0);
+  }
+}
+
+/// What was recorded of one kernel of the run, where it first ran.
+void draw_recorded(traces::Timeline& trace, const models::TaskGraph& graph, const sim::RunResult& run,
+                   const Detail& detail) {
+  const models::TaskId none = static_cast<models::TaskId>(graph.tasks.size());
+  models::TaskId first = none;
+  for (models::TaskId t = 0; t < none; ++t) {
+    if (run.tasks[t].kernel != run.recorded_kernel) continue;
+    if (first == none || run.tasks[t].start < run.tasks[first].start) first = t;
+  }
+  if (first == none) return;
+  const models::Task& task = graph.tasks[first];
+  const sim::TaskTiming& timing = run.tasks[first];
+  const std::string of = fmt::format(", {} during {}{} ({})", graph.nodes[task.node].name,
+                                     models::name_of(task.stage), layer_name(task), phase_name(task));
+  const Inset inset{
+      .process = graph.nodes.size() + 2,
+      .of = of,
+      .start = timing.start,
+      .scale = (timing.end - timing.start).us() / run.kernels[timing.kernel].result.latency.us(),
+      .most_slices = detail.slices / 4,
+      .most_points = detail.points / 4};
+  draw_roles(trace, run.recording->roles, inset);
+  draw_channels(trace, run.recording->channels, inset);
+}
+
 void draw_run(traces::Timeline& trace, const models::TaskGraph& graph, const sim::RunResult& run,
               const Detail& detail) {
   const std::size_t fabric = graph.nodes.size() + 1;  // its process
@@ -168,48 +259,10 @@ void draw_run(traces::Timeline& trace, const models::TaskGraph& graph, const sim
     }
   }
   counters.write(trace);
+  if (run.recording) draw_recorded(trace, graph, run, detail);
   trace.note("slices", left_out >= steps
                            ? "every kernel and message"
                            : fmt::format("prefill and the first {} of {} decode steps", left_out, steps));
-}
-
-/// The roles of the CTAs on one SM, which take turns in its slots.
-void draw_roles(traces::Timeline& trace, const sim::RoleRecorder& roles, std::size_t most) {
-  constexpr std::size_t kProcess = 2;
-  trace.name_process(kProcess, "SM 0 of GPC 0");
-  std::map<std::tuple<std::uint16_t, std::uint8_t, std::uint8_t>, int> tracks;
-  const std::size_t drawn = std::min(most, roles.spans().size());
-  for (std::size_t i = 0; i < drawn; ++i) {
-    const sim::RoleSpan& s = roles.spans()[i];
-    const sim::RoleRecorder::Kernel& kernel = roles.kernels()[s.kernel];
-    if (s.start.fs / 1'000'000 == s.end.fs / 1'000'000) continue;  // formats have whole ns
-    const int track = 1 + 1000 * s.kernel + 32 * s.slot + s.role;
-    if (tracks.try_emplace({s.kernel, s.slot, s.role}, track).second) {
-      trace.name_track(kProcess, track,
-                       fmt::format("{}CTA {} {}", roles.kernels().size() > 1 ? kernel.name + ": " : "",
-                                   s.slot, kernel.roles[s.role]));
-    }
-    trace.slice(kProcess, track, s.start, s.end, sim::text_of(s, kernel),
-                s.blocked == sim::Blocked::no ? "operation" : "wait", "");
-  }
-  const std::size_t left_out = roles.spans().size() - drawn + roles.left_out();
-  trace.note("warp roles", left_out == 0 ? "all of one SM"
-                                         : fmt::format("of one SM; the last {} spans left out", left_out));
-}
-
-void draw_channels(traces::Timeline& trace, const sim::ChannelRecorder& recorder) {
-  constexpr std::size_t kProcess = 3;
-  trace.name_process(kProcess, "HBM");
-  for (std::size_t c = 0; c < recorder.channels().size(); ++c) {
-    const std::string name = fmt::format("pseudo-channel {:03}", c);
-    std::int64_t last = -1;
-    for (const sim::ChannelRecorder::Stretch& s : recorder.channels()[c]) {
-      const std::int64_t value = std::llround(1e4 * s.share);
-      if (value != last) trace.counter(kProcess, s.start, name, static_cast<double>(value) / 100);
-      last = value;
-    }
-    if (!recorder.channels()[c].empty()) trace.counter(kProcess, recorder.channels()[c].back().end, name, 0);
-  }
 }
 
 void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::KernelResult& result,
@@ -224,8 +277,10 @@ void draw_kernel(traces::Timeline& trace, const std::string& title, const sim::K
   Counters counters{result.latency, 2 * stretches <= detail.points, detail.points};
   add_kernel(counters, 1, Time{}, result.latency, result);
   counters.write(trace);
-  draw_roles(trace, recording.roles, detail.slices);
-  draw_channels(trace, recording.channels);
+  const Inset inset{
+      .process = 2, .of = "", .start = Time{}, .most_slices = detail.slices, .most_points = detail.points};
+  draw_roles(trace, recording.roles, inset);
+  draw_channels(trace, recording.channels, inset);
 }
 
 }  // namespace

@@ -34,9 +34,11 @@ Detail detail_of(const std::string& file, double factor);
 /// std::runtime_error naming the file if it cannot be written.
 void write_timeline(const std::string& file, const std::function<void(traces::Timeline&)>& draw);
 
-/// The whole run. A message is drawn at both ends, from when its node hands it to the NIC to its last byte's
-/// arrival; those that overlap get a track each ("link out 1", "link out 2", ...). An arrow
-/// joins the two. Throws std::runtime_error naming the file if it cannot be written.
+/// The whole run, and beside it what was recorded of one kernel (RunResult::recording), where it first ran:
+/// the warp roles of one SM and the HBM's pseudo-channels, with a quarter as many slices and points. A
+/// message is drawn at both ends, from when its node hands it to the NIC to its last byte's arrival; those
+/// that overlap get a track each ("link out 1", "link out 2", ...). An arrow joins the two. Throws
+/// std::runtime_error naming the file if it cannot be written.
 void write_run_timeline(const std::string& file, const models::TaskGraph& graph, const sim::RunResult& run,
                         const Detail& detail);
 

@@ -13,6 +13,7 @@
 
 #include "cli/command.hpp"
 #include "cli/config_files.hpp"
+#include "cli/operator_list.hpp"
 #include "cli/operator_replay.hpp"
 #include "cli/options.hpp"
 #include "cli/output.hpp"
@@ -114,7 +115,7 @@ Json describe_operators(const Options& o) {
 }
 
 bool is_choices(const Options& o) { return is_recorded(o.trace, o.format); }
-Json describe_choices(const Options& o) { return describe_recorded(o.trace); }
+Json describe_choices(const Options& o) { return describe_recorded(o.trace, o.skip_bad); }
 
 bool any(const Options&) { return true; }
 
@@ -136,6 +137,7 @@ void stats(const Options& o) {
 
 void head(const Options& o) {
   if (is_choices(o)) return fmt::print("{}", head_of_recorded(o.trace, o.lines));
+  if (is_operators(o)) return fmt::print("{}", head_of_operators(o.trace, o.lines));
   traces::RequestReader reader = open(o);
   Table table{{"line", "arrival", "input", "output", "blocks"}};
   traces::Request r;
@@ -209,10 +211,11 @@ void write_out(const std::string& file, const char* what, Fill fill) {
 }
 
 void convert(const Options& o) {
-  const bool choices = is_choices(o);
-  const std::vector<std::string_view> forms = choices
-                                                  ? std::vector<std::string_view>{"csv", "jsonl", "binary"}
-                                                  : std::vector<std::string_view>{"csv", "mooncake"};
+  using Forms = std::vector<std::string_view>;
+  const bool choices = is_choices(o), nodes = !choices && is_operators(o);
+  const Forms forms = choices ? Forms{"csv", "jsonl", "binary"}
+                      : nodes ? Forms{"csv"}
+                              : Forms{"csv", "mooncake"};
   if (std::find(forms.begin(), forms.end(), o.to) == forms.end())
     throw UsageError{fmt::format("--to {}: of this trace expected {}", o.to, fmt::join(forms, " or "))};
   require_writable("--out", o.out);
@@ -220,6 +223,11 @@ void convert(const Options& o) {
     write_out(o.out, "records", [&](const Write& write, std::int64_t& bad) {
       return convert_recorded(o.trace, o.to, write, o.skip_bad ? &bad : nullptr);
     });
+    return;
+  }
+  if (nodes) {
+    write_out(o.out, "nodes",
+              [&](const Write& write, std::int64_t&) { return convert_operators(o.trace, write); });
     return;
   }
   const traces::RequestFormat to =
@@ -267,7 +275,8 @@ void add_trace(CLI::App& app) {
     return sub;
   };
   const auto requests = [&](Command sub) {
-    sub.option("--format", o->format, "auto, mooncake, azure, burstgpt, csv, selection or routing")
+    sub.option("--format", o->format,
+               "auto, mooncake, azure, burstgpt, csv, chakra, kineto, selection or routing")
         .default_shown();
     sub.flag("--skip-bad", o->skip_bad, "Count lines that cannot be read, and go on");
   };
@@ -283,14 +292,15 @@ void add_trace(CLI::App& app) {
   requests(sub);
   window(sub);
   sub.option("--json", o->json, "Write the result as JSON to a file, or - for standard output");
-  sub = add("head", "The first requests or records", head);
+  sub = add("head", "The first requests, nodes of operators, or records", head);
   requests(sub);
   sub.option("-n", o->lines, "How many").positive().default_shown();
   requests(add("validate", "Read all of a trace and name what is wrong", validate));
-  sub = add("convert", "Write requests or records in another format", convert);
+  sub = add("convert", "Write requests, nodes of operators, or records in another format", convert);
   requests(sub);
   window(sub);
-  sub.option("--to", o->to, "Requests: csv or mooncake; choices of blocks or experts: csv, jsonl or binary")
+  sub.option("--to", o->to,
+             "Requests: csv or mooncake; operators: csv; choices of blocks or experts: csv, jsonl or binary")
       .default_shown();
   sub.option("--out", o->out, "The file to write; standard output without it");
   sub = command.subcommand("record", "Choices of our float64 reference on random input, as a trace");

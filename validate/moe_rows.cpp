@@ -36,6 +36,12 @@ Measurement moe_row(const CsvRow& row) {
                   .experts = share(row, "num_experts", "moe_ep_size"),
                   .all_experts = row.integer("num_experts"),
                   .topk = row.integer("topk")};
+  // Loads are worked out expert by expert, uniform ones token by token.
+  constexpr std::int64_t kMostTokens = 1 << 24, kMostExperts = 1 << 16;
+  if (moe.tokens > kMostTokens)
+    throw row.error("num_tokens", "expected at most " + std::to_string(kMostTokens));
+  if (moe.all_experts > kMostExperts)
+    throw row.error("num_experts", "expected at most " + std::to_string(kMostExperts));
   moe.gated = !ungated(moe, row.integer("inter_size"));
   Measurement m;
   m.kind = "moe";

@@ -76,7 +76,9 @@ void read_nsys(const std::filesystem::path& file, const ParseKernel& parse, Meas
         "no NVTX range begins with 'tessera ' and holds a kernel: expected ranges such as "
         "\"tessera gemm m=512 n=512 k=512\" around calls");
 
-  for (auto& [text, of] : calls) {
+  for (auto& call : calls) {  // no bindings: a lambda may not capture them (clang 14, the fuzz preset)
+    const std::string& text = call.first;
+    auto& of = call.second;
     const std::vector<std::string> words = words_of(text);
     const auto complain = [&](const std::string& message) {
       return fail(fmt::format("range {} ('{}{}'): {}", of.first_range, kPrefix, text, message));

@@ -10,6 +10,15 @@
 
 namespace tessera::cli {
 
+namespace {
+
+// Parsing and evaluating go as deep as a condition nests, and along chains of operators: within these bounds
+// the stack suffices.
+constexpr std::size_t kMostCharacters = 4096;
+constexpr int kDeepest = 64;
+
+}  // namespace
+
 Term term_of(const std::string& text) {
   double x = 0;
   const char* end = text.data() + text.size();
@@ -35,6 +44,9 @@ class Expression::Parser {
   Parser(const std::string& text, std::vector<std::string>& names) : text_{text}, names_{names} { next(); }
 
   std::unique_ptr<Node> whole() {
+    if (text_.size() > kMostCharacters)
+      throw ExpressionError{fmt::format("'{}...': a condition has at most {} characters, not {}",
+                                        text_.substr(0, 40), kMostCharacters, text_.size())};
     auto node = either();
     if (!token_.empty()) throw ExpressionError{fmt::format("'{}': '{}' was not expected", text_, token_)};
     return node;
@@ -94,8 +106,24 @@ class Expression::Parser {
   Ptr both() {
     return chain({"and"}, [&] { return negated(); });
   }
+  /// One step further in, for as long as it lives.
+  class Deeper {
+   public:
+    explicit Deeper(Parser& parser) : parser_{parser} {
+      if (++parser_.depth_ > kDeepest)
+        throw ExpressionError{
+            fmt::format("'{}...': nested more than {} deep", parser_.text_.substr(0, 40), kDeepest)};
+    }
+    ~Deeper() { --parser_.depth_; }
+    Deeper(const Deeper&) = delete;
+    Deeper& operator=(const Deeper&) = delete;
+
+   private:
+    Parser& parser_;
+  };
   Ptr negated() {
     if (token_ != "not") return compared();
+    const Deeper deeper{*this};
     auto node = std::make_unique<Node>();
     node->op = "not";
     next();
@@ -113,6 +141,7 @@ class Expression::Parser {
   }
   Ptr term() {
     if (token_.empty()) throw ExpressionError{fmt::format("'{}' ends where a value is expected", text_)};
+    const Deeper deeper{*this};
     auto node = std::make_unique<Node>();
     if (token_ == "(") {
       next();
@@ -147,6 +176,7 @@ class Expression::Parser {
   const std::string& text_;
   std::vector<std::string>& names_;
   std::size_t at_ = 0;
+  int depth_ = 0;
   std::string token_;
 };
 

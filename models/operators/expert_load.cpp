@@ -26,8 +26,11 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 Loads balanced(const Routing& r) {
   Loads loads(index(r.experts), 0);
   const std::int64_t stride = (r.experts + r.topk - 1) / r.topk;
+  // As many tokens as there are experts take each of them topk times.
+  const std::int64_t turns = r.tokens >= stride ? r.tokens / r.experts : 0;
+  for (std::int32_t& load : loads) load = static_cast<std::int32_t>(turns * r.topk);
   // Fewer tokens than experts of a stride are spread over it.
-  for (std::int64_t t = 0; t < r.tokens; ++t) {
+  for (std::int64_t t = turns * r.experts; t < r.tokens; ++t) {
     const std::int64_t first = r.tokens >= stride ? t % r.experts : t * stride / r.tokens;
     for (std::int64_t i = 0; i < r.topk; ++i) ++loads[index((first + i * stride) % r.experts)];
   }
@@ -48,21 +51,55 @@ Loads uniform_draws(const Routing& r, std::uint64_t seed) {
   return loads;
 }
 
+/// `count` rows more (step 1) or less (-1) in [first, last): each to the expert with the fewest, or from the
+/// one with the most, the first of several. All at once: up to a level, and one more for the first ones
+/// there.
+void level_out(Loads::iterator first, Loads::iterator last, std::int64_t count, std::int32_t step) {
+  std::vector<std::int64_t> sorted;
+  for (auto load = first; load != last; ++load) sorted.push_back(std::int64_t{step} * *load);
+  std::sort(sorted.begin(), sorted.end());
+  std::int64_t level = sorted.front(), reached = 1;  // by so many experts
+  while (index(reached) < sorted.size() && (sorted[index(reached)] - level) * reached <= count) {
+    count -= (sorted[index(reached)] - level) * reached;
+    level = sorted[index(reached++)];
+  }
+  level += count / reached;
+  std::int64_t beyond = count % reached;
+  for (auto load = first; load != last; ++load) {
+    if (std::int64_t{step} * *load > level) continue;
+    *load = static_cast<std::int32_t>(step * (level + (beyond > 0 ? 1 : 0)));
+    beyond -= beyond > 0 ? 1 : 0;
+  }
+}
+
 /// One row more (step 1) or less (-1) at a time, on one node after the other, for its expert with the fewest
-/// or the most, as the collector does.
+/// or the most, as the collector does: counted by node, then done at once.
 void adjust(Loads& loads, const Routing& r, std::int64_t left, std::int32_t step) {
   const std::int64_t each = r.experts / r.nodes;
+  std::vector<std::int64_t> room(index(r.nodes), 0), taken(index(r.nodes), 0);
+  for (std::int64_t e = 0; e < r.experts; ++e)
+    room[index(e / each)] += step > 0 ? r.tokens - loads[index(e)] : loads[index(e)];
   while (left > 0) {
-    bool moved = false;
-    for (std::int64_t node = 0; node < r.nodes && left > 0; ++node) {
-      const auto first = loads.begin() + node * each, last = first + each;
-      const auto chosen = step > 0 ? std::min_element(first, last) : std::max_element(first, last);
-      if (step > 0 ? *chosen >= r.tokens : *chosen <= 0) continue;
-      *chosen += step;
-      --left;
-      moved = true;
+    // As many rounds as all nodes that have room take part in; a part of a round at the end.
+    std::int64_t nodes = 0, least = left;
+    for (const std::int64_t n : room) {
+      if (n <= 0) continue;
+      ++nodes;
+      least = std::min(least, n);
     }
-    if (!moved) return;
+    if (nodes == 0) break;
+    const std::int64_t rounds = std::min(least, left / nodes);
+    for (std::size_t n = 0; n < room.size() && left > 0; ++n) {
+      if (room[n] <= 0) continue;
+      const std::int64_t rows = std::max<std::int64_t>(rounds, 1);
+      room[n] -= rows;
+      taken[n] += rows;
+      left -= rows;
+    }
+  }
+  for (std::int64_t node = 0; node < r.nodes; ++node) {
+    const auto first = loads.begin() + node * each;
+    if (taken[index(node)] > 0) level_out(first, first + each, taken[index(node)], step);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "sim/system/kernel_cost.hpp"
+#include "sim/system/recorded_kernel.hpp"
 
 namespace tessera::sim {
 
@@ -278,6 +279,7 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
 
   double total_us = 0, uncertain_us = 0;
   std::vector<double> interval_us(plan.jobs.size());  // of a kernel's instances, which err alike
+  std::vector<Time> spent(plan.jobs.size());
   for (models::TaskId id = 0; id < graph.tasks.size(); ++id) {
     const KernelPlan::Instance& instance = plan.instances[id];
     if (!instance.runs) continue;
@@ -317,6 +319,12 @@ KernelProfile profile_kernels(const models::TaskGraph& graph, const MachineSpec&
     ++profile.kernels[kernel].instances;
     interval_us[kernel] += duration.us() * result_of_job(kernel).ci95_percent / 100;
     total_us += duration.us();
+    spent[kernel] += duration;
+  }
+  if (options.record && !options.cost && !options.price && !spent.empty()) {
+    profile.recorded_kernel =
+        static_cast<std::uint32_t>(std::max_element(spent.begin(), spent.end()) - spent.begin());
+    profile.recording = std::make_shared<const Recording>(record_kernel(plan.jobs[profile.recorded_kernel]));
   }
   double squares = 0;  // distinct kernels err independently
   for (const double us : interval_us) squares += us * us;

@@ -83,6 +83,8 @@ struct KernelProfile {
   std::vector<std::uint32_t> kernel_of_task;  ///< UINT32_MAX for transfers
   std::vector<Time> duration_of_task;
   double ci95_percent = 0;
+  std::shared_ptr<const Recording> recording;  ///< of the kernel that takes most time, if it is asked for
+  std::uint32_t recorded_kernel = UINT32_MAX;
 };
 
 /// An operand counts as warm in L2 if fewer bytes than the L2 holds were touched on its node since its last

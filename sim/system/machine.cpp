@@ -154,6 +154,8 @@ RunResult run_machine(const models::TaskGraph& graph, const MachineSpec& spec, c
   run.tasks.resize(graph.tasks.size());
   for (std::size_t id = 0; id < graph.tasks.size(); ++id) run.tasks[id].kernel = profile.kernel_of_task[id];
   run.kernels = std::move(profile.kernels);
+  run.recording = std::move(profile.recording);
+  run.recorded_kernel = profile.recorded_kernel;
   run.ci95_percent = profile.ci95_percent;
   for (const KernelUse& k : run.kernels) run.events += k.result.events;
   run.nodes.resize(graph.nodes.size());

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@
 namespace tessera::sim {
 
 class CostMemory;
+struct Recording;
 class PlanMemory;
 
 struct MachineSpec {
@@ -50,6 +52,7 @@ struct RunMemory {
 struct RunOptions {
   bool exact = false;
   bool cost = false;          ///< the cost model instead of the cycle model, of kernels and of the network
+  bool record = false;        ///< cycle model: the kernel that takes most time, once more, for a timeline
   bool link_activity = true;  ///< cost model: whether LinkUse::activity is wanted
   RunMemory memory;           ///< only the speed depends on it
   int jobs = 0;               ///< worker processes; 0: one per core
@@ -92,7 +95,9 @@ struct RunResult {
   std::vector<TaskTiming> tasks;  ///< parallel to TaskGraph::tasks
   std::vector<NodeUse> nodes;     ///< parallel to TaskGraph::nodes
   std::vector<LinkUse> links;
-  std::vector<KernelUse> kernels;  ///< distinct kernels, in order of first use
+  std::vector<KernelUse> kernels;              ///< distinct kernels, in order of first use
+  std::shared_ptr<const Recording> recording;  ///< RunOptions::record
+  std::uint32_t recorded_kernel = UINT32_MAX;  ///< index into `kernels`
   double energy_j = 0;
   double ci95_percent = 0;
   std::uint64_t events = 0;  ///< both passes

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <map>
 #include <string>
 
@@ -51,6 +52,57 @@ TEST_CASE("replay: every request has a fate, and the same input gives the same b
   REQUIRE(work.tessera(command).exit_code == 0);
   CHECK(work.read("a.json") == first);
   CHECK(work.read("each.csv") == each);
+}
+
+TEST_CASE("replay: --help defines every metric that is shown") {
+  const Workplace work;
+  work.write("t.csv", kTrace);
+  const std::string help = work.tessera({"replay", "--help"}).out;
+  const Outcome shown = work.tessera({"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--set",
+                                      "serving={replicas: 2, prefill_replicas: 1}", "--fidelity", "funnel",
+                                      "--funnel-steps", "1", "--slo-ttft-ms", "1000"});
+  INFO(shown.err);
+  REQUIRE(shown.exit_code == 0);
+  for (const char* metric : {"queue",      "TTFT",    "TPOT",         "ITL",        "end to end", "hand over",
+                             "throughput", "goodput", "prefix cache", "waiting",    "running",    "requests",
+                             "steps",      "busy",    "GPU",          "nodes busy", "prefilled",  "decoded",
+                             "preempted",  "memory",  "interpolated", "Funnel"}) {
+    INFO(metric);
+    CHECK(shown.out.find(metric) != std::string::npos);
+    // A list of definitions: at the margin, or behind a semicolon.
+    const std::string word = metric == std::string{"Funnel"} ? "funnel" : metric;
+    CHECK((help.find("\n  " + word + " ") != std::string::npos ||
+           help.find("; " + word + ":") != std::string::npos));
+  }
+}
+
+TEST_CASE("replay: the funnel says how far it is from simulating every step, and is") {
+  const Workplace work;
+  work.write("t.csv", "arrival_s,input_tokens,output_tokens\n0,300,20\n0.01,100,20\n");
+  const auto serve = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{"replay", "t.csv", "--experiment", "tiny_kimi_cascade", "--json", "-"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = work.tessera(words);
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return parse(outcome.out);
+  };
+  const nlohmann::json cost = serve({}), all = serve({"--fidelity", "funnel", "--funnel-steps", "1000"}),
+                       some = serve({"--fidelity", "funnel", "--funnel-steps", "3"});
+  CHECK_FALSE(cost["step_times"].contains("funnel"));
+  CHECK(all["step_times"]["funnel"]["share_of_time"].get<double>() > 0.999);
+  const auto& funnel = some["step_times"]["funnel"];
+  CHECK(funnel["simulated_steps"] == 3);
+  CHECK(funnel["share_of_time"].get<double>() < 1);
+  const auto mean = [](const nlohmann::json& json, const char* metric) {
+    return json[metric]["mean"].get<double>();
+  };
+  const double stated = funnel["left_out_error_percent"].get<double>();
+  CHECK(stated > 0);
+  for (const char* metric : {"ttft_ms", "tpot_ms", "e2e_ms"}) {
+    INFO(metric << ": " << mean(cost, metric) << ", " << mean(some, metric) << ", " << mean(all, metric));
+    CHECK(100 * std::abs(mean(some, metric) / mean(all, metric) - 1) < stated);
+  }
 }
 
 TEST_CASE("replay: prefill apart from decoding, more requests, a window, an end") {
@@ -136,6 +188,11 @@ TEST_CASE("trace: recorded choices of blocks and experts") {
   const Outcome skipped = work.tessera({"trace", "convert", "bad.jsonl", "--skip-bad", "--out", "good.csv"});
   CHECK(skipped.exit_code == 0);
   CHECK(work.read("good.csv") == "layer,first_token,end_token,experts\n3,0,10,3 1\n4,0,1,0 1\n");
+  const nlohmann::json counted =
+      parse(work.tessera({"trace", "stats", "bad.jsonl", "--skip-bad", "--json", "-"}).out);
+  CHECK(counted["skipped_records"] == 2);
+  CHECK(counted["layers"].size() == 2);
+  require_bad_input(work.tessera({"trace", "stats", "bad.jsonl"}), {"bad.jsonl:3"});
   require_bad_input(work.tessera({"trace", "convert", "r.jsonl", "--to", "mooncake"}), {"--to", "csv"});
 }
 
@@ -181,6 +238,17 @@ TEST_CASE("trace operators: known kernels at our prices, the others as recorded"
   CHECK(gemm > 137);  // 137 GFLOP at a petaflop
   CHECK(gemm < 400);
   CHECK(json["replayed_us"].get<double>() == 100 + gemm);
+
+  CHECK(work.tessera({"trace", "convert", "k.json", "--out", "k.csv"}).exit_code == 0);
+  CHECK(work.read("k.csv") ==
+        "node,kind,recorded_us,delay_us,after,operator,name\n"
+        "0,kernel,500,0,,gemm 4096x4096x4096 bf16,gemm\n1,kernel,100,0,0,,mystery\n");
+  const std::string head = work.tessera({"trace", "head", "k.json", "-n", "1"}).out;
+  CHECK(head.find("2 nodes") != std::string::npos);
+  CHECK(head.find("gemm 4096x4096x4096 bf16") != std::string::npos);
+  CHECK(head.find("mystery") == std::string::npos);
+  require_bad_input(work.tessera({"trace", "convert", "k.json", "--to", "mooncake"}),
+                    {"--to mooncake", "csv"});
 }
 
 TEST_CASE("run: a timeline's format is that of its name") {

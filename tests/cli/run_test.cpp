@@ -294,9 +294,10 @@ TEST_CASE("run --timeline is a trace of every task, and of every GPC, HBM and li
     slices[{process, event.at("tid")}].emplace_back(event.at("ts"), event.at("dur"));
     if (event.at("args").contains("bytes")) sent += event.at("args").at("bytes").get<std::int64_t>();
   }
-  REQUIRE(processes.size() == 8 + 1);
+  REQUIRE(processes.size() == 8 + 1 + 1);
   for (const auto& [process, name] : processes) {
     INFO(name);
+    if (name.starts_with("SM 0 of GPC 0, ")) continue;  // of the kernel that takes most time: the next test
     if (name == "fabric") {
       for (const auto& link : result["links"]) {
         const Counter& counter = counters.at({process, link.at("name").get<std::string>()});
@@ -331,6 +332,53 @@ TEST_CASE("run --timeline is a trace of every task, and of every GPC, HBM and li
   std::int64_t bytes = 0;
   for (const auto& node : result["nodes"]) bytes += node["bytes_out"].get<std::int64_t>();
   REQUIRE(sent == 2 * bytes);  // drawn at both ends
+}
+
+TEST_CASE("run --timeline looks into the kernel that takes most time, where it first ran") {
+  const Workplace work;
+  // A prompt of few tokens: it is the head's product, which reads 16 MB of weights.
+  const Outcome outcome = work.tessera({"run", "tiny_cascade", "--set", "workload.decode_steps=0", "--set",
+                                        "workload.prefill_tokens=16", "--set", "model.vocab=32K", "--set",
+                                        "model.layers=1", "--set", "sharding=single", "--timeline", "t.json",
+                                        "--timeline-detail", "10", "--json", "-"});
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const nlohmann::json trace = parse(work.read("t.json"));
+  int sm = 0, hbm = 0;
+  double from = -1, to = -1;
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "M" && event.at("name") == "process_name") {
+      const std::string name = event.at("args").at("name");
+      if (name == "SM 0 of GPC 0, gpu0 during head (prefill)") sm = event.at("pid");
+      if (name == "HBM, gpu0 during head (prefill)") hbm = event.at("pid");
+    }
+    if (event.at("ph") == "X" && event.at("name").get<std::string>().starts_with("head")) {
+      from = event.at("ts");
+      to = from + event.at("dur").get<double>();
+    }
+  }
+  REQUIRE((sm > 0 && hbm > 0 && from >= 0));
+  std::map<int, int> roles;
+  std::map<std::string, double> channels;  // the busiest they were
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("pid") != sm && event.at("pid") != hbm) continue;
+    if (event.at("ph") == "M") continue;
+    REQUIRE(event.at("ts").get<double>() >= from);
+    if (event.at("ph") == "X") {
+      ++roles[event.at("tid").get<int>()];
+      REQUIRE(event.at("ts").get<double>() + event.at("dur").get<double>() <= to + 1e-3);
+    } else {
+      double& most = channels[event.at("name").get<std::string>()];
+      most = std::max(most, event.at("args").at("percent").get<double>());
+      REQUIRE(most <= 100);
+    }
+  }
+  CHECK(roles.size() >= 2);  // a producer, and who multiplies
+  for (const auto& [track, slices] : roles) CHECK(slices > 3);
+  CHECK(channels.size() == 192);  // 6 stacks of 32 pseudo-channels
+  std::size_t busy = 0;
+  for (const auto& [name, most] : channels) busy += most > 10;
+  CHECK(busy >= 96);
 }
 
 // To accept a change of the model: tessera run tiny_cascade --json - | grep -v '"wall_s"' >

@@ -80,11 +80,21 @@ constexpr std::int64_t kMs = 1'000'000;
 
 TEST_CASE("M/D/1: one server of constant time, Poisson arrivals: the closed form's mean wait") {
   // Pollaczek-Khinchine with no variance of service: W = rho S / (2 (1 - rho)).
-  for (const double load : {0.5, 0.8}) {
+  for (const auto& [load, seed] : std::vector<std::pair<double, std::uint64_t>>{{0.3, 1},
+                                                                                {0.3, 2},
+                                                                                {0.5, 1},
+                                                                                {0.5, 2},
+                                                                                {0.5, 3},
+                                                                                {0.5, 42},
+                                                                                {0.8, 1},
+                                                                                {0.8, 2},
+                                                                                {0.8, 3},
+                                                                                {0.8, 42}}) {
+    INFO("load " << load << ", seed " << seed);
     ServingSpec spec = no_overheads();
     spec.max_sequences = 1;
     Constant server{10 * kMs};
-    std::mt19937_64 random{42};
+    std::mt19937_64 random{seed};
     std::exponential_distribution<double> gap{load / 10.0};  // per ms
     double at_ms = 0;
     std::int64_t left = 300'000;

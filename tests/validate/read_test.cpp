@@ -91,6 +91,10 @@ TEST_CASE("aiconfigurator: a mixture of experts is the fullest node's, of the wh
   CHECK(all.rows[1].measured_us == 30);
   CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,5,balanced,0.02\n"), config::InputError);
   CHECK_THROWS_AS(read(header + "64,128,96,4,32,1,8,zipf,0.02\n"), config::InputError);
+  // Found by fuzz_measurements: rows that would take minutes, or all memory.
+  CHECK(read(header + "16777216,81,96,4,32,3,1,power_law_1.2,0.03\n").rows.size() == 1);
+  CHECK_THROWS_AS(read(header + "28888881,81,96,4,32,3,1,uniform,0.03\n"), config::InputError);
+  CHECK_THROWS_AS(read(header + "64,128,96,4,2000000000,1,8,balanced,0.02\n"), config::InputError);
 }
 
 TEST_CASE("aiconfigurator: the columns of upstream's own files") {

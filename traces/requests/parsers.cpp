@@ -80,7 +80,8 @@ int take_digits(std::string_view& text, std::size_t count) {
 }
 
 void take(std::string_view& text, std::string_view one_of) {
-  if (text.empty() || one_of.find(text.front()) == std::string_view::npos) throw Error{"not there"};
+  if (text.empty() || one_of.find(text.front()) == std::string_view::npos)
+    throw Error{fmt::format("'{}' is missing", one_of.front())};
   text.remove_prefix(1);
 }
 

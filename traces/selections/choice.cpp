@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <stdexcept>
 
 #include "traces/selections/writer.hpp"
 
@@ -63,6 +64,17 @@ void ChoiceReader::require(const char* what, std::int64_t n, std::int64_t least,
 }
 
 bool ChoiceReader::next(ChoiceRecord& r) {
+  for (;;) {
+    try {
+      return read(r);
+    } catch (const std::invalid_argument&) {
+      if (!skip_bad_) throw;
+      ++skipped_;
+    }
+  }
+}
+
+bool ChoiceReader::read(ChoiceRecord& r) {
   if (!source_->next(r)) return false;
   const bool of_blocks = header_.kind == ChoiceKind::blocks;
   require("layer", r.layer, 0, kMostLayers);

@@ -56,15 +56,20 @@ class ChoiceReader {
                std::optional<ChoiceKind> wanted = std::nullopt);
   const ChoiceHeader& header() const { return header_; }
   bool binary() const { return binary_; }
+  /// From now on next() counts and passes over what is wrong, and does not throw.
+  void skip_bad() { skip_bad_ = true; }
+  std::int64_t skipped() const { return skipped_; }
   bool next(ChoiceRecord& record);
 
  private:
+  bool read(ChoiceRecord& record);
   void require(const char* what, std::int64_t n, std::int64_t least, std::int64_t most) const;
   void check_items(const ChoiceRecord& record);
 
   std::unique_ptr<ChoiceSource> source_;
   ChoiceHeader header_;
-  bool binary_ = false;
+  bool binary_ = false, skip_bad_ = false;
+  std::int64_t skipped_ = 0;
   std::vector<std::int32_t> sorted_;  // a record's items, to see whether one is there twice
   std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> ends_;  // of (layer, head)
 };

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "traces/input/line_reader.hpp"
+#include "traces/input/utf8.hpp"
 #include "traces/selections/choice.hpp"
 
 namespace tessera::traces {
@@ -71,8 +72,13 @@ class JsonChoices final : public ChoiceSource {
       const std::string_view line = lines_.line();
       if (lines_.too_long()) complain(fmt::format("longer than {} bytes", LineReader::kMostBytes));
       if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      if (const std::size_t bad = first_bad_utf8(line); bad != std::string_view::npos)
+        complain(fmt::format("byte 0x{:02X} at column {} is no UTF-8", static_cast<unsigned char>(line[bad]),
+                             bad + 1));
       object_ = nlohmann::json::parse(line, nullptr, false);
-      if (object_.is_discarded()) complain("not JSON");
+      if (object_.is_discarded())
+        complain(lines_.ended() ? "not JSON"
+                                : "not JSON (the file ends within this line: it may be truncated)");
       if (!object_.is_object()) complain("expected an object");
       return true;
     }

@@ -1,11 +1,11 @@
 #pragma once
 // The binary form of recorded choices, and JSON lines, written. docs/traces/selections.md has the format.
 
+#include <cstdint>
 #include <functional>
-#include <string>
+#include <memory>
 #include <string_view>
 
-#include "traces/input/wire.hpp"
 #include "traces/selections/choice.hpp"
 
 namespace tessera::traces {

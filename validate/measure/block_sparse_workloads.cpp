@@ -81,6 +81,16 @@ std::vector<double> query(const Shape& s, const Inputs& in, std::int64_t r) {
   return q;
 }
 
+/// Of `selected`, as gate_topk leaves it.
+std::shared_ptr<const ChoiceOutput> choices_of(const Shape& s, std::size_t selected) {
+  return std::make_shared<const ChoiceOutput>(ChoiceOutput{.operand = selected,
+                                                           .tokens = s.seq,
+                                                           .topk = s.topk,
+                                                           .sequences = s.batch,
+                                                           .heads = s.heads,
+                                                           .block = s.block});
+}
+
 /// Operands: q, k, v, out, means, selected, entries, offsets, tiles, parts_out, max, expsum, state.
 Workload moba(const Arguments& a, const Target&) {
   const Shape s = shape_of(a, "seq", true, true);
@@ -170,6 +180,7 @@ Workload moba(const Arguments& a, const Target&) {
         {"attention", [=](const Call& c) { cuda::launch_gathered_attention(call(c), c.stream); }});
     w.stages.push_back({"merge", [=](const Call& c) { cuda::launch_moba_merge(call(c), c.stream); }});
   }
+  w.choices = choices_of(s, 5);
   w.expect = [=](const Inputs& in, std::size_t limit) {
     Means means{s, in, 1};
     return expect_rows(rows, s.dim, limit, [&](std::int64_t r) {
@@ -261,6 +272,7 @@ Workload gate(const Arguments& a, const Target&) {
                  m.selected = as<std::int32_t>(c.at[2]);
                  cuda::launch_gate_topk(m, c.stream);
                }}};
+  w.choices = choices_of(s, 2);
   w.expect = [=](const Inputs& in, std::size_t limit) {
     return expect_rows(rows, s.topk, limit, [&](std::int64_t r) {
       const std::int64_t head = r % s.heads, row = r / s.heads % s.seq, batch = r / s.heads / s.seq;

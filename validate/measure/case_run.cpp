@@ -247,6 +247,13 @@ Json measure_case(Device& device, const Suite& suite, const Case& which, const R
       return row;
     }
     if (workload.note) row["algorithm"] = workload.note();
+    if (options.record && workload.choices) {
+      if (!device.computes(workload)) {
+        row["skipped"] = "choices: a kernel of this size is not emulated, only filled in where it is checked";
+        return row;
+      }
+      row["choices"] = options.record(which, read_choices(device, workload, memory.calls().front()));
+    }
     if (options.check_only) return row;
     if (const auto now = device.sensors()) row["sensors"]["before"] = json_of(*now);
     time_into(row, device, workload, memory, suite.timing, options.seed);

@@ -53,6 +53,8 @@ class Device {
   virtual void prepare(const Workload& workload, const Call& set) = 0;
   /// One call of all stages, finished on return. `seed` is that of the set's fills.
   virtual void run(const Workload& workload, const Call& set, std::uint64_t seed) = 0;
+  /// Whether run() runs the kernels, rather than filling in what a check looks at.
+  virtual bool computes(const Workload&) const { return true; }
   /// Microseconds per call, of each sample, over stages [first, last).
   virtual std::vector<double> time_us(const Workload& workload, const std::vector<Call>& sets,
                                       std::size_t first, std::size_t last, const Timing& timing) = 0;

@@ -17,7 +17,7 @@ namespace tessera::measure {
 namespace {
 
 /// What the kernels' emulation on the CPU does in some seconds.
-constexpr double kEmulatedFlops = 2e7;
+constexpr double kEmulatedFlops = 1e8;
 constexpr double kFlopsPerUs = 4e8, kBytesPerUs = 3e6, kLaunchUs = 2;
 
 void store(void* memory, Element element, std::int64_t index, double value) {
@@ -87,7 +87,7 @@ class EmulatedDevice final : public Device {
     if (workload.request.kind == emulation_.no_library_kind)
       throw cuda::LibraryMissing{"cuDNN not found: TESSERA_CUDNN is not set"};
     if (workload.request.text() == emulation_.refused) throw std::runtime_error{"emulated: refused"};
-    if (workload.emulable && !has_cuda() && workload.flops <= kEmulatedFlops) {
+    if (computes(workload)) {
       for (const Stage& stage : workload.stages) stage.launch(set);
     } else if (workload.expect) {
       const Inputs inputs{workload.operands, seed};
@@ -98,6 +98,9 @@ class EmulatedDevice final : public Device {
     const Inputs inputs{workload.operands, seed};
     for (const Expected& e : workload.expect(inputs, sample_limit(workload)))
       store(set.at[e.operand], workload.operands[e.operand].element, e.index, e.value + 1);
+  }
+  bool computes(const Workload& workload) const override {
+    return workload.emulable && !has_cuda() && workload.flops <= kEmulatedFlops;
   }
   void prepare(const Workload&, const Call&) override {}
 

@@ -164,6 +164,8 @@ Workload router(const Arguments& a, const Target&) {
   w.operands = {normal("logits", Element::f32, tokens * experts), output("ids", Element::i32, tokens * topk),
                 output("weights", Element::f32, tokens * topk)};
   w.tolerance.f32 = 1e-4;
+  w.choices = std::make_shared<const ChoiceOutput>(
+      ChoiceOutput{.operand = 1, .tokens = tokens, .topk = topk, .experts = experts});
   w.stages = {{"router", [=](const Call& c) {
                  cuda::launch_router({.logits = as<float>(c.at[0]),
                                       .ids = as<std::int32_t>(c.at[1]),

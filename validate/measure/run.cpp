@@ -43,6 +43,7 @@ std::string device_line(const DeviceProperties& p) {
 std::string line_of(const Json& row) {
   if (row.contains("skipped")) return row["skipped"].get<std::string>();
   if (row.contains("failed")) return row["failed"].get<std::string>();
+  if (row.contains("choices")) return row["choices"].get<std::string>();
   if (row.contains("figure"))
     return fmt::format("{:.5g} {}", row["figure"]["value"].get<double>(),
                        row["figure"]["unit"].get<std::string>());

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "validate/measure/choices.hpp"
 #include "validate/measure/device.hpp"
 #include "validate/measure/journal.hpp"
 #include "validate/measure/kinds.hpp"
@@ -21,6 +22,9 @@ struct RunOptions {
   double case_limit_s = 120;  ///< a case that takes longer is given up, and said to be
   std::uint64_t seed = 1;
   bool check_only = false;  ///< nothing is timed, no row is written
+  /// In the worker process, of each case whose kernels choose, once its check was passed: what it says of
+  /// where the choices are is the case's line. May be empty.
+  std::function<std::string(const Case&, const Chosen&)> record = {};
   /// In the worker process; called anew after one was lost.
   std::function<std::unique_ptr<Device>()> open_device;
   std::FILE* report = stdout;

@@ -129,6 +129,15 @@ struct Figure {
   bool from_cycles = false;  ///< time is the first element of the operand "cycles", else that of the launch
 };
 
+/// An operand (i32) in which kernels leave what they chose. Of blocks, [sequences, tokens, heads, topk]: a
+/// row's own block, then past ones, best first, then -1. Of experts, [tokens, topk].
+struct ChoiceOutput {
+  std::size_t operand = 0;
+  std::int64_t tokens = 0, topk = 0;                 ///< of each sequence; the own block counts
+  std::int64_t sequences = 1, heads = 0, block = 0;  ///< of blocks
+  std::int64_t experts = 0;                          ///< 0: of blocks
+};
+
 struct Workload {
   Request request = {};
   std::string implementation = {};  ///< "cuBLASLt", "flash (mma.sync)"
@@ -148,6 +157,7 @@ struct Workload {
   bool emulable = true;                    ///< its kernels run on the CPU in a build without CUDA
   std::function<std::string()> note = {};  ///< after a launch: the library's algorithm
   std::shared_ptr<const Figure> figure = {};
+  std::shared_ptr<const ChoiceOutput> choices = {};  ///< null: its kernels choose nothing
 
   std::int64_t bytes() const;
 };

@@ -2,6 +2,7 @@
 // How busy the data bus of each pseudo-channel was over time, for timelines.
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "sim/core/time.hpp"
@@ -17,6 +18,10 @@ class ChannelRecorder {
     Time start, end;
     double share = 0;  ///< of it, the time that the bus carried data
   };
+  /// What another process recorded.
+  explicit ChannelRecorder(std::vector<std::vector<Stretch>> channels)
+      : most_{channels.empty() ? 0 : channels.front().size()}, channels_{std::move(channels)} {}
+
   const std::vector<std::vector<Stretch>>& channels() const { return channels_; }
 
   // For the HBM.

@@ -31,6 +31,10 @@ class RoleRecorder {
     std::string name;
     std::vector<std::string> roles, barriers;
   };
+  /// What another process recorded.
+  RoleRecorder(std::vector<Kernel> kernels, std::vector<RoleSpan> spans, std::size_t left_out)
+      : most_{spans.size()}, left_out_{left_out}, kernels_{std::move(kernels)}, spans_{std::move(spans)} {}
+
   const std::vector<Kernel>& kernels() const { return kernels_; }
   /// In the order of their ends. Those of one role in one slot do not overlap; what is between them took the
   /// role no more than a few instructions.

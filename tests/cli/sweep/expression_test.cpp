@@ -40,6 +40,16 @@ TEST_CASE("what is no condition is refused, and why") {
   CHECK_THROWS_WITH(Expression{"a < 2 3"}, ContainsSubstring("'3' was not expected"));
   CHECK_THROWS_WITH(Expression{"a == 'x"}, ContainsSubstring("no end"));
   CHECK_THROWS_WITH(Expression{"a = 2"}, ContainsSubstring("'=' was not expected"));
+  const auto repeated = [](const std::string& piece, int times) {
+    std::string text;
+    for (int i = 0; i < times; ++i) text += piece;
+    return text;
+  };
+  CHECK(holds(repeated("(", 60) + "1" + repeated(")", 60)));
+  for (const char* piece : {"(", "not ", "-"})
+    CHECK_THROWS_WITH(Expression{repeated(piece, 1000) + "1"}, ContainsSubstring("nested more than 64 deep"));
+  CHECK(holds("0 < " + repeated("1+", 2000) + "1"));
+  CHECK_THROWS_WITH(Expression{repeated("1+", 100000) + "1"}, ContainsSubstring("at most 4096 characters"));
   CHECK_THROWS_WITH(holds("fabric < 3"), ContainsSubstring("'nvlink4' is no number"));
 }
 

@@ -132,6 +132,10 @@ TEST_CASE("a bad selection trace is refused by line, saying what was expected") 
   CHECK(complaint("{\"tokens\": 3}", read_selection_trace).find("t.jsonl:1: 'selection_trace' is missing") !=
         std::string::npos);
   CHECK(of("{").find("t.jsonl:2: not JSON") != std::string::npos);
+  CHECK(of("{\"layer\": 0, \"\xFF\": 1}").find("t.jsonl:2: byte 0xFF at column 15 is no UTF-8") !=
+        std::string::npos);
+  CHECK(complaint(head + "{\"layer\": 0, \"hea", read_selection_trace)
+            .find("t.jsonl:2: not JSON (the file ends") != std::string::npos);
   CHECK(of("[1]").find("expected an object") != std::string::npos);
   CHECK(of(R"({"layer": 0, "head": 2, "tokens": [4, 5], "blocks": [0]})")
             .find("head: must be from 0 to 1, not 2") != std::string::npos);

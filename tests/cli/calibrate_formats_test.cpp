@@ -57,16 +57,21 @@ void check_found(const std::string& file, std::size_t rows, const Write& write) 
   CHECK(work.read("mine.yaml").find("calibration:") != std::string::npos);
 }
 
-const std::vector<int> kTokens{64, 256, 1024};
+/// The closed form picks the same tile for them at most clocks: a fit can stop at a step where another is
+/// chosen.
+struct Shape {
+  int m, n, k;
+};
+const std::vector<Shape> kShapes{{256, 4096, 512},  {256, 4096, 1024},  {256, 4096, 4096},
+                                 {512, 2048, 512},  {512, 2048, 1024},  {512, 2048, 4096},
+                                 {768, 3072, 1024}, {1536, 1024, 1024}, {1536, 1024, 2048}};
 
 }  // namespace
 
 TEST_CASE("calibrate takes AIConfigurator's layout") {
   check_found("gemm_bf16.csv", 9, [](const Workplace& work, const std::function<double()>& next_us) {
     std::string text = "m,n,k,latency\n";
-    for (const int m : kTokens)
-      for (const int k : {512, 1024, 4096})
-        text += fmt::format("{},2048,{},{:.9f}\n", m, k, next_us() * 1e-3);
+    for (const auto& [m, n, k] : kShapes) text += fmt::format("{},{},{},{:.9f}\n", m, n, k, next_us() * 1e-3);
     work.write("gemm_bf16.csv", text);
   });
 }
@@ -77,10 +82,9 @@ TEST_CASE("calibrate takes Vidur's layout") {
         "n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers,"
         "time_stats.attn_pre_proj.median,time_stats.attn_post_proj.median,time_stats.mlp_up_proj.median,"
         "time_stats.mlp_down_proj.median\n";
-    // Short enough for the power limit not to hide the clock, and long enough for tiles to be alike at most
-    // clocks: the fit can stop at a step where another is chosen.
-    for (const int m : {256, 1024, 2048}) {
-      text += fmt::format("8,8,1024,2048,True,{},1", m);
+    // Short enough for the power limit not to hide the clock, and alike at most clocks.
+    for (const int m : {640, 768, 896}) {
+      text += fmt::format("8,8,1024,1536,True,{},1", m);
       for (int i = 0; i < 4; ++i) text += fmt::format(",{:.9f}", next_us() * 1e-3);
       text += "\n";
     }
@@ -92,8 +96,7 @@ TEST_CASE("calibrate takes Nsight Systems' export") {
   check_found("mine.sqlite", 9, [](const Workplace& work, const std::function<double()>& next_us) {
     // Two calls of each, the first slower; in the order of the ranges' texts.
     std::map<std::string, double> ranges;
-    for (const int m : kTokens)
-      for (const int k : {512, 1024, 4096}) ranges[fmt::format("tessera gemm m={} n=2048 k={}", m, k)];
+    for (const auto& [m, n, k] : kShapes) ranges[fmt::format("tessera gemm m={} n={} k={}", m, n, k)];
     std::string sql =
         "CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
         "CREATE TABLE NVTX_EVENTS (start INT, end INT, eventType INT, text TEXT, textId INT, globalTid INT);"

@@ -2,6 +2,7 @@
 // Which SM takes which CTA of a grid: in order, a cluster at a time to each GPC in turn, on its emptiest SMs.
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels/tile/kernel.hpp"

@@ -122,7 +122,7 @@ TEST_CASE("a sampled causal prefill: loops of all lengths, from a counter") {
 
 TEST_CASE("a sampled prefill without a mask") {
   check_sampled(
-      models::Attention{.q_rows = 16000, .kv_rows = 16000, .heads = 16, .kv_heads = 16, .head_dim = 64});
+      models::Attention{.q_rows = 16000, .kv_rows = 16000, .heads = 8, .kv_heads = 8, .head_dim = 128});
 }
 
 TEST_CASE("sampling does not depend on threads or lookahead") {

@@ -58,7 +58,7 @@ Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t
       role.warps = shape.roles[r].warps;
       role.ready = static_cast<double>(shape.prologue_cycles);
       role.blocked = Blocked::no;
-      role.tile_asked = false;
+      role.tile_asked = role.issuing = false;
       role.tiles = 0;
       role.loads.issued = role.stores.issued = 0;
       role.loads.latest = role.stores.latest = 0;
@@ -92,16 +92,37 @@ void SmRun::advance(Role& role, std::uint32_t index) {
     role.blocked = Blocked::no;
     at += kPostCycles;
   }
+  bool again = false;  // the operation is there already
+  if (role.blocked == Blocked::issue) {
+    role.ready = std::max(at, issued_at(role));
+    if (role.ready > at) return;
+    role.blocked = Blocked::no;
+    role.issuing = false;
+    again = true;
+  }
   const double stop = at + 4 * kPostCycles;
   for (;;) {
-    if (!role.program.advance()) {
+    if (!again && !role.program.advance()) {
       role.ready = std::max(at, role.stores.latest);
       role.blocked = Blocked::done;
       role.program = {};
       return;
     }
-    if (const OpKind kind = role.program.op().kind; kind != OpKind::item && kind != OpKind::trip)
+    if (const OpKind kind = role.program.op().kind; !again && kind != OpKind::item && kind != OpKind::trip)
       sum_[operations] += 1;
+    again = false;
+    if (role.issuing) {
+      // A warp issues a wgmma when the tensor cores take it, so what follows in its program waits for their
+      // turns.
+      if (const Op& op = role.program.op(); op.kind != OpKind::wgmma_wait || op.count > 0) {
+        if (const double issued = issued_at(role); issued > at) {
+          role.blocked = Blocked::issue;
+          role.ready = issued;
+          return;
+        }
+      }
+      role.issuing = false;
+    }
     role.ready = at;
     if (!execute(role, index, role.program.op(), at)) return;
     role.ready = at;
@@ -235,7 +256,9 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double multiplied = flops / sm_.tensor_flops_per_cycle;
       const double fetched = operands / sm_.shared_bytes_per_cycle;
       const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
-      tensor_turns_.add(me, at, turns, multiplied / turns);
+      role.last_turn = multiplied / turns;
+      role.issuing = true;
+      tensor_turns_.add(me, at, turns, role.last_turn);
       shared_turns_.add(me, at, fetched);
       sum_[tensor] += multiplied;
       sum_[shared] += fetched;

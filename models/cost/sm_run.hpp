@@ -65,7 +65,7 @@ class SmRun {
               const MemoryLatency& latency);
 
  private:
-  enum class Blocked : std::uint8_t { no, products, barrier, named, done };
+  enum class Blocked : std::uint8_t { no, issue, products, barrier, named, done };
   struct Barrier {
     std::int64_t pending = 0, bytes = 0;
     std::uint32_t arrivals = 0, phase = 0;
@@ -101,6 +101,8 @@ class SmRun {
     double tile_at = 0;
     std::uint64_t tiles = 0;
     Pending loads, stores;
+    bool issuing = false;               // its last wgmma's instructions may still wait for their turns
+    double last_turn = 0;               // how long the last of them takes
     std::uint32_t awaited_product = 0;  // while blocked on products, which may come later than `ready`
   };
   struct Cta {
@@ -135,6 +137,11 @@ class SmRun {
   double product_done(std::size_t customer, std::uint32_t number) const {
     return std::max(tensor_turns_.done(customer, number), shared_turns_.done(customer, number)) +
            sm_.tensor_latency;
+  }
+  /// When the role's last wgmma has been issued: its last instruction's turn begins.
+  double issued_at(const Role& role) const {
+    const std::size_t me = products_of(role);
+    return tensor_turns_.done(me, tensor_turns_.requests(me) - 1) - role.last_turn;
   }
   /// The shared memory, for so many of the bytes that threads load and store; when it has served them.
   double access_shared(double at, double bytes) {

@@ -26,6 +26,7 @@ enum class Blocked : std::uint8_t {
   named_barrier,
   loads,
   stores,
+  issue,
   products,
   tile_counter,
   cluster
@@ -48,6 +49,8 @@ struct RoleState {
   std::uint32_t stores_pending = 0;   ///< that the L2 has not taken yet
   std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
   std::uint32_t awaited_product = 0;  ///< while blocked on products: which
+  bool issuing = false;               ///< its last wgmma's instructions may still wait for their turns
+  Time last_turn;                     ///< how long the last of them takes
   TripState trips;
 };
 

@@ -57,6 +57,8 @@ std::string text_of(const RoleSpan& span, const RoleRecorder::Kernel& kernel) {
       return "waits for loads";
     case Blocked::stores:
       return "waits for stores";
+    case Blocked::issue:
+      return "issues products";
     case Blocked::products:
       return "waits for products";
     case Blocked::tile_counter:

@@ -113,9 +113,19 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
     ++counters_.operations_retired;
     at += cycles(kPostCycles);
   }
+  bool again = false;  // the operation is there already
+  if (role.blocked == Blocked::issue) {
+    if (const Time issued = issued_at(products_of(slot, index), role); issued > now) {
+      role.ready = now;
+      return gpc_.resume_at(issued, index_, slot, index);
+    }
+    role.blocked = Blocked::no;
+    role.issuing = false;
+    again = true;
+  }
   const Time stop = now + cycles(4 * kPostCycles);
   for (;;) {
-    if (!role.program.advance()) {
+    if (!std::exchange(again, false) && !role.program.advance()) {
       role.ended = true;
       role.ready = at;
       if (watches_trips_) end_item(role, index, at);
@@ -126,6 +136,17 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
       return;
     }
     role.ready = at;
+    if (role.issuing) {
+      // A warp issues a wgmma when the tensor cores take it, so what follows in its program waits for their
+      // turns.
+      if (const Op& op = role.program.op(); op.kind != OpKind::wgmma_wait || op.count > 0) {
+        if (const Time issued = issued_at(products_of(slot, index), role); issued > at) {
+          role.blocked = Blocked::issue;
+          return gpc_.resume_at(issued, index_, slot, index);
+        }
+      }
+      role.issuing = false;
+    }
     if (const Op& op = role.program.op(); op.kind == OpKind::trip) {  // not an instruction
       begin_trip(role, slot, index, op.count, at);
     } else if (op.kind == OpKind::item) {
@@ -482,7 +503,9 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const std::size_t me = products_of(slot, index);
       shared_.add(me, at, cycles(bytes / spec_.shared_bytes_per_cycle));
       const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
-      tensor_.add(me, at, turns, cycles(flops / (spec_.tensor_flops_per_cycle * turns)));
+      role.last_turn = cycles(flops / (spec_.tensor_flops_per_cycle * turns));
+      role.issuing = true;
+      tensor_.add(me, at, turns, role.last_turn);
       counters_.tensor_flops += flops;
       counters_.shared_bytes += static_cast<std::uint64_t>(bytes);
       return true;
@@ -772,6 +795,9 @@ void Sm::describe_stuck(const std::string& name, std::vector<std::string>& out) 
           break;
         case Blocked::stores:
           out.push_back(fmt::format("{} waits for stores ({} pending)", who, role.stores_pending));
+          break;
+        case Blocked::issue:
+          out.push_back(fmt::format("{} issues a product", who));
           break;
         case Blocked::products:
           out.push_back(fmt::format("{} waits for a product", who));

@@ -100,6 +100,10 @@ class Sm {
   Time product_done(std::size_t customer, std::uint32_t number) const {
     return max(tensor_.done(customer, number), shared_.done(customer, number)) + cycles(spec_.tensor_latency);
   }
+  /// When the role's last wgmma has been issued, as far as is known: its last instruction's turn begins.
+  Time issued_at(std::size_t customer, const RoleState& role) const {
+    return tensor_.done(customer, tensor_.requests(customer) - 1) - role.last_turn;
+  }
   static Time busy_with(Time busy, double work, double passed_work);
   Time cycles(double n) const;
   Time occupy(Pipe& pipe, Time at, double cycles_of_work) { return pipe.reserve(at, cycles(cycles_of_work)); }

@@ -83,7 +83,6 @@ constexpr Field<SmSpec> kSm[] = {
     {"mbarrier_latency", &SmSpec::mbarrier_latency},
     {"named_barrier_latency", &SmSpec::named_barrier_latency},
     {"wgmma_leaves_share", &SmSpec::wgmma_leaves_share},
-    {"mma_leaves_share", &SmSpec::mma_leaves_share},
     {"dsmem_latency", &SmSpec::dsmem_latency, true},
 };
 

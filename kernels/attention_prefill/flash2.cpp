@@ -208,6 +208,11 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
   // Every warp owns 16 or 32 rows and so reads the whole K (V) tile through ldmatrix; Q too, its own rows,
   // for every key tile: it is not kept in registers.
   const std::uint64_t operand_bytes = std::uint64_t{4} * tile_kv_ * row_bytes;
+  // Fragments that come before the first product. Where two CTAs share the SM all do, beside the other's
+  // products; a CTA alone has them a step of 16 columns ahead of its own.
+  const auto ahead = [&](std::uint64_t bytes, std::uint32_t depth) {
+    return groups_ == 1 ? bytes : bytes / (depth / kMmaDepth);
+  };
 
   // A thread has a quarter of the columns of four rows (of two, with 16 a warp): chains that no lane
   // shortens.
@@ -236,17 +241,11 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
     const Box v_box = kv_box(v_, n);
     co_await tile::expect(kV, v_box.bytes());
     if (v_box.rows > 0) co_await tile::async_load(v_box, kV);
-    // S = Q K^T. Where two CTAs share the SM, one's fragments come beside the other's products; a CTA alone
-    // has them a step of 16 columns ahead of its products.
+    // S = Q K^T.
     const std::uint64_t qk_bytes = operand_bytes + outputs * element_bytes_;
-    if (groups_ == 1) {
-      co_await tile::shared_load(qk_bytes);
-      co_await tile::mma(tile_rows, tile_kv_, d);
-    } else {
-      const std::uint64_t first = qk_bytes / (d / kMmaDepth);
-      co_await tile::shared_load(first);
-      co_await tile::mma(tile_rows, tile_kv_, d, qk_bytes - first);
-    }
+    const std::uint64_t qk_first = ahead(qk_bytes, d);
+    co_await tile::shared_load(qk_first);
+    co_await tile::mma(tile_rows, tile_kv_, d, qk_bytes - qk_first);
     co_await tile::wait(kV, made);
     if (groups_ > 1) co_await tile::named_sync(kAll, groups_);
     if (n > 0) {
@@ -264,14 +263,9 @@ tile::Program Flash2::program(tile::Cta cta, std::uint32_t group) const {
     co_await tile::compute({.fma = scores, .mufu = scores}, kAluLatency + kMufuLatency);
     co_await tile::compute({.fma = scores + outputs, .convert = scores / 2}, reduction);
     // O += P V.
-    if (groups_ == 1) {
-      co_await tile::shared_load(operand_bytes);
-      co_await tile::mma(tile_rows, d, tile_kv_);
-    } else {
-      const std::uint64_t first = operand_bytes / (tile_kv_ / kMmaDepth);
-      co_await tile::shared_load(first);
-      co_await tile::mma(tile_rows, d, tile_kv_, operand_bytes - first);
-    }
+    const std::uint64_t v_first = ahead(operand_bytes, tile_kv_);
+    co_await tile::shared_load(v_first);
+    co_await tile::mma(tile_rows, d, tile_kv_, operand_bytes - v_first);
   }
   co_await tile::compute({.fma = outputs, .mufu = std::uint64_t{tile_rows} * 4, .convert = outputs / 2});
   co_await tile::shared_store(outputs * element_bytes_);

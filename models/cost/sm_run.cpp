@@ -27,7 +27,6 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 Figures SmRun::run(const tile::Kernel& kernel, std::uint32_t ctas, std::uint32_t stride,
                    const MemoryLatency& latency) {
   kernel_ = &kernel;
-  mma_sync_ = false;
   latency_ = latency;
   arrivals_.clear();
   next_arrival_ = 0;
@@ -94,7 +93,7 @@ void SmRun::advance(Role& role, std::uint32_t index) {
   }
   bool again = false;  // the operation is there already
   if (role.blocked == Blocked::issue) {
-    role.ready = std::max(at, issued_at(role));
+    role.ready = std::max(at, tensor_turns_.last_turn_begins(products_of(role)));
     if (role.ready > at) return;
     role.blocked = Blocked::no;
     role.issuing = false;
@@ -115,7 +114,7 @@ void SmRun::advance(Role& role, std::uint32_t index) {
       // A warp issues a wgmma when the tensor cores take it, so what follows in its program waits for their
       // turns.
       if (const Op& op = role.program.op(); op.kind != OpKind::wgmma_wait || op.count > 0) {
-        if (const double issued = issued_at(role); issued > at) {
+        if (const double issued = tensor_turns_.last_turn_begins(products_of(role)); issued > at) {
           role.blocked = Blocked::issue;
           role.ready = issued;
           return;
@@ -256,9 +255,8 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double multiplied = flops / sm_.tensor_flops_per_cycle;
       const double fetched = operands / sm_.shared_bytes_per_cycle;
       const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
-      role.last_turn = multiplied / turns;
       role.issuing = true;
-      tensor_turns_.add(me, at, turns, role.last_turn);
+      tensor_turns_.add(me, at, turns, multiplied / turns);
       shared_turns_.add(me, at, fetched);
       sum_[tensor] += multiplied;
       sum_[shared] += fetched;
@@ -283,7 +281,6 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
 
     case OpKind::mma: {
       const double flops = 2.0 * op.m * op.n * op.k, start = at;
-      mma_sync_ = true;
       const double multiplied = flops / (sm_.mma_flops_per_cycle * share);
       at = tensor_turns_.reserve(kThreads, start, multiplied) + sm_.tensor_latency;
       sum_[tensor] += multiplied;
@@ -306,8 +303,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double alone = std::max({fma / sm_.fp32_lanes, whole / sm_.int_lanes,
                                      special / sm_.mufu_per_cycle, conversions / sm_.conversions_per_cycle});
       const double beside = std::max(0.0, tensor_turns_.free_at() - start);
-      const double leaves = mma_sync_ ? sm_.mma_leaves_share : sm_.wgmma_leaves_share;
-      const double slow = 1 + (1 / leaves - 1) * std::min(1.0, beside / std::max(1.0, alone));
+      const double slow = 1 + (1 / sm_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
       double end =
           occupy(issue, start,
                  (fma + whole + special + conversions + shuffles) / (kThreadsPerWarp * sm_.subcores * share));

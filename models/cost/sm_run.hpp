@@ -102,7 +102,6 @@ class SmRun {
     std::uint64_t tiles = 0;
     Pending loads, stores;
     bool issuing = false;               // its last wgmma's instructions may still wait for their turns
-    double last_turn = 0;               // how long the last of them takes
     std::uint32_t awaited_product = 0;  // while blocked on products, which may come later than `ready`
   };
   struct Cta {
@@ -138,11 +137,6 @@ class SmRun {
     return std::max(tensor_turns_.done(customer, number), shared_turns_.done(customer, number)) +
            sm_.tensor_latency;
   }
-  /// When the role's last wgmma has been issued: its last instruction's turn begins.
-  double issued_at(const Role& role) const {
-    const std::size_t me = products_of(role);
-    return tensor_turns_.done(me, tensor_turns_.requests(me) - 1) - role.last_turn;
-  }
   /// The shared memory, for so many of the bytes that threads load and store; when it has served them.
   double access_shared(double at, double bytes) {
     return occupy_shared(kThreads, at, bytes / sm_.shared_bytes_per_cycle);
@@ -169,7 +163,6 @@ class SmRun {
   std::size_t next_arrival_ = 0;
   std::array<double, pipes> free_{};
   TurnPipe<double> tensor_turns_;
-  bool mma_sync_ = false;  // what the kernel multiplies with, as far as seen
   EvenPipe<double> shared_turns_;
   Figures sum_{};
 };

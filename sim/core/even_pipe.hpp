@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "sim/core/time.hpp"
+#include "sim/core/duration.hpp"
 
 namespace tessera {
 
-/// T is the unit of time: Time or, in cycles, double.
-template <class T>
+template <Duration T>
 class EvenPipe {
  public:
   /// Of how many requests of a customer the end can be asked for: the last ones.
@@ -104,10 +103,6 @@ class EvenPipe {
   };
 
   static T left(const Customer& c) { return c.asked - c.served; }
-  static Time times(Time t, std::size_t n) { return t * static_cast<std::int64_t>(n); }
-  static double times(double t, std::size_t n) { return t * static_cast<double>(n); }
-  static Time part(Time t, std::size_t n) { return Time{t.fs / static_cast<std::int64_t>(n)}; }
-  static double part(double t, std::size_t n) { return t / static_cast<double>(n); }
 
   /// `c` is served from now on, beside n - 1 others, until it has had `until` in all.
   void serve(Customer& c, T until, std::size_t n) {

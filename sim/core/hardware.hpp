@@ -44,8 +44,7 @@ struct SmSpec {
   double tma_completion_latency = 40;  ///< data in shared memory to the mbarrier's transaction count
   double mbarrier_latency = 20;        ///< arrive to a waiter's next instruction
   double named_barrier_latency = 20;
-  double wgmma_leaves_share = 1;  ///< of the register bandwidth, to other instructions while a wgmma runs
-  double mma_leaves_share = 1;    ///< likewise beside an mma.sync
+  double wgmma_leaves_share = 1;  ///< of the register bandwidth, to others while a wgmma or mma.sync runs
   double dsmem_latency = 180;     ///< a remote arrive or store inside a cluster
 };
 

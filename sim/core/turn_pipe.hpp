@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "sim/core/time.hpp"
+#include "sim/core/duration.hpp"
 
 namespace tessera {
 
-/// T is the unit of time: Time or, in cycles, double.
-template <class T>
+template <Duration T>
 class TurnPipe {
  public:
   /// Of how many requests of a customer the end can be asked for: the last ones.
@@ -73,6 +72,13 @@ class TurnPipe {
     return t;
   }
 
+  /// When the last turn begins that the customer asked for, known as `done` is.
+  T last_turn_begins(std::size_t customer) const {
+    const Customer& c = customers_[customer];
+    const std::uint32_t last = c.requests - 1;
+    return done(customer, last) - c.kept[last % kKept].each;
+  }
+
   /// Begins nothing new before `at`.
   void hold_until(T at) { progress(at); }
   /// Stands still for `length` from `at` on: what has not ended by then ends later.
@@ -119,13 +125,6 @@ class TurnPipe {
     Request& head() { return kept[finished % kKept]; }
     const Request& head() const { return kept[finished % kKept]; }
   };
-
-  static Time times(Time t, std::uint64_t n) { return t * static_cast<std::int64_t>(n); }
-  static double times(double t, std::uint64_t n) { return t * static_cast<double>(n); }
-  static Time part(Time t, std::uint64_t n) { return Time{t.fs / static_cast<std::int64_t>(n)}; }
-  static double part(double t, std::uint64_t n) { return t / static_cast<double>(n); }
-  static std::uint64_t fit(Time span, Time each) { return static_cast<std::uint64_t>(span.fs / each.fs); }
-  static std::uint64_t fit(double span, double each) { return static_cast<std::uint64_t>(span / each); }
 
   /// The customer's next `turns` turns, or those that it asked for.
   static T length(const Customer& c, std::uint32_t turns) {

@@ -50,7 +50,6 @@ struct RoleState {
   std::uint32_t stores_allowed = 0;   ///< while blocked on stores: how many may stay pending
   std::uint32_t awaited_product = 0;  ///< while blocked on products: which
   bool issuing = false;               ///< its last wgmma's instructions may still wait for their turns
-  Time last_turn;                     ///< how long the last of them takes
   TripState trips;
 };
 

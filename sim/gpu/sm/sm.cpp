@@ -30,7 +30,6 @@ Time Sm::cycles(double n) const { return gpc_.clock().cycles_f(n); }
 
 void Sm::prepare(const tile::Kernel& kernel, unsigned slots) {
   kernel_ = &kernel;
-  mma_sync_ = false;
   slots_.clear();
   slots_.resize(slots);
   tensor_.make_room(kFirstRole + slots * kernel.shape().roles.size());
@@ -115,7 +114,7 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
   }
   bool again = false;  // the operation is there already
   if (role.blocked == Blocked::issue) {
-    if (const Time issued = issued_at(products_of(slot, index), role); issued > now) {
+    if (const Time issued = tensor_.last_turn_begins(products_of(slot, index)); issued > now) {
       role.ready = now;
       return gpc_.resume_at(issued, index_, slot, index);
     }
@@ -140,7 +139,7 @@ void Sm::run_on(Time now, std::uint8_t slot, std::uint8_t index) {
       // A warp issues a wgmma when the tensor cores take it, so what follows in its program waits for their
       // turns.
       if (const Op& op = role.program.op(); op.kind != OpKind::wgmma_wait || op.count > 0) {
-        if (const Time issued = issued_at(products_of(slot, index), role); issued > at) {
+        if (const Time issued = tensor_.last_turn_begins(products_of(slot, index)); issued > at) {
           role.blocked = Blocked::issue;
           return gpc_.resume_at(issued, index_, slot, index);
         }
@@ -503,9 +502,8 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const std::size_t me = products_of(slot, index);
       shared_.add(me, at, cycles(bytes / spec_.shared_bytes_per_cycle));
       const std::uint32_t turns = tile::wgmma_instructions(op.m, op.k);
-      role.last_turn = cycles(flops / (spec_.tensor_flops_per_cycle * turns));
       role.issuing = true;
-      tensor_.add(me, at, turns, role.last_turn);
+      tensor_.add(me, at, turns, cycles(flops / (spec_.tensor_flops_per_cycle * turns)));
       counters_.tensor_flops += flops;
       counters_.shared_bytes += static_cast<std::uint64_t>(bytes);
       return true;
@@ -529,7 +527,6 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       // mma.sync: operands are in registers already; a warp waits for its own results.
       const double flops = 2.0 * op.m * op.n * op.k;
       const Time start = at;
-      mma_sync_ = true;
       at = tensor_.reserve(kThreads, start, cycles(flops / (spec_.mma_flops_per_cycle * share))) +
            cycles(spec_.tensor_latency);
       counters_.tensor_flops += flops;
@@ -553,11 +550,11 @@ bool Sm::execute(RoleState& role, std::uint8_t slot, std::uint8_t index, const O
       const Time start = at;
       // While a product runs, it takes its share of the register bandwidth: the pipes then get fewer
       // operands.
-      const double leaves = mma_sync_ ? spec_.mma_leaves_share : spec_.wgmma_leaves_share;
       const double alone = std::max({fma / spec_.fp32_lanes, integer / spec_.int_lanes,
                                      mufu / spec_.mufu_per_cycle, convert / spec_.conversions_per_cycle});
       const double beside = tensor_.free_at() > start ? gpc_.clock().in_cycles(tensor_.free_at() - start) : 0;
-      const double slow = 1 + (1 / leaves - 1) * std::min(1.0, beside / std::max(1.0, alone));
+      const double slow =
+          1 + (1 / spec_.wgmma_leaves_share - 1) * std::min(1.0, beside / std::max(1.0, alone));
       // Each sub-core issues one warp instruction per cycle, whatever pipe it goes to.
       Time end =
           occupy(issue_, start,

@@ -100,10 +100,6 @@ class Sm {
   Time product_done(std::size_t customer, std::uint32_t number) const {
     return max(tensor_.done(customer, number), shared_.done(customer, number)) + cycles(spec_.tensor_latency);
   }
-  /// When the role's last wgmma has been issued, as far as is known: its last instruction's turn begins.
-  Time issued_at(std::size_t customer, const RoleState& role) const {
-    return tensor_.done(customer, tensor_.requests(customer) - 1) - role.last_turn;
-  }
   static Time busy_with(Time busy, double work, double passed_work);
   Time cycles(double n) const;
   Time occupy(Pipe& pipe, Time at, double cycles_of_work) { return pipe.reserve(at, cycles(cycles_of_work)); }
@@ -127,7 +123,6 @@ class Sm {
   // shared memory what threads load and store, and what they copy into it.
   static constexpr std::size_t kThreads = 0, kCopies = 1, kFirstRole = 2;
   TurnPipe<Time> tensor_;
-  bool mma_sync_ = false;  // what the kernel multiplies with, as far as seen
   EvenPipe<Time> shared_;
   Pipe fp32_, integer_, mufu_, convert_, issue_, lsu_, tma_, ingress_, egress_;
   SmCounters counters_;

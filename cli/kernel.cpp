@@ -78,6 +78,8 @@ Json to_json(const KernelRequest& request, const Options& options, const GpuSpec
   json["calibration"] = validate::name_of(bar.standing);
   json["error_bar"] = error_json(bar, r.latency.us());
   json["kernels"] = r.kernels;
+  json["kernel_us"] = Json::array();
+  for (const Time execution : r.executions) json["kernel_us"].push_back(execution.us());
   json["operations"] = r.operations;
   json["statistics"] = r.statistics;
   json["wall_s"] = wall_s;
@@ -113,7 +115,10 @@ std::string to_text(const KernelRequest& request, const GpuSpec& gpu, const vali
   line("L2", fmt::format("{} moved, {} of reads hit", bytes_text(static_cast<double>(r.l2_bytes)),
                          percent_text(r.l2_hit_rate)));
   line("energy", fmt::format("{}, mean {:.0f} W", energy_text(r.energy_j), r.energy_j / (us * 1e-6)));
-  for (const std::string& kernel : r.kernels) line("kernel", kernel);
+  Table kernels{{"kernel", "executing"}};
+  for (std::size_t k = 0; k < r.kernels.size(); ++k)
+    kernels.add({r.kernels[k], duration_text(r.executions[k].us())});
+  text += "\n" + kernels.text();
   Table table{{"resource", "of peak"}};
   for (const auto& [resource, share] : r.utilization) table.add({resource, percent_text(share)});
   text += "\n" + table.text();

@@ -12,33 +12,21 @@ namespace {
 
 std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
 
-/// Of each kernel in order; one that is alone takes the whole execution.
-std::vector<double> kernel_times(const sim::KernelResult& result) {
-  std::vector<double> times;
-  for (const auto& [name, us] : result.statistics)
-    if (name.starts_with("front_end.kernel_us.")) times.push_back(us);
-  if (times.empty()) times.push_back(result.execution.us());
-  return times;
-}
-
 std::string stages_text(const Measurement& row, const sim::KernelResult& result) {
-  const std::vector<double> simulated = kernel_times(result);
-  const std::vector<std::string>& names = result.kernels;
   std::string text =
       fmt::format("\n  {:<44} | {}\n", "simulated kernels", "measured stages, each replayed by itself");
-  const std::size_t lines = std::max(simulated.size(), row.stages.size());
+  const std::size_t lines = std::max(result.executions.size(), row.stages.size());
   for (std::size_t i = 0; i < lines; ++i) {
     const std::string left =
-        i < simulated.size()
-            ? fmt::format("{:<30} {:>10.2f} us", i < names.size() ? names[i] : "?", simulated[i])
+        i < result.executions.size()
+            ? fmt::format("{:<30} {:>10.2f} us", result.kernels[i], result.executions[i].us())
             : "";
     const std::string right =
         i < row.stages.size() ? fmt::format("{:<20} {:>10.2f} us", row.stages[i].name, row.stages[i].us) : "";
     text += fmt::format("  {:<44} | {}\n", left, right);
   }
-  double sum = 0;
-  for (const double us : simulated) sum += us;
-  text += fmt::format("  {:<30} {:>10.2f} us |\n", "launches and gaps", result.latency.us() - sum);
+  text +=
+      fmt::format("  {:<30} {:>10.2f} us |\n", "launches and gaps", (result.latency - result.execution).us());
   if (!row.stages.empty()) {
     double measured = 0;
     for (const MeasuredStage& stage : row.stages) measured += stage.us;

@@ -55,8 +55,8 @@ class TiledTopKKernel final : public LoopKernel<TiledTopKKernel> {
   TiledTopK topk_;
   // Of a key tile: columns in which a lane of the warp inserts, and steps at which one's entries change
   // places.
-  double inserting_columns_, swaps_;
-  std::uint64_t barrier_;  // cycles of a __syncthreads
+  double inserting_columns_, swaps_, slowest_warp_;  // the last one's insertions by the mean warp's
+  std::uint64_t barrier_;                            // cycles of a __syncthreads
 };
 
 /// Lists of query ids by block: prefix sums, one thread for each head; ids scattered; each list sorted by a

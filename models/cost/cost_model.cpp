@@ -360,6 +360,7 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     }
     const double busy = execution_us(launches[i], mhz);
     c.execution_us += busy;
+    c.executions_us.push_back(busy);
     end = start + busy;
   }
   c.latency_us = end + launch.completion_us;

@@ -40,8 +40,9 @@ struct Cost {
   Utilization utilization;
   double l2_bytes = 0, hbm_read_bytes = 0, hbm_write_bytes = 0, l2_hit_rate = 0;
   double energy_j = 0;
-  double operations = 0;             ///< tile operations that the programs would yield
-  std::vector<std::string> kernels;  ///< names
+  double operations = 0;              ///< tile operations that the programs would yield
+  std::vector<std::string> kernels;   ///< names
+  std::vector<double> executions_us;  ///< of each kernel
 };
 
 /// Not for several threads at a time: it remembers the demands that it has counted. Costs do not depend on

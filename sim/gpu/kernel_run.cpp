@@ -175,6 +175,7 @@ KernelResult simulate(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kern
   result.passed = front_end.passed();
   result.ci95_percent = 100 * front_end.half_width().us() / result.latency.us();
   result.execution = front_end.execution();
+  result.executions = front_end.executions();
   result.clock_mhz = front_end.mean_clock_mhz();
   result.cycles = result.latency.us() * result.clock_mhz;
   result.flops = flops;
@@ -206,10 +207,6 @@ KernelResult simulate(const GpuSpec& gpu, std::vector<std::unique_ptr<tile::Kern
   result.energy_j = front_end.dynamic_energy_pj() * 1e-12 + gpu.power.idle_w * result.latency.seconds();
   result.bottleneck = name_bottleneck(result);
   result.statistics = statistics.all();
-  if (const auto& each = front_end.executions(); each.size() > 1) {
-    for (std::size_t k = 0; k < each.size(); ++k)
-      result.statistics[fmt::format("front_end.kernel_us.{:02}", k)] = each[k].us();
-  }
   result.activity = front_end.activity();
   return result;
 }

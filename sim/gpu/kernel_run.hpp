@@ -63,6 +63,7 @@ struct KernelResult {
   std::uint64_t events = 0;
   std::uint64_t operations = 0;              ///< tile operations retired
   std::vector<std::string> kernels;          ///< names of the kernels that ran
+  std::vector<Time> executions;              ///< of each of them
   std::map<std::string, double> statistics;  ///< every counter of the simulation
   std::map<std::string, std::vector<Activity>>
       activity;  ///< per track ("GPC 0", ..., "HBM"), by power window

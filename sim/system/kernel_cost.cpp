@@ -35,6 +35,7 @@ KernelResult result_of(const cost::Cost& c) {
   r.energy_j = c.energy_j;
   r.operations = static_cast<std::uint64_t>(std::llround(c.operations));
   r.kernels = c.kernels;
+  for (const double us : c.executions_us) r.executions.push_back(Time::from_us(us));
   return r;
 }
 

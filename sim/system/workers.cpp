@@ -29,6 +29,8 @@ json to_json(const KernelResult& r) {
     json& list = activity[track] = json::array();
     for (const Activity& a : stretches) list.push_back({a.start.fs, a.end.fs, a.share});
   }
+  json executions = json::array();
+  for (const Time execution : r.executions) executions.push_back(execution.fs);
   return {{"latency", r.latency.fs},
           {"execution", r.execution.fs},
           {"passed", r.passed.fs},
@@ -46,6 +48,7 @@ json to_json(const KernelResult& r) {
           {"events", r.events},
           {"operations", r.operations},
           {"kernels", r.kernels},
+          {"executions", executions},
           {"statistics", r.statistics},
           {"activity", activity}};
 }
@@ -69,6 +72,7 @@ KernelResult from_json(const json& j) {
   r.events = j["events"];
   r.operations = j["operations"];
   j["kernels"].get_to(r.kernels);
+  for (const json& fs : j["executions"]) r.executions.push_back(Time{fs.get<std::int64_t>()});
   j["statistics"].get_to(r.statistics);
   for (const auto& [track, stretches] : j["activity"].items()) {
     for (const json& a : stretches) {
@@ -133,8 +137,7 @@ KernelOutcome outcome_of(const Worker& worker, int status, const std::string& ke
 
 // FLOPs at 1 PFLOP/s against bytes at 3 TB/s.
 double rough_seconds(const KernelJob& job) {
-  return std::max(models::flops_of(job.op) * 1e-15,
-                  static_cast<double>(models::min_bytes_of(job.op)) / 3e12);
+  return std::max(models::flops_of(job.op) * 1e-15, static_cast<double>(models::min_bytes_of(job.op)) / 3e12);
 }
 
 void simulate_each(const std::vector<KernelJob>& jobs, int processes, const Simulate& simulate,

@@ -176,9 +176,9 @@ CostModel::Launch CostModel::launch(const tile::Kernel& kernel, const tile::Outl
 
   // The port of the most crowded GPC, if the work is spread over all SMs.
   const double share = rates_.sms_per_port / static_cast<double>(sms);
-  l.l2_us = std::max({l.total[load_bytes] * share / rates_.gpc_read,
-                      l.total[store_bytes] * share / rates_.gpc_write,
-                      (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices});
+  l.l2_us = std::max(
+      {l.total[load_bytes] * share / rates_.gpc_read, l.total[store_bytes] * share / rates_.gpc_write,
+       (l.total[load_bytes] + l.total[store_bytes]) / rates_.slices, l.total[l2_lines] / rates_.look_ups});
   return l;
 }
 

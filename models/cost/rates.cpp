@@ -15,6 +15,7 @@ Rates::Rates(const GpuSpec& gpu) : boost_mhz{gpu.boost_clock_mhz} {
   gpc_write = gpu.l2.gpc_write_bytes_per_cycle * gpu.l2.clock_mhz;
   sms_per_port = gpu.gpc_sms.empty() ? 1 : *std::max_element(gpu.gpc_sms.begin(), gpu.gpc_sms.end());
   slices = gpu.l2.slices * gpu.l2.slice_bytes_per_cycle * gpu.l2.clock_mhz;
+  look_ups = gpu.l2.slices * gpu.l2.clock_mhz;
   hbm_peak = h.peak_bytes_per_us();
   // All banks at once: nothing moves from the last access before the refresh to the first after it.
   const double ccd = h.nccd_s_ck * h.tck_ns;

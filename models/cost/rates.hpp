@@ -17,6 +17,7 @@ struct Rates {
   double gpc_write = 0;
   double sms_per_port = 0;  ///< of the most crowded GPC: equal work on all SMs ends last there
   double slices = 0;        ///< all L2 slices together
+  double look_ups = 0;      ///< of lines, in all of them: one a cycle each
   double hbm_peak = 0;
 
   /// HBM bandwidth for long runs of which a share `writes` goes to it: refresh, and turning the bus round.

@@ -224,6 +224,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       at += kPostCycles;
       const double issued = occupy(tma, at, tile::tma_cycles(sm_, op));
       sum_[load_bytes] += bytes;
+      sum_[l2_lines] += static_cast<double>(op.box.lines());
       // What is multicast comes from every CTA of the cluster alike.
       const double copies = op.cluster_mask == 0 ? 1 : std::popcount(op.cluster_mask);
       const double last = issued + sm_.tma_issue_latency + latency_.load;
@@ -239,6 +240,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double left = std::max({issued, read, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle)});
       sum_[shared_bytes] += bytes;
       sum_[store_bytes] += bytes;
+      sum_[l2_lines] += static_cast<double>(op.box.lines());
       role.stores.add(left + latency_.store);
       return true;
     }
@@ -341,6 +343,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
+      sum_[l2_lines] += lines;
       role.loads.add(
           take_in(std::max(at, issued) + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle));
       at = std::max(at + kPostCycles, issued - lines);
@@ -352,6 +355,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       occupy(issue, at, bytes / vector_bytes);
       const double issued = occupy(lsu, at, lines);
       sum_[load_bytes] += bytes;
+      sum_[l2_lines] += lines;
       // What comes last was asked for last, as the threads came to it.
       at = std::max(issued, at + static_cast<double>(op.count));
       const double in = take_in(at + sm_.l1_latency + latency_.load, bytes, sm_.l1_fill_bytes_per_cycle);
@@ -369,6 +373,7 @@ bool SmRun::execute(Role& role, std::uint32_t index, const Op& op, double& at) {
       const double issued = occupy(lsu, at, lines);
       const double left = std::max(issued, occupy(egress, at, bytes / sm_.egress_bytes_per_cycle));
       sum_[store_bytes] += bytes;
+      sum_[l2_lines] += lines;
       role.stores.add(left + sm_.l1_latency + latency_.store);
       at = std::max({at + kPostCycles, issued - lines, role.stores.left(kPostedStores)});
       return true;

@@ -41,6 +41,7 @@ enum Figure : std::size_t {
   shared_bytes,
   load_bytes,   ///< asked of the L2
   store_bytes,  ///< sent to it
+  l2_lines,     ///< that it looks up for either
   operations,
   figures  ///< how many figures there are
 };

@@ -90,6 +90,7 @@ void Gpc::handle(Time now, const GpcEvent& event) {
       break;
     case GpcEvent::Kind::prepare:
       kernel_ = (*kernels_)[event.value].get();
+      pass_order_ = {};  // may reach beyond the end of the kernel that it was for
       for (Sm& each : sms_) each.prepare(*kernel_, event.bytes);
       break;
     case GpcEvent::Kind::launch: {

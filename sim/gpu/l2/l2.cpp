@@ -59,14 +59,18 @@ L2::L2(sc_core::sc_module_name name, const GpuSpec& gpu)
     throw std::invalid_argument{"l2.bytes: less than a set of 16 lines for each slice"};
   const Clock l2_clock = Clock::mhz(gpu.l2.clock_mhz);
   const Clock sm_clock = Clock::mhz(gpu.boost_clock_mhz);
-  sector_service_ = l2_clock.cycles_f(static_cast<double>(kSectorBytes) / gpu.l2.slice_bytes_per_cycle);
+  look_up_ = l2_clock.cycles(1);
   line_interval_ = sm_clock.cycles_f(1.0 / gpu.sm.tma_lines_per_cycle);
   access_ = sm_clock.cycles_f(gpu.l2.hit_latency * (1 - 2 * kTransitShare));
   transit_ = sm_clock.cycles_f(gpu.l2.hit_latency * kTransitShare);
   far_ = sm_clock.cycles_f(gpu.l2.far_latency);
-  gpc_write_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.gpc_write_bytes_per_cycle);
-  gpc_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.gpc_bytes_per_cycle);
-  link_line_ = l2_clock.cycles_f(static_cast<double>(kLineBytes) / gpu.l2.partition_link_bytes_per_cycle);
+  const auto sector_time = [&](double bytes_per_cycle) {
+    return l2_clock.cycles_f(static_cast<double>(kSectorBytes) / bytes_per_cycle);
+  };
+  gpc_write_sector_ = sector_time(gpu.l2.gpc_write_bytes_per_cycle);
+  gpc_sector_ = sector_time(gpu.l2.gpc_bytes_per_cycle);
+  sector_service_ = sector_time(gpu.l2.slice_bytes_per_cycle);
+  link_sector_ = sector_time(gpu.l2.partition_link_bytes_per_cycle);
   most_writebacks_ = static_cast<std::uint32_t>(gpu.hbm.stacks * gpu.hbm.channels_per_stack *
                                                 gpu.hbm.pseudo_channels * gpu.hbm.write_queue);
   next_run_ = map_.place(1);
@@ -281,7 +285,7 @@ void L2::serve(Time now, std::uint32_t index) {
   }
 
   Time at = now;
-  unsigned served = 0, far = 0, sectors_asked = 0;
+  unsigned far = 0, far_sectors = 0, sectors_asked = 0;
   Hits hits;
   Underway* const underway = &underway_[std::size_t{gpc} * kUnderway];
   unsigned coalesced = 0;
@@ -290,7 +294,7 @@ void L2::serve(Time now, std::uint32_t index) {
     const std::uint8_t sectors = segments[i].sectors;
     const unsigned lines = lines_of(sectors), line = (sectors & 0xfU) != 0 ? 0 : 1;
     const unsigned need = sectors_of_line(sectors, line);
-    const Time service = sector_service_ * count(sectors), interval = line_interval_ * lines;
+    const Time service = service_of(sectors), interval = line_interval_ * lines;
     const unsigned first = i;
     unsigned far_segments = 0, whole_hits = 0;
     for (; i < n && segments[i].sectors == sectors; ++i) {
@@ -331,11 +335,11 @@ void L2::serve(Time now, std::uint32_t index) {
       }
       read_segment(index, segment, free, ready, hits);
     }
-    served += lines * (i - first);
     far += lines * far_segments;
+    far_sectors += count(sectors) * far_segments;
     sectors_asked += count(sectors) * (i - first);
-    hits.lines += whole_hits;
     hits.sectors += count(sectors) * whole_hits;
+    hits.leaving += count(sectors) * whole_hits;
   }
 
   if (coalesced != 0) {
@@ -344,20 +348,20 @@ void L2::serve(Time now, std::uint32_t index) {
   }
   counters_.far_lines += far;
   if (far != 0) {
-    const Time through = link_[partition & 1U].reserve(now, link_line_ * far);
-    if (hits.lines != 0) hits.last_ready = max(hits.last_ready, through + access_ + far_);
+    const Time through = link_[partition & 1U].reserve(now, link_sector_ * far_sectors);
+    if (hits.leaving != 0) hits.last_ready = max(hits.last_ready, through + access_ + far_);
   }
   if (read) {
     counters_.read_sectors += sectors_asked;
     counters_.hit_sectors += hits.sectors;
-    if (hits.lines != 0) {
+    if (hits.leaving != 0) {
       // Booked now, not at first_ready: bookings of hits and of fills must come in time order, or the gaps
       // between them would be lost to the port.
-      const Time out = gpc_return_[gpc].reserve(now, gpc_line_ * hits.lines) + (hits.first_ready - now);
+      const Time out = gpc_return_[gpc].reserve(now, gpc_sector_ * hits.leaving) + (hits.first_ready - now);
       progress.ready = max(progress.ready, max(out, hits.last_ready));
     }
   } else {
-    gpc_request_[gpc].reserve(now, gpc_write_line_ * served);
+    gpc_request_[gpc].reserve(now, gpc_write_sector_ * sectors_asked);
   }
   if (box.row < box.event.box.rows) {
     schedule(max(at, read ? at : gpc_request_[gpc].free_at()),
@@ -369,6 +373,15 @@ void L2::serve(Time now, std::uint32_t index) {
     finish_if_complete(now, index);
   else
     finish_write(now, index);
+}
+
+Time L2::service_of(std::uint8_t sectors) const {
+  Time service;
+  for (unsigned line = 0; line < 2; ++line) {
+    const unsigned asked = count(sectors_of_line(sectors, line));
+    if (asked != 0) service += max(look_up_, sector_service_ * asked);
+  }
+  return service;
 }
 
 void L2::finish_write(Time now, std::uint32_t index) {
@@ -394,7 +407,7 @@ void L2::read_segment(std::uint32_t box, const Segment& segment, Time served, Ti
     read_run(served, box, segment, static_cast<std::uint8_t>(missing), ready);
     return;
   }
-  hits.lines += lines_of(segment.sectors);
+  hits.leaving += count(segment.sectors);
   hits.first_ready = min(hits.first_ready, ready);
   hits.last_ready = max(hits.last_ready, ready);
 }
@@ -461,12 +474,12 @@ void L2::read_run(Time at, std::uint32_t box, const Segment& segment, std::uint8
     miss.homeless = true;
     miss.next = std::exchange(set.first_homeless, index);
   }
-  const unsigned lines = lines_of(segment.sectors);
+  const unsigned sectors = count(segment.sectors);
   if (miss.waiting_here < kWaitersHere) {
-    miss.here[miss.waiting_here++] = box * 2 + lines - 1;
+    miss.here[miss.waiting_here++] = box * 8 + sectors - 1;
   } else {
     const std::uint32_t w = take_free(waiters_, free_waiter_);
-    waiters_[w] = Waiter{box, lines, miss.waiters};
+    waiters_[w] = Waiter{box, sectors, miss.waiters};
     miss.waiters = w;
   }
   ++progress_[box].missing;
@@ -547,19 +560,19 @@ void L2::fill(Time now, std::uint32_t index) {
   --misses_underway_;
   miss.next = free_miss_;
   free_miss_ = index;
-  for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 2, miss.here[i] % 2 + 1);
+  for (unsigned i = 0; i < miss.waiting_here; ++i) arrive(now, miss.here[i] / 8, miss.here[i] % 8 + 1);
   for (std::uint32_t w = miss.waiters; w != kNone;) {
     const Waiter waiter = waiters_[w];
     waiters_[w].next = free_waiter_;
     free_waiter_ = w;
     w = waiter.next;
-    arrive(now, waiter.box, waiter.lines);
+    arrive(now, waiter.box, waiter.sectors);
   }
 }
 
-void L2::arrive(Time now, std::uint32_t index, std::uint32_t lines) {
+void L2::arrive(Time now, std::uint32_t index, std::uint32_t sectors) {
   BoxProgress& box = progress_[index];
-  box.ready = max(box.ready, gpc_return_[box.gpc].reserve(now, gpc_line_ * lines));
+  box.ready = max(box.ready, gpc_return_[box.gpc].reserve(now, gpc_sector_ * sectors));
   --box.missing;
   finish_if_complete(now, index);
 }

@@ -98,7 +98,7 @@ class L2 : public EventModule<L2Event> {
   };
   struct Waiter {
     std::uint32_t box = kNone;
-    std::uint32_t lines = 0;
+    std::uint32_t sectors = 0;
     std::uint32_t next = kNone;
   };
   /// A line on its way to a GPC.
@@ -117,7 +117,7 @@ class L2 : public EventModule<L2Event> {
     std::uint8_t sectors = 0;             // asked for
     std::uint8_t fills = 0;               // HBM reads outstanding
     bool homeless = false;                // no line of it has a way
-    // Boxes that wait, the first few here: box * 2 + lines - 1.
+    // Boxes that wait, the first few here: box * 8 + sectors - 1.
     std::uint8_t waiting_here = 0;
     std::uint32_t here[kWaitersHere] = {};
     std::uint32_t waiters = kNone;  // the others
@@ -142,11 +142,11 @@ class L2 : public EventModule<L2Event> {
   unsigned take_segments(BoxState& box, Segment* segments) const;
   void fill(Time now, std::uint32_t miss);
   void finish_write(Time now, std::uint32_t box);
-  void arrive(Time now, std::uint32_t box, std::uint32_t lines);
+  void arrive(Time now, std::uint32_t box, std::uint32_t sectors);
   void finish_if_complete(Time now, std::uint32_t box);
   /// What a chunk of a read adds up to.
   struct Hits {
-    unsigned lines = 0, sectors = 0;
+    unsigned sectors = 0, leaving = 0;  ///< sectors; of these, not on their way to the GPC already
     Time first_ready = Time::never(), last_ready;
   };
   /// Reads a segment whose slice has served it at `served`; adds to `hits` what is there.
@@ -160,6 +160,8 @@ class L2 : public EventModule<L2Event> {
   /// A way of the set for the line, which replaces another; TagSet::kNoWay if all are in flight.
   unsigned allocate(Time at, std::uint32_t set, std::uint32_t tag);
   void send_to_hbm(Time at, HbmEvent::Kind kind, std::uint64_t run, std::uint8_t sectors, std::uint32_t tag);
+  /// How long a slice is busy with these sectors of a run.
+  Time service_of(std::uint8_t sectors) const;
   std::uint32_t slice_of(std::uint32_t set) const {
     return static_cast<std::uint32_t>(std::uint64_t{set} * slice_share_ >> 32U);
   }
@@ -169,13 +171,14 @@ class L2 : public EventModule<L2Event> {
   const GpuSpec& gpu_;
   std::uint32_t slices_;
   std::uint32_t sets_per_slice_;
-  std::uint64_t slice_share_;                   // 2^32 / sets_per_slice_, rounded up
-  Time sector_service_;                         // of one sector in a slice
-  Time line_interval_;                          // between lines of a box as an SM issues them
-  Time access_;                                 // slice access, hit
-  Time far_;                                    // additional to the far partition and back
-  Time gpc_line_, gpc_write_line_, link_line_;  // one line on a crossbar port each way, on the partition link
-  Time transit_;                                // slice to GPC
+  std::uint64_t slice_share_;                         // 2^32 / sets_per_slice_, rounded up
+  Time sector_service_;                               // of one sector in a slice
+  Time look_up_;                                      // and the least that a line takes there
+  Time line_interval_;                                // between lines of a box as an SM issues them
+  Time access_;                                       // slice access, hit
+  Time far_;                                          // additional to the far partition and back
+  Time gpc_sector_, gpc_write_sector_, link_sector_;  // on a crossbar port each way, on the partition link
+  Time transit_;                                      // slice to GPC
 
   SetMap map_;
   SetMap::Place next_run_;

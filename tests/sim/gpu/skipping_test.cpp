@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "configs/reader/hardware.hpp"
+#include "kernels/block_sparse/torch_kernels.hpp"
 #include "sim/core/module.hpp"
 #include "sim/gpu/kernel_run.hpp"
 
@@ -24,20 +25,21 @@ const GpuSpec& h200() {
   return spec;
 }
 
-/// Simulates in a process of its own, as SystemC needs.
-json simulated(const models::Operator& op, const KernelOptions& options, Time lookahead = Time::never()) {
+/// What `simulate` gives, called in a process of its own, as SystemC needs.
+template <class Simulate>
+json in_a_process(Simulate simulate) {
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t pid = fork();
   if (pid == 0) {
-    set_lookahead_limit(lookahead);
     json j;
     try {
-      const KernelResult r = simulate_kernel(h200(), op, options);
+      const KernelResult r = simulate();
       j = {{"latency", r.latency.fs},    {"clock", r.clock_mhz},   {"energy", r.energy_j},
            {"ci95", r.ci95_percent},     {"passed", r.passed.fs},  {"bottleneck", r.bottleneck},
            {"statistics", r.statistics}, {"l2_bytes", r.l2_bytes}, {"utilization", r.utilization},
            {"operations", r.operations}};
+      for (const Time execution : r.executions) j["executions"].push_back(execution.fs);
       json& activity = j["activity"];
       for (const auto& [track, list] : r.activity) {
         for (const Activity& a : list) activity[track].push_back({a.start.fs, a.end.fs, a.share});
@@ -63,6 +65,13 @@ json simulated(const models::Operator& op, const KernelOptions& options, Time lo
   INFO(j.value("error", ""));
   REQUIRE_FALSE(j.contains("error"));
   return j;
+}
+
+json simulated(const models::Operator& op, const KernelOptions& options, Time lookahead = Time::never()) {
+  return in_a_process([&] {
+    set_lookahead_limit(lookahead);
+    return simulate_kernel(h200(), op, options);
+  });
 }
 
 double percent_off(const json& sampled, const json& exact, const char* key) {
@@ -123,6 +132,50 @@ TEST_CASE("a sampled causal prefill: loops of all lengths, from a counter") {
 TEST_CASE("a sampled prefill without a mask") {
   check_sampled(
       models::Attention{.q_rows = 16000, .kv_rows = 16000, .heads = 8, .kv_heads = 8, .head_dim = 128});
+}
+
+TEST_CASE("what is passed over of a kernel ends with it, and nothing of the next one is") {
+  // The second one's last stretch goes on until it ends, and is ordered to be longer.
+  const auto run = [](bool exact) {
+    return in_a_process([&] {
+      std::vector<std::unique_ptr<tile::Kernel>> launches;
+      launches.push_back(
+          std::make_unique<kernels::RowMoveKernel>(kernels::RowMove{.name = "rows by index",
+                                                                    .rows = 3U << 17U,
+                                                                    .row_bytes = 512,
+                                                                    .element_bytes = 4,
+                                                                    .table_rows = 1U << 17U,
+                                                                    .indices = std::uint64_t{1} << 30U,
+                                                                    .in = std::uint64_t{2} << 30U,
+                                                                    .out = std::uint64_t{8} << 30U},
+                                                   h200()));
+      launches.push_back(std::make_unique<kernels::StridedTopKKernel>(
+          kernels::StridedTopK{.slices = 1U << 17U,
+                               .slice = 31,
+                               .k = 11,
+                               .pitch = 1U << 19U,
+                               .in = std::uint64_t{1} << 30U,
+                               .values = std::uint64_t{5} << 30U,
+                               .indices = std::uint64_t{8} << 30U},
+          h200()));
+      launches.push_back(std::make_unique<kernels::CastProductKernel>(
+          kernels::CastProduct{.name = "rows by factors",
+                               .rows = 1U << 17U,
+                               .width = 128,
+                               .in = std::uint64_t{16} << 30U,
+                               .factors = std::uint64_t{20} << 30U,
+                               .out = std::uint64_t{24} << 30U},
+          h200()));
+      return simulate_launches(h200(), std::move(launches), {}, 1, {.exact = exact});
+    });
+  };
+  const json sampled = run(false), exact = run(true);
+  REQUIRE(sampled["passed"] > 0);
+  for (const std::size_t k : {0, 1, 2}) {
+    INFO("kernel " << k);
+    CHECK(sampled["executions"][k].get<double>() ==
+          Catch::Approx{exact["executions"][k].get<double>()}.epsilon(0.05));
+  }
 }
 
 TEST_CASE("sampling does not depend on threads or lookahead") {

@@ -97,7 +97,9 @@ std::vector<PathSpan> walk_back(const TaskGraph& graph, const sim::RunResult& ru
     if (kernel) {
       const Time executes = std::clamp(execution_start(run, id), ready, cursor);
       if (executes < cursor) spans.push_back({PathSpan::Kind::kernel, id, executes, cursor});
-      if (ready < executes) spans.push_back({PathSpan::Kind::launch, id, ready, executes});
+      const Time starts = task.host_us > 0 ? std::clamp(run.tasks[id].start, ready, executes) : ready;
+      if (starts < executes) spans.push_back({PathSpan::Kind::launch, id, starts, executes});
+      if (ready < starts) spans.push_back({PathSpan::Kind::host, id, ready, starts});
     } else if (ready < cursor) {
       spans.push_back({PathSpan::Kind::transfer, id, ready, cursor});
     }
@@ -154,7 +156,9 @@ void add_limits(const PathSpan& span, const TaskGraph& graph, const sim::RunResu
   };
   const Time taken = span.end - span.begin;
   const Task& task = graph.tasks[span.task];
-  if (span.kind == PathSpan::Kind::launch) {
+  if (span.kind == PathSpan::Kind::host) {
+    add("host", taken);
+  } else if (span.kind == PathSpan::Kind::launch) {
     add("launch", taken);
   } else if (span.kind == PathSpan::Kind::kernel) {
     // A kernel named for its launch executes for less time than that: dependent latencies, no pipe in use for
@@ -243,7 +247,9 @@ Analysis analyse(const TaskGraph& graph, const sim::RunResult& run, const Fabric
       const double us = (span.end - span.begin).us();
       LayerTimes& layer = analysis.layers[static_cast<std::size_t>(task.layer + 1)];
       (prefill ? layer.prefill_us : layer.decode_us) += us;
-      if (span.kind == PathSpan::Kind::launch) {
+      if (span.kind == PathSpan::Kind::host) {
+        phase.host_us += us;
+      } else if (span.kind == PathSpan::Kind::launch) {
         phase.launch_us += us;
       } else {
         phase.stages[stage].critical_us += us;

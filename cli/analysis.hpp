@@ -16,6 +16,7 @@ namespace tessera::cli {
 struct PathSpan {
   enum class Kind : std::uint8_t {
     kernel,    ///< `task` computes
+    host,      ///< the host is at work before `task`, a step's first kernel
     launch,    ///< `task` is a kernel that is being launched or waits for its turn
     transfer,  ///< `task` is a message: from its data being ready to its last byte's arrival
   };
@@ -57,6 +58,7 @@ struct Phase {
   double latency_us = 0;
   int steps = 0;  ///< 1 for the prefill, the number of decode steps otherwise
   std::array<StageTimes, models::kStages> stages{};
+  double host_us = 0;    ///< on the critical path, the host at work before a step
   double launch_us = 0;  ///< on the critical path, waiting for kernel launches
   /// On the critical path, in messages: the communication that no computation hides.
   double exposed_communication_us = 0;

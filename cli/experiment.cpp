@@ -26,6 +26,7 @@ namespace {
 using config::Document;
 using config::Value;
 
+constexpr double kMostHostUs = 1e7;
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
 constexpr std::int64_t kMostNodes = 4096;
 constexpr std::int64_t kMostTensorGpus = 256;
@@ -453,7 +454,8 @@ void read_cached(const Value& map, Experiment& e) {
 
 void read_workload(const Value& map, Experiment& e) {
   map.allow_only({"prefill_tokens", "cached_tokens", "decode_steps", "batch", "experts", "expert_load",
-                  "selection", "selection_skew", "latents", "recurrence"});
+                  "selection", "selection_skew", "latents", "recurrence", "host_step_us",
+                  "host_sequence_us"});
   e.workload.prefill_tokens = map.at("prefill_tokens").as_integer(1, kMostTokens);
   if (const auto steps = map.find("decode_steps")) {
     e.workload.decode_steps = steps->as_integer(0, kMostTokens);
@@ -467,6 +469,9 @@ void read_workload(const Value& map, Experiment& e) {
   read_latents(map, e);
   read_recurrence(map, e);
   read_cached(map, e);
+  if (const auto step = map.find("host_step_us")) e.workload.host_step_us = step->as_number(0, kMostHostUs);
+  if (const auto sequence = map.find("host_sequence_us"))
+    e.workload.host_sequence_us = sequence->as_number(0, kMostHostUs);
   const std::int64_t tokens = e.workload.prefill_tokens + e.workload.decode_steps;
   if (e.model.max_positions > 0 && tokens > e.model.max_positions) {
     const std::string text = fmt::format("{} has {} positions, too few for {} tokens", e.model.name,

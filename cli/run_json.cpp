@@ -59,6 +59,7 @@ Json phase_json(const Phase& phase) {
         {"tasks", t.tasks}};
   }
   json["stages"] = std::move(stages);
+  json["host_us"] = phase.host_us;
   json["launch_us"] = phase.launch_us;
   json["exposed_communication_us"] = phase.exposed_communication_us;
   json["network_only_us"] = phase.network_only_us;
@@ -90,10 +91,10 @@ Json run_json(const RunRecord& record) {
                              {"attn_largest_cluster", e.exposures.attn.largest_cluster},
                              {"attn_smallest_gap", e.exposures.attn.smallest_gap}});
   }
-  json["workload"] = {{"prefill_tokens", e.workload.prefill_tokens},
-                      {"cached_tokens", e.workload.cached_tokens},
-                      {"decode_steps", e.workload.decode_steps},
-                      {"batch", e.workload.batch}};
+  json["workload"] = {
+      {"prefill_tokens", e.workload.prefill_tokens}, {"cached_tokens", e.workload.cached_tokens},
+      {"decode_steps", e.workload.decode_steps},     {"batch", e.workload.batch},
+      {"host_step_us", e.workload.host_step_us},     {"host_sequence_us", e.workload.host_sequence_us}};
   json["launch"] = e.cuda_graph ? "graph" : "host";
   json["notes"] = e.notes;
   json["fidelity"] = record.fidelity;

@@ -100,6 +100,9 @@ std::string header_text(const RunRecord& record) {
                             : fmt::format(" ({} cached)", count_text(static_cast<double>(w.cached_tokens)));
   line("workload", fmt::format("batch {}, {} prompt tokens{}, {} decode steps", w.batch,
                                count_text(static_cast<double>(w.prefill_tokens)), cached, w.decode_steps));
+  if (w.host_step_us > 0 || w.host_sequence_us > 0)
+    line("host", fmt::format("{} a step, {} more for each sequence in it", duration_text(w.host_step_us),
+                             duration_text(w.host_sequence_us)));
   if (!e.cuda_graph) line("launch", "every kernel from the host");
   for (const std::string& note : e.notes) line("note", note);
   return text;
@@ -135,6 +138,7 @@ std::string phase_text(const Phase& phase, double layers, const char* unit, bool
     row(std::string{models::name_of(stage)}, t.critical_us,
         stage != models::Stage::embed && stage != models::Stage::head, duration_text(t.elapsed_us / steps));
   }
+  if (phase.host_us > 0) row("(host)", phase.host_us, false, "");
   row("(launch)", phase.launch_us, true, "");
   row("total", phase.latency_us, false, "");
   std::string text = table.text();

@@ -429,8 +429,8 @@ class Run {
     if (waits_[id] != 0) return;
     ++node.next;
     node.busy = true;
-    result_.start[id] = now;
-    result_.end[id] = now + durations_[id];
+    result_.start[id] = now + Time::from_us(graph_.tasks[id].host_us);
+    result_.end[id] = result_.start[id] + durations_[id];
     events_.push({result_.end[id], Kind::kernel_done, id});
   }
 

@@ -37,6 +37,8 @@ struct Workload {
   Selection selection;           ///< of blocks, in every MoBA layer
   LatentPolicy latents = LatentPolicy::route;
   RecurrencePlacement recurrence = RecurrencePlacement::heads;
+  double host_step_us = 0;  ///< the host's part of a step, the prompt's and a decoded token's, the GPUs idle
+  double host_sequence_us = 0;  ///< and more for each sequence
 
   std::int64_t new_tokens() const { return prefill_tokens - cached_tokens; }  ///< of the prompt
 };

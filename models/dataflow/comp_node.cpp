@@ -49,8 +49,11 @@ CompNode comp_node(GraphBuilder& g, std::uint32_t id, std::int64_t rows, std::in
 
 TaskId embed(GraphBuilder& g, const CompNode& n, std::int64_t rows, std::vector<TaskId> after) {
   g.layer = -1;
-  return g.add(n.id, Stage::embed, Embedding{rows, g.model.hidden, g.model.dtype}, {n.table, n.hidden},
-               std::move(after));
+  const TaskId id = g.add(n.id, Stage::embed, Embedding{rows, g.model.hidden, g.model.dtype},
+                          {n.table, n.hidden}, std::move(after));
+  g.graph.tasks[id].host_us =
+      g.workload.host_step_us + g.workload.host_sequence_us * static_cast<double>(g.workload.batch);
+  return id;
 }
 
 Normed attention_norm(GraphBuilder& g, const CompNode& n, std::int64_t rows, TaskId after) {

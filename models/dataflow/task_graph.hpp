@@ -72,6 +72,9 @@ struct Task {
   Stage stage = Stage::embed;
   std::variant<Compute, Transfer> work;
   std::vector<TaskId> after;  ///< tasks that must have completed; a transfer completes on arrival
+  /// Of a kernel: once it could start, the host is at work for so long before it does (a step's scheduling,
+  /// inputs and outputs).
+  double host_us = 0;
 };
 
 /// Tasks are numbered so that `after` only names smaller ones; kernels of one node run in that order.

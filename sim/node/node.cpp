@@ -108,8 +108,8 @@ void Node::run_stream(Time now) {
   if (waits_for_[id] != 0) return;
   ++next_in_stream_;
   stream_busy_ = true;
-  timings_[id].start = now;
-  timings_[id].end = now + durations_[id];
+  timings_[id].start = now + Time::from_us(graph_.tasks[id].host_us);
+  timings_[id].end = timings_[id].start + durations_[id];
   compute_busy_ += durations_[id];
   schedule(timings_[id].end, NodeEvent{.kind = NodeEvent::Kind::kernel_done, .id = id});
 }

@@ -1,5 +1,6 @@
 // The workload's keys, end to end: good values change the result, bad ones are refused by file, line and key.
 
+#include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
 #include "tests/cli/command.hpp"
@@ -94,6 +95,25 @@ TEST_CASE("a cached prompt is not prefilled, but read and counted in memory") {
   CHECK(text.out.find("Prefill") == std::string::npos);
 }
 
+TEST_CASE("the host's part of a step comes before it, whatever runs on the GPUs") {
+  for (const char* rest : {"  decode_steps: 2\n", "  decode_steps: 2\n  cached_tokens: all\n"}) {
+    const nlohmann::json without = result_of(kKimi, rest),
+                         with = result_of(kKimi, std::string{rest} + "  host_step_us: 300\n" +
+                                                     "  host_sequence_us: 20\n  batch: 1\n");
+    const int steps = std::string{rest}.find("cached") == std::string::npos ? 3 : 2;
+    CHECK(latency(with) - latency(without) == Catch::Approx{steps * 320.0}.epsilon(1e-6));
+    CHECK(with.at("breakdown").at("decode").at("host_us") == Catch::Approx{2 * 320.0});
+    CHECK(without.at("breakdown").at("decode").at("host_us") == 0);
+    CHECK(with.at("decode_us_per_token").get<double>() ==
+          Catch::Approx{without.at("decode_us_per_token").get<double>() + 320}.epsilon(1e-6));
+    CHECK(with.at("energy_j") > without.at("energy_j"));  // GPUs are idle, not off
+    for (const auto& node : with.at("nodes")) {
+      INFO(node.at("name"));
+      CHECK(node.at("busy") <= 1);
+    }
+  }
+}
+
 TEST_CASE("tensor parallelism runs on so many GPUs") {
   const Workplace work;
   std::string text = experiment(kKimi, "  decode_steps: 1\n");
@@ -122,6 +142,7 @@ TEST_CASE("bad values of a workload's keys are refused with the nearest name") {
   refused("moba.yaml", "  selection: zipf\n  selection_skew: -1\n", {"e.yaml:9: workload.selection_skew:"});
   refused("moba.yaml", "  selection_skew: 1\n",
           {"e.yaml:8: workload.selection_skew:", "only the selections"});
+  refused(kKimi, "  host_step_us: -1\n", {"e.yaml:8: workload.host_step_us:"});
   refused(kKimi, "  cached_token: all\n",
           {"e.yaml:8: workload.cached_token:", "did you mean 'cached_tokens'?"});
   refused(kKimi, "  decode_steps: 1\n  cached_tokens: al\n",

@@ -192,6 +192,7 @@ TaskGraph prefill_graph(const ServedModel& served, std::int64_t tokens, std::int
   w.cached_tokens = past;
   w.decode_steps = 0;
   w.batch = 1;
+  w.host_step_us = w.host_sequence_us = 0;
   if (served.tensor_gpus > 0) return build_tensor_parallel(*served.model, served.tensor_gpus, w);
   if (!served.cascade) return build_single(*served.model, w);
   models::Sharding sharding = served.share_out(tokens);
@@ -207,6 +208,7 @@ TaskGraph decode_graph(const ServedModel& served, std::int64_t sequences, std::i
   w.prefill_tokens = w.cached_tokens = std::max<std::int64_t>(1, context);
   w.decode_steps = 1;
   w.batch = sequences;
+  w.host_step_us = w.host_sequence_us = 0;
   if (served.tensor_gpus > 0) return build_tensor_parallel(*served.model, served.tensor_gpus, w);
   if (!served.cascade) return build_single(*served.model, w);
   models::Sharding sharding = served.share_out(w.prefill_tokens);

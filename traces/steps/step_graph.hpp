@@ -11,8 +11,9 @@ namespace tessera::traces {
 /// A model on one machine, and how steps of it are laid out.
 struct ServedModel {
   const models::Architecture* model = nullptr;
-  models::Workload workload;  ///< what it says about experts, selection and latents; its lengths are not used
-  bool cascade = false;       ///< else one GPU, or
+  models::Workload workload;      ///< what it says about experts, selection and latents; its lengths, and the
+                                  ///< host's part, are not used
+  bool cascade = false;           ///< else one GPU, or
   std::uint32_t tensor_gpus = 0;  ///< as many as these, tensor-parallel
   /// R and S over so many tokens, by the experiment's schemes. Called for a cascade only.
   std::function<models::Sharding(std::int64_t tokens)> share_out;

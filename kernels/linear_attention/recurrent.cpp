@@ -71,7 +71,8 @@ RecurrentStep::RecurrentStep(const models::LinearDecode& op, const GpuSpec& gpu,
     : ShortCtas{step_launch(op, side_by_side(warp_ctas(op), gpu)), gpu},
       op_{op},
       at_{place(op, addresses)},
-      warps_{side_by_side(warp_ctas(op), gpu)} {}
+      warps_{side_by_side(warp_ctas(op), gpu)},
+      warp_exchange_{Chains{gpu.sm}.exchange() - Chains{gpu.sm}.barrier} {}
 
 Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
   const std::uint64_t v = at_.v, state = at_.state, out = at_.out, state_out = at_.state_out,
@@ -132,13 +133,17 @@ Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
                              kGateDepth + (rule.normalised ? kNormDepth : 0));
       // Decay, S^T k, the update, S^T q: a product each; the sums over key channels cross the lanes.
       const std::uint64_t sums = rule.delta ? 2 : 1;
+      // v comes to every lane, and what is put out to one each, through shared memory.
       co_await tile::compute(
           {.fma = (rule.delta ? 4 : 3) * values + 5 * sums * rows * 32, .shuffle = 5 * sums * rows * 32},
-          kSumDepth * sums);
+          kSumDepth * sums + 2 * warp_exchange_);
       co_await tile::store(
           {out + ((token * heads) * v_dim + columns_from(first) - sequence * heads * v_dim) * e, 1,
            static_cast<std::uint32_t>(rows) * e, 0});
       if (op_.form == models::DecodeForm::verify) {
+        // Every 16 B have an address of their own, of a base that changes from token to token: the offset, a
+        // 64-bit sum, and whether row and column are there.
+        co_await tile::compute({.integer = values / 4 * 5});
         const std::uint64_t within = columns_from(first) - sequence * heads * v_dim;
         for (std::uint64_t row = 0; row < rows; row += kSliceColumns)
           co_await tile::store(state_rows(states, token * heads * v_dim + within + row,

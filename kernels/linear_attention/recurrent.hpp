@@ -23,7 +23,8 @@ class RecurrentStep final : public ShortCtas<RecurrentStep> {
  private:
   models::LinearDecode op_;
   DecodeAddresses at_;
-  std::uint32_t warps_;  // slices side by side
+  std::uint32_t warps_;          // slices side by side
+  std::uint64_t warp_exchange_;  // cycles: from lane to lane through shared memory
 };
 
 /// kda_fused_decode: a CTA of eight warps per sequence and head does the short convolutions, the recurrence

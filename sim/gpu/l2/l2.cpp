@@ -300,8 +300,9 @@ void L2::serve(Time now, std::uint32_t index) {
     for (; i < n && segments[i].sectors == sectors; ++i) {
       const Segment& segment = segments[i];
       Underway& way_out = underway[segment.place.set * 0x9e3779b9U >> (32 - kUnderwayBits)];
-      if (read && lines == 1 && way_out.set == segment.place.set && way_out.tag == segment.place.tag(line) &&
-          way_out.ready > at) {
+      const std::uint32_t asked = segment.place.set * 16 + need;
+      if (read && lines == 1 && way_out.tag == segment.place.tag(line) && way_out.ready > at &&
+          (way_out.set_and_sectors & ~(0xfU ^ need)) == asked) {
         hits.sectors += count(sectors);
         hits.last_ready = max(hits.last_ready, way_out.ready);
         ++coalesced;
@@ -327,7 +328,7 @@ void L2::serve(Time now, std::uint32_t index) {
         if (way != TagSet::kNoWay && (set.valid(way) & need) == need) {
           set.touch(way);
           ++whole_hits;
-          if (need == 0xf) way_out = Underway{segment.place.set, segment.place.tag(line), ready};
+          way_out = Underway{asked, segment.place.tag(line), ready};
           hits.first_ready = min(hits.first_ready, ready);
           hits.last_ready = max(hits.last_ready, ready);
           continue;

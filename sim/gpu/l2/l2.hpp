@@ -101,9 +101,9 @@ class L2 : public EventModule<L2Event> {
     std::uint32_t sectors = 0;
     std::uint32_t next = kNone;
   };
-  /// A line on its way to a GPC.
+  /// Sectors of a line on their way to a GPC.
   struct Underway {
-    std::uint32_t set = kNone, tag = 0;
+    std::uint32_t set_and_sectors = 0, tag = 0;  ///< set * 16 + sectors
     Time ready;
   };
   static constexpr unsigned kUnderwayBits = 9;

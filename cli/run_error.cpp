@@ -65,6 +65,8 @@ RunError error_of(const Experiment& e, const models::TaskGraph& graph, const sim
     std::string gpu;
     if (span.kind == PathSpan::Kind::transfer) {
       bar = {.kind = "network", .reasons = {"networks are not calibrated"}};
+    } else if (span.kind == PathSpan::Kind::host) {
+      bar = {.kind = "host", .reasons = {"the host's part is the workload's"}};
     } else {
       bar = bar_of(span.task);
       gpu = gpu_of(e, graph.nodes[graph.tasks[span.task].node]).name;

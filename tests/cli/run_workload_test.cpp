@@ -107,6 +107,8 @@ TEST_CASE("the host's part of a step comes before it, whatever runs on the GPUs"
     CHECK(with.at("decode_us_per_token").get<double>() ==
           Catch::Approx{without.at("decode_us_per_token").get<double>() + 320}.epsilon(1e-6));
     CHECK(with.at("energy_j") > without.at("energy_j"));  // GPUs are idle, not off
+    CHECK(with.at("limits").front().at("name") == "host");
+    CHECK(with.at("limits").front().at("share") == Catch::Approx{320 * steps / latency(with)}.epsilon(1e-6));
     for (const auto& node : with.at("nodes")) {
       INFO(node.at("name"));
       CHECK(node.at("busy") <= 1);

@@ -71,7 +71,8 @@ void FrontEnd::start_kernel(Time now) {
   const SamplingPlan plan = plan_sampling(shape, gpu_, options_, execution_);
   window_us_ = plan.window_us;
   trip_sampling_.start(plan.count, plan.window_us, plan.short_windows);
-  seen_.end_group();
+  seen_.start_kernel();
+  passed_loads_.push_back(0);
 
   kernel_start_ = launched_ahead_ ? now + to_gpcs.front().latency()
                                   : now + Time::from_us(gpu_.launch.first_instruction_us);
@@ -235,9 +236,9 @@ void FrontEnd::end_window(Time now, Time end) {
 void FrontEnd::book_window(Time end) {
   if (measured_) seen_.add_traffic(traffic_);
   // Passed trips move as much to and from HBM for each byte that they load as measured ones.
-  if (passed_loads_in_window_ > 0 && seen_.loads() > 0) {
+  if (passed_loads_in_window_ > 0) {
     const double moved = seen_.hbm_bytes_of(passed_loads_in_window_);
-    passed_loads_ += passed_loads_in_window_;
+    passed_loads_[passing_] += passed_loads_in_window_;
     energy_.memory_pj += moved * gpu_.power.hbm_pj_per_byte;
     traffic_.hbm += moved;
   }
@@ -303,7 +304,8 @@ void FrontEnd::pass_trips(Time now, const TripSampling::Pass& pass) {
                                   .bytes = static_cast<std::uint32_t>(std::llround(each_ps)),
                                   .value = static_cast<std::uint64_t>(until.fs)});
   }
-  seen_.end_group();
+  seen_.begin_pass();
+  passing_ = current_;
   // SMs stop, and go on, half a trip after the order and before its end on average.
   const double pause_ns = (until - now - pass.each).ns();
   if (pause_ns > 0) {

@@ -45,8 +45,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   /// Time in which loop trips were passed over, and half of the 95 % confidence interval of completed_at().
   Time passed() const { return passed_; }
   Time half_width() const { return half_width_; }
-  /// L2 bytes of loads in passed trips.
-  double passed_loads() const { return passed_loads_; }
+  /// L2 bytes of loads in passed trips, of each kernel.
+  const std::vector<double>& passed_loads() const { return passed_loads_; }
   void describe_stuck(std::vector<std::string>& out) const override;
 
  private:
@@ -116,7 +116,8 @@ class FrontEnd : public EventModule<FrontEndEvent> {
   double energy_pj_ = 0;
   double clock_time_ = 0, busy_time_ = 0;
   std::map<std::string, std::vector<Activity>> activity_;
-  double passed_loads_ = 0;
+  std::vector<double> passed_loads_;
+  std::size_t passing_ = 0;  // the kernel whose trips were passed over last: its last window may end after it
   Time passed_, half_width_;
 };
 

@@ -62,23 +62,33 @@ void check_conservation(const L2& l2, const std::vector<std::unique_ptr<Gpc>>& g
   equal("store bytes sent by SMs and received by the L2", sum.store_bytes, l2.counters().write_bytes);
 }
 
-/// What the L2 has done, and would have done for `passed_loads` bytes more at the hit rate of the measured
-/// windows and for `passed_stores` more. What is extrapolated is added to the statistics.
-L2Counters whole_l2(const L2& l2, double passed_loads, double passed_stores, Statistics& statistics) {
+/// What the L2 has done, and would have done for what was passed over: of each kernel, for so many bytes more
+/// at the hit rate of its measured windows; for `passed_stores` more. What is extrapolated is added to the
+/// statistics.
+L2Counters whole_l2(const L2& l2, const std::vector<double>& passed_loads, double passed_stores,
+                    Statistics& statistics) {
   L2Counters all = l2.counters();
-  const L2Counters& marked = l2.marked();
-  if (passed_loads <= 0 || marked.read_bytes == 0) return all;
-  const double factor = passed_loads / static_cast<double>(marked.read_bytes);
+  // Stores come at the ends of pieces of work, too seldom to be counted in windows: all that were simulated
+  // count.
   const double store_factor =
       all.write_bytes == 0 ? 0.0 : passed_stores / static_cast<double>(all.write_bytes);
-  L2Counters::zip(all, marked, [&](const std::string& name, std::uint64_t& n, std::uint64_t measured) {
-    // Stores come at the ends of pieces of work, too seldom to be counted in windows: all that were simulated
-    // count.
-    const bool stores = name.starts_with("write");
-    const auto more = static_cast<std::uint64_t>(std::llround(
-        stores ? static_cast<double>(n) * store_factor : static_cast<double>(measured) * factor));
-    n += more;
-    statistics.add("l2." + name, static_cast<double>(more));
+  L2Counters more;
+  L2Counters::zip(more, all, [&](const std::string& name, std::uint64_t& n, std::uint64_t simulated) {
+    if (name.starts_with("write"))
+      n = static_cast<std::uint64_t>(std::llround(static_cast<double>(simulated) * store_factor));
+  });
+  for (std::size_t k = 0; k < passed_loads.size(); ++k) {
+    const L2Counters& marked = l2.marked()[k];
+    if (passed_loads[k] <= 0 || marked.read_bytes == 0) continue;
+    const double factor = passed_loads[k] / static_cast<double>(marked.read_bytes);
+    L2Counters::zip(more, marked, [&](const std::string& name, std::uint64_t& n, std::uint64_t measured) {
+      if (!name.starts_with("write"))
+        n += static_cast<std::uint64_t>(std::llround(static_cast<double>(measured) * factor));
+    });
+  }
+  L2Counters::zip(all, more, [&](const std::string& name, std::uint64_t& n, std::uint64_t passed) {
+    n += passed;
+    if (passed != 0) statistics.add("l2." + name, static_cast<double>(passed));
   });
   return all;
 }

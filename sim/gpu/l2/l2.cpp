@@ -135,6 +135,7 @@ void L2::handle(Time now, const L2Event& event) {
       break;
     case L2Event::Kind::start_kernel:
       tile_counter_ = event.tag;
+      marked_.emplace_back();
       break;
     case L2Event::Kind::warm:
       warming_ = event.tag != 0;
@@ -151,7 +152,7 @@ void L2::handle(Time now, const L2Event& event) {
       if (event.tag != 0) {
         L2Counters since = counters_;
         L2Counters::zip(since, sampled_, [](const char*, auto& a, auto b) { a -= b; });
-        L2Counters::zip(marked_, since, [](const char*, auto& a, auto b) { a += b; });
+        L2Counters::zip(marked_.back(), since, [](const char*, auto& a, auto b) { a += b; });
       }
       sampled_ = counters_;
       to_front_end.send(now, FrontEndEvent{.kind = FrontEndEvent::Kind::energy,

@@ -65,8 +65,8 @@ class L2 : public EventModule<L2Event> {
   void install(std::uint64_t address, std::uint64_t bytes, bool dirty);
 
   const L2Counters& counters() const { return counters_; }
-  /// Of the time for which the front end asked to keep them apart (sample_energy).
-  const L2Counters& marked() const { return marked_; }
+  /// Of the time for which the front end asked to keep them apart (sample_energy): of each kernel.
+  const std::vector<L2Counters>& marked() const { return marked_; }
   void describe_stuck(std::vector<std::string>& out) const override;
   void report(Statistics& statistics) const override;
 
@@ -201,7 +201,8 @@ class L2 : public EventModule<L2Event> {
   std::uint64_t tile_counter_ = 0;
   bool warming_ = false;
   L2Counters counters_;
-  L2Counters sampled_, marked_;
+  L2Counters sampled_;
+  std::vector<L2Counters> marked_;
 };
 
 }  // namespace tessera::sim

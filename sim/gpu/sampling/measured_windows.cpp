@@ -2,6 +2,16 @@
 
 namespace tessera::sim {
 
+void MeasuredWindows::start_kernel() {
+  end_group();
+  traffic_ = {};
+}
+
+void MeasuredWindows::begin_pass() {
+  end_group();
+  standing_ = traffic_;
+}
+
 void MeasuredWindows::add_traffic(const WindowTraffic& traffic) {
   traffic_.loads += traffic.loads;
   traffic_.hbm_read += traffic.hbm_read;

@@ -26,6 +26,10 @@ class MeasuredWindows {
   void add(double clock_mhz, double watts, double us);
   /// What is measured from now on stands for other passed trips. Until then the group stays as it is.
   void end_group() { ended_ = true; }
+  /// The same, and the traffic is another kernel's.
+  void start_kernel();
+  /// Trips are passed over from now on, for which the kernel's traffic so far stands.
+  void begin_pass();
 
   /// Nothing has been measured since the last group ended.
   bool empty() const { return ended_ || windows_ == 0; }
@@ -35,11 +39,13 @@ class MeasuredWindows {
   /// How much longer a trip takes in that GPC than in all: more SMs may share its crossbar port.
   double longer_in(std::size_t gpc) const;
 
-  // Of all measured windows: bytes.
+  // Of all measured windows of the kernel: bytes.
   double loads() const { return traffic_.loads; }
   double hbm_read() const { return traffic_.hbm_read; }
-  /// What passed trips that load so much move to and from HBM. Only with loads().
-  double hbm_bytes_of(double passed_loads) const { return passed_loads * traffic_.hbm / traffic_.loads; }
+  /// What passed trips that load so much move to and from HBM.
+  double hbm_bytes_of(double passed_loads) const {
+    return standing_.loads > 0 ? passed_loads * standing_.hbm / standing_.loads : 0;
+  }
 
  private:
   void begin_group();
@@ -49,7 +55,7 @@ class MeasuredWindows {
   std::uint32_t windows_ = 0;
   double energy_ = 0, us_ = 0;  // W us
   std::vector<TripWindow> trips_of_gpc_;
-  WindowTraffic traffic_;
+  WindowTraffic traffic_, standing_;  // so far; when trips were passed over last
 };
 
 }  // namespace tessera::sim

@@ -35,10 +35,10 @@ json in_a_process(Simulate simulate) {
     json j;
     try {
       const KernelResult r = simulate();
-      j = {{"latency", r.latency.fs},    {"clock", r.clock_mhz},   {"energy", r.energy_j},
-           {"ci95", r.ci95_percent},     {"passed", r.passed.fs},  {"bottleneck", r.bottleneck},
-           {"statistics", r.statistics}, {"l2_bytes", r.l2_bytes}, {"utilization", r.utilization},
-           {"operations", r.operations}};
+      j = {{"latency", r.latency.fs},    {"clock", r.clock_mhz},        {"energy", r.energy_j},
+           {"ci95", r.ci95_percent},     {"passed", r.passed.fs},       {"bottleneck", r.bottleneck},
+           {"statistics", r.statistics}, {"l2_bytes", r.l2_bytes},      {"utilization", r.utilization},
+           {"operations", r.operations}, {"hbm_read", r.hbm_read_bytes}};
       for (const Time execution : r.executions) j["executions"].push_back(execution.fs);
       json& activity = j["activity"];
       for (const auto& [track, list] : r.activity) {
@@ -171,6 +171,9 @@ TEST_CASE("what is passed over of a kernel ends with it, and nothing of the next
   };
   const json sampled = run(false), exact = run(true);
   REQUIRE(sampled["passed"] > 0);
+  CHECK(sampled["l2_bytes"].get<double>() == Catch::Approx{exact["l2_bytes"].get<double>()}.epsilon(0.01));
+  // The second kernel's loads hit, the others' do not.
+  CHECK(sampled["hbm_read"].get<double>() == Catch::Approx{exact["hbm_read"].get<double>()}.epsilon(0.15));
   for (const std::size_t k : {0, 1, 2}) {
     INFO("kernel " << k);
     CHECK(sampled["executions"][k].get<double>() ==

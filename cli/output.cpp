@@ -63,11 +63,19 @@ void require_writable(const std::string& option, const std::string& file) {
   }
 }
 
+namespace {
+long peak_kib(int who) {
+  rusage usage{};
+  getrusage(who, &usage);
+  return usage.ru_maxrss;
+}
+/// Of children that this process had before it ran this program: the script's compilers.
+const long kChildrenBefore = peak_kib(RUSAGE_CHILDREN);
+}  // namespace
+
 double peak_memory_mib() {
-  rusage own{}, workers{};
-  getrusage(RUSAGE_SELF, &own);
-  getrusage(RUSAGE_CHILDREN, &workers);
-  return static_cast<double>(std::max(own.ru_maxrss, workers.ru_maxrss)) / 1024;
+  const long workers = peak_kib(RUSAGE_CHILDREN);
+  return static_cast<double>(std::max(peak_kib(RUSAGE_SELF), workers > kChildrenBefore ? workers : 0)) / 1024;
 }
 
 }  // namespace tessera::cli

@@ -264,11 +264,15 @@ Cost CostModel::cost(const models::Operator& op, const Conditions& conditions) {
     const double asked = operand + static_cast<double>(o.between_read);
     launches.push_back(launch(*kernels[i], o, asked > 0 ? std::min(1.0, own.read / asked) : missing));
     if (!shared && i < main) {
+      // Of what it moves, what is not between kernels.
+      const auto operands_of_it = [](double moves, std::uint64_t between) {
+        return std::max(0.0, moves - static_cast<double>(between));
+      };
       const Figures& f = launches[i].total;
-      const double read = std::min(rest.read, missing * f[load_bytes]);
+      const double read = std::min(rest.read, missing * operands_of_it(f[load_bytes], o.between_read));
       own.read += read;
       rest.read -= read;
-      own.written += leaving(f[store_bytes]);
+      own.written += leaving(operands_of_it(f[store_bytes], o.between_written));
     }
     if (!shared && i >= main && moved(i) == moved(main)) {
       own.read += rest.read / mains;

@@ -72,7 +72,7 @@ RecurrentStep::RecurrentStep(const models::LinearDecode& op, const GpuSpec& gpu,
       op_{op},
       at_{place(op, addresses)},
       warps_{side_by_side(warp_ctas(op), gpu)},
-      warp_exchange_{Chains{gpu.sm}.exchange() - Chains{gpu.sm}.barrier} {}
+      warp_exchange_{Chains{gpu.sm}.warp_exchange()} {}
 
 Program RecurrentStep::program(tile::Cta cta, std::uint32_t) const {
   const std::uint64_t v = at_.v, state = at_.state, out = at_.out, state_out = at_.state_out,

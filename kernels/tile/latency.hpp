@@ -38,9 +38,10 @@ struct Chains {
   /// Division of 32-bit integers that are known at run time only: to fp32, reciprocal, back (all on the
   /// MUFU's pipe), then products, remainders and two corrections.
   static constexpr std::uint64_t integer_division() { return 3 * kMufuLatency + alu(13); }
-  /// A value goes to the threads that need it in another layout: into shared memory, a barrier of the CTA,
-  /// out again.
-  std::uint64_t exchange() const { return posted() + barrier + shared; }
+  /// A value goes to the lanes of its warp that need it in another layout: into shared memory, out again.
+  std::uint64_t warp_exchange() const { return posted() + shared; }
+  /// The same among all threads of a CTA: a barrier between.
+  std::uint64_t exchange() const { return warp_exchange() + barrier; }
   /// The same where what lies there must have been read first: another barrier.
   std::uint64_t turn() const { return exchange() + posted() + barrier; }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,16 @@
 #include "tests/kernels/gpus.hpp"
 
 namespace tessera::tile::testing {
+
+/// As a shard's rows and keys may lie: some rows see nothing.
+template <class Attention>
+void place_apart(Attention& op) {
+  std::vector<std::int32_t> q, k;
+  for (std::int64_t p = 0; p < op.q_rows; ++p) q.push_back(static_cast<std::int32_t>(3 * p));
+  for (std::int64_t p = 0; p < op.kv_rows; ++p) k.push_back(static_cast<std::int32_t>(2 * p + 50));
+  op.q_positions = std::make_shared<const std::vector<std::int32_t>>(std::move(q));
+  op.kv_positions = std::make_shared<const std::vector<std::int32_t>>(std::move(k));
+}
 
 /// Runs all kernels of `op` functionally: every output byte must be stored exactly once, every input byte
 /// asked for at least once in all, and the tensor cores must do at least the operator's FLOPs.

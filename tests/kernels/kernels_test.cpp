@@ -88,11 +88,7 @@ TEST_CASE("attention of random shapes, masks, GQA ratios and shards is complete"
     a.heads = a.kv_heads * pick(1, 4);
     a.kv_rows = a.q_rows + pick(0, 200);
     if (a.causal && i % 4 == 0) {  // a shard: some rows may see nothing
-      std::vector<std::int32_t> q, k;
-      for (std::int64_t p = 0; p < a.q_rows; ++p) q.push_back(static_cast<std::int32_t>(3 * p));
-      for (std::int64_t p = 0; p < a.kv_rows; ++p) k.push_back(static_cast<std::int32_t>(2 * p + 50));
-      a.q_positions = std::make_shared<const std::vector<std::int32_t>>(q);
-      a.kv_positions = std::make_shared<const std::vector<std::int32_t>>(k);
+      tile::testing::place_apart(a);
     }
     check_operator(a, hopper(), true);
     check_operator(a, ampere(), true);

@@ -153,11 +153,7 @@ TEST_CASE("naive latent attention is complete, in shards too") {
       if (i % 5 == 4) a.nope = 64, a.rope = 32, a.value = 64;
       a.kv_rows = a.q_rows + pick(0, 200);
       if (a.causal && i % 4 == 0) {  // a shard: some rows may see nothing
-        std::vector<std::int32_t> q, k;
-        for (std::int64_t p = 0; p < a.q_rows; ++p) q.push_back(static_cast<std::int32_t>(3 * p));
-        for (std::int64_t p = 0; p < a.kv_rows; ++p) k.push_back(static_cast<std::int32_t>(2 * p + 50));
-        a.q_positions = std::make_shared<const std::vector<std::int32_t>>(q);
-        a.kv_positions = std::make_shared<const std::vector<std::int32_t>>(k);
+        tile::testing::place_apart(a);
         // Keys that no row sees are not loaded.
         std::uint64_t loaded = 0;
         for (const auto& kernel : lower(a, gpu, addresses_for(a)))
